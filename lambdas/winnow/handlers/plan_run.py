@@ -1,0 +1,43 @@
+"""PlanRun: names a run and finds its records. First state of the pipeline machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from winnow.clients import client, lazy
+from winnow.executions import StepFunctions
+from winnow.ledger import Ledger
+from winnow.listing import S3SourceBucket
+from winnow.observability import Metric, get_logger, watched
+from winnow.run_plan import Execution, RunPlanner
+from winnow.run_request import RunRequest
+from winnow.settings import Settings
+from winnow.state_table import DynamoStateTable
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Payload: `{"input", "execution", "name"}`. A malformed input fails the run with `StageInputError`."""
+    settings = Settings.from_env()
+    with watched(settings, context=context) as watch:
+        request = RunRequest.from_event(
+            event["input"], stages=settings.stages, source_prefix=settings.source_prefix
+        )
+        planner = RunPlanner(
+            pipeline=settings.pipeline,
+            stages=settings.stages,
+            ledger=Ledger.of_bucket(settings.need("ledger_bucket")),
+            source=S3SourceBucket(settings.need("source_bucket"), client("s3")),
+            state=DynamoStateTable(settings.need("state_table"), lazy("dynamodb")),
+            executions=StepFunctions(
+                machine_arn=settings.need("pipeline_arn"), stepfunctions=lazy("stepfunctions")
+            ),
+        )
+        plan = planner.plan(request, Execution.from_event(event))
+        watch.identify(run_id=plan.run_id)
+        if plan.reason:
+            watch.count(Metric.RUN_STEPPED_ASIDE)
+            get_logger().warning("scheduled run steps aside", reason=plan.reason)
+        return plan.to_payload()

@@ -1,0 +1,54 @@
+"""StartRun: custom events and the schedule from EventBridge, and the queue of objects that arrived."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from winnow.clients import client, lazy
+from winnow.executions import StepFunctions
+from winnow.ledger import Ledger
+from winnow.observability import watched
+from winnow.settings import Settings
+from winnow.start import Message, Starter
+from winnow.state_table import DynamoStateTable
+from winnow.store import S3Store
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from winnow.observability import Watch
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Returns `{"run_id"}` for one event, SQS's partial batch response for a batch of messages."""
+    settings = Settings.from_env()
+    with watched(settings, context=context) as watch:
+        starter = _starter(settings, watch)
+        if _is_batch(event):
+            dead_at = time.time() + context.get_remaining_time_in_millis() / 1000
+            again = starter.on_messages(
+                [Message.from_record(record) for record in event["Records"]], dead_at=dead_at
+            )
+            return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in again]}
+        return {"run_id": starter.on_event(event)}
+
+
+def _is_batch(event: dict[str, Any]) -> bool:
+    records = event.get("Records")
+    return isinstance(records, list) and all(record.get("eventSource") == "aws:sqs" for record in records)
+
+
+def _starter(settings: Settings, watch: Watch) -> Starter:
+    return Starter(
+        pipeline=settings.pipeline,
+        stages=settings.stages,
+        source_bucket=settings.need("source_bucket"),
+        source_prefix=settings.source_prefix,
+        ledger=Ledger(S3Store(settings.need("ledger_bucket"), lazy("s3"))),
+        state=DynamoStateTable(settings.need("state_table"), lazy("dynamodb")),
+        executions=StepFunctions(
+            machine_arn=settings.need("pipeline_arn"), stepfunctions=client("stepfunctions")
+        ),
+        watch=watch,
+    )
