@@ -1,0 +1,33 @@
+"""Winnow: batch pipelines in which one bad record never sinks a batch, and nothing is lost in silence.
+
+What a worker needs is here; everything else is in the modules. Names are imported on first use, so that Winnow's own small
+Lambdas do not load the worker's runtime.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from winnow.errors import PermanentError, TransientError
+    from winnow.record import Output, Record, Retry, Skip
+    from winnow.decorator import worker
+
+_HOMES = {
+    "Output": "winnow.record",
+    "PermanentError": "winnow.errors",
+    "Record": "winnow.record",
+    "Retry": "winnow.record",
+    "Skip": "winnow.record",
+    "TransientError": "winnow.errors",
+    "worker": "winnow.decorator",
+}
+
+__all__ = ["Output", "PermanentError", "Record", "Retry", "Skip", "TransientError", "worker"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'winnow' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

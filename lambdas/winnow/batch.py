@@ -1,0 +1,346 @@
+"""The batch: Plan fixes it once, as an immutable list of distinct ids, and every attempt speaks of places in that list."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import IO, Any
+
+from winnow.contract import (
+    InlineRecord,
+    Kind,
+    Order,
+    Pointer,
+    Policy,
+    StageInput,
+    now,
+    record_id_problem,
+)
+from winnow.errors import DuplicateAttempt, LedgerConflict, StageInputError
+from winnow.failures import FailureReport, write_reports
+from winnow.journal import Segment
+from winnow.keys import StageKeys
+from winnow.ledger import Ledger
+from winnow.plan import BLOCK_IDS, Plan, read_plan
+from winnow.ranges import Ranges
+from winnow.source import Source, Unreadable, detect, read_manifest
+
+PARTITIONS = 64
+"""Hash partitions while looking for repeated ids; at 10,000,000 ids each holds 160,000 hashes."""
+SPILL = 16_384
+"""Hashes kept in memory per partition before they go to a file."""
+
+
+def plan_stage(
+    ledger: Ledger, stage_input: StageInput, *, pipeline: str, stage: str, policy: Policy, execution: str
+) -> Order:
+    """Fix the batch of a stage run and give the order for its first attempt.
+
+    Run again by the same execution (Lambda was retried) it gives the same order; by another it refuses.
+
+    Raises:
+        StageInputError: the records cannot be had.
+        DuplicateAttempt: another execution runs this stage of this run already.
+    """
+    keys = StageKeys(stage_input.run_id, stage)
+    claim(ledger, keys, 0, execution)
+    found = ledger.find_json(keys.plan)
+    plan = Plan.from_json(found) if found else _fix(ledger, stage_input, keys, pipeline)
+    return Order(
+        run_id=plan.run_id,
+        pipeline=pipeline,
+        stage=stage,
+        attempt=0,
+        try_count=stage_input.try_count,
+        count=plan.count,
+        plan=Pointer(bucket=ledger.bucket, key=keys.plan),
+        policy=policy,
+    )
+
+
+def continue_stage(
+    ledger: Ledger, event: Mapping[str, Any], *, pipeline: str, stage: str, policy: Policy, execution: str
+) -> Order:
+    """The order for a deeper attempt, which Settle asked for.
+
+    Raises:
+        StageInputError: this is not what Settle makes.
+        DuplicateAttempt: another execution owns the attempt.
+    """
+    for name, wanted in (("run_id", str), ("attempt", int), ("try_count", int), ("plan", Mapping)):
+        if not isinstance(event.get(name), wanted):
+            raise StageInputError(
+                name, event.get(name), 'is wrong beside "plan"; start a stage with "records" only'
+            )
+    keys = StageKeys(event["run_id"], stage)
+    claim(ledger, keys, event["attempt"], execution)
+    return Order(
+        run_id=event["run_id"],
+        pipeline=pipeline,
+        stage=stage,
+        attempt=event["attempt"],
+        try_count=event["try_count"],
+        count=read_plan(ledger, keys).count,
+        plan=Pointer.from_event(event["plan"], "plan"),
+        policy=policy,
+    )
+
+
+def claim(ledger: Ledger, keys: StageKeys, attempt: int, execution: str) -> None:
+    """Make an attempt this execution's own.
+
+    Raises:
+        DuplicateAttempt: it is another's.
+    """
+    key = keys.attempt(attempt).claim
+    try:
+        ledger.write_json(key, {"execution": execution, "claimed_at": now()}, if_absent=True)
+    except LedgerConflict:
+        owner = ledger.read_json(key)["execution"]
+        if owner != execution:
+            raise DuplicateAttempt(
+                f"attempt {attempt} of stage {keys.stage} of run {keys.run_id} belongs to {owner}; "
+                "nothing was run twice. Start a new run, or replay what failed"
+            ) from None
+
+
+def _fix(ledger: Ledger, stage_input: StageInput, keys: StageKeys, pipeline: str) -> Plan:
+    pointer = stage_input.records
+    if not isinstance(pointer, Pointer):
+        pointer = _move_inline(ledger, keys.input, pointer)
+    ref = detect(ledger.store, pointer)
+    lost = read_manifest(ledger.store, pointer).lost_in_run if ref.format == "successes" else 0
+    only = _only(ledger, stage_input.only or pointer.only, keys)
+    listing = _List(ledger, keys, only)
+    listing.take(ref.open(ledger.store))
+    plan = Plan(
+        run_id=keys.run_id,
+        pipeline=pipeline,
+        stage=keys.stage,
+        digest=listing.digest,
+        count=listing.count,
+        source=ref,
+        dropped=listing.dropped,
+        duplicates=listing.duplicates,
+        rejected=Ranges.of(report.ordinal for report in listing.rejected),
+        lost_upstream=lost,
+        created_at=now(),
+    )
+    _report_rejected(ledger, plan, listing.rejected)
+    ledger.write_json(keys.plan, plan.to_json())
+    return plan
+
+
+def _move_inline(ledger: Ledger, key: str, records: tuple[InlineRecord, ...]) -> Pointer:
+    lines = [
+        json.dumps({"id": record.id, "data": record.data}, ensure_ascii=False) + "\n" for record in records
+    ]
+    ledger.store.put(key, "".join(lines).encode())
+    return Pointer(bucket=ledger.bucket, key=key)
+
+
+def _only(ledger: Ledger, only: Pointer | tuple[str, ...] | None, keys: StageKeys) -> frozenset[str] | None:
+    if only is None:
+        return None
+    if isinstance(only, Pointer):
+        ref = detect(ledger.store, only)
+        source: Source = ref.open(ledger.store)
+        wanted = frozenset(i for ids in source.ids() for i in ids if isinstance(i, str))
+        if not wanted:
+            raise StageInputError("only", str(only), 'holds no id, and that is not "all"')
+        return wanted
+    _move_inline(ledger, keys.only, tuple(InlineRecord(id=i) for i in only))
+    return frozenset(only)
+
+
+class _List:
+    """The list of distinct ids while it is being made: blocks go to the ledger as they fill."""
+
+    def __init__(self, ledger: Ledger, keys: StageKeys, only: frozenset[str] | None) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._only = only
+        self._reset()
+
+    def _reset(self) -> None:
+        self._block: list[str] = []
+        self._blocks = 0
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._dropped: list[int] = []
+        self.count = 0
+        self.duplicates = 0
+        self.rejected: list[FailureReport] = []
+
+    def take(self, source: Source) -> None:
+        """Read a source's ids. Twice only when some id comes up twice: then the second reading leaves repetitions out."""
+        with _Repeats() as repeats:
+            self._pass(source, repeats, {})
+            suspects = repeats.found()
+        if suspects:
+            self._reset()
+            self._pass(source, None, {value: set() for value in suspects})
+        self._ask_for_the_rest()
+        self._flush()
+
+    def _pass(self, source: Source, repeats: _Repeats | None, seen: dict[int, set[str]]) -> None:
+        row = 0
+        only = self._only
+        self._asked = set(only) if only is not None else set()
+        for ids in source.ids():
+            plain = only is None and not seen and all(map(_is_plain, ids))
+            if plain:
+                self._block += ids  # type: ignore[arg-type]  # _is_plain let strings only through
+                self.count += len(ids)
+            else:
+                for offset, value in enumerate(ids):
+                    self._take_one(row + offset, value, seen)
+            if repeats:
+                repeats.add(value for value in ids if isinstance(value, str))
+            row += len(ids)
+            while len(self._block) >= BLOCK_IDS:
+                self._flush()
+
+    def _take_one(self, row: int, value: str | Unreadable | None, seen: dict[int, set[str]]) -> None:
+        if value is None:
+            self._dropped.append(row)
+            return
+        if isinstance(value, Unreadable):
+            if self._only is None:
+                self._reject(f"line {value.line}", "UnreadableRow", f"line {value.line} {value.problem}")
+            else:
+                self._dropped.append(row)
+            return
+        problem = record_id_problem(value)
+        if problem:
+            if self._only is None:
+                shown = str(value).encode("ascii", "backslashreplace").decode()[:100]
+                self._reject(
+                    f"line {row + 1}",
+                    "UnusableId",
+                    f"line {row + 1}: the record id {problem}, got: {shown!r}",
+                )
+            else:
+                self._dropped.append(row)
+            return
+        if self._only is not None and value not in self._only:
+            self._dropped.append(row)
+            return
+        known = seen.get(hash(value))
+        if known is not None:
+            if value in known:
+                self._dropped.append(row)
+                self.duplicates += 1
+                return
+            known.add(value)
+        self._asked.discard(value)
+        self._block.append(value)
+        self.count += 1
+
+    def _reject(self, record_id: str, error_type: str, message: str) -> None:
+        self.rejected.append(
+            FailureReport(
+                ordinal=self.count,
+                record_id=record_id,
+                kind=Kind.PERMANENT,
+                error_type=error_type,
+                message=message,
+            )
+        )
+        self._block.append(record_id)
+        self.count += 1
+
+    def _ask_for_the_rest(self) -> None:
+        for value in sorted(self._asked):
+            self._reject(value, "NotInSource", "was asked for, but the source does not have it")
+
+    def _flush(self) -> None:
+        if not self._block:
+            return
+        ids, self._block = self._block[:BLOCK_IDS], self._block[BLOCK_IDS:]
+        self._ledger.write_json(self._keys.batch(self._blocks), ids)
+        self._hash.update(json.dumps(ids).encode())
+        self._blocks += 1
+        if self._block:
+            self._flush()
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    @property
+    def dropped(self) -> Ranges:
+        return Ranges.of(self._dropped)
+
+
+MAX_PLAIN_CHARS = 256
+"""Shorter than this, no UTF-8 text exceeds the 1,024 bytes of a record id."""
+
+
+def _is_plain(value: object) -> bool:
+    """The quick way to know a good id: most are."""
+    return type(value) is str and 0 < len(value) <= MAX_PLAIN_CHARS and value.isprintable()
+
+
+class _Repeats:
+    """Finds hashes that come up more than once, in memory that does not grow with the batch."""
+
+    def __init__(self) -> None:
+        self._parts = [array("q") for _ in range(PARTITIONS)]
+        self._files: list[IO[bytes] | None] = [None] * PARTITIONS
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Repeats:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def add(self, values: Iterable[str]) -> None:
+        parts = self._parts
+        for value in map(hash, values):
+            parts[value & (PARTITIONS - 1)].append(value)
+        for number, part in enumerate(parts):
+            if len(part) >= SPILL:
+                file = self._files[number]
+                if file is None:
+                    file = self._files[number] = self._stack.enter_context(tempfile.TemporaryFile())
+                part.tofile(file)
+                del part[:]
+
+    def found(self) -> set[int]:
+        """Hashes that at least two ids share: the same id twice, or, once in many batches, two different ones."""
+        repeated: set[int] = set()
+        for part, file in zip(self._parts, self._files, strict=True):
+            if file is not None:
+                file.seek(0)
+                part.frombytes(file.read())
+            if len(set(part)) != len(part):
+                once: set[int] = set()
+                for value in part:
+                    (repeated if value in once else once).add(value)
+            del part[:]
+        return repeated
+
+
+def _report_rejected(ledger: Ledger, plan: Plan, rejected: list[FailureReport]) -> None:
+    """What no worker is given failed permanently at attempt 0; Plan journals it like a worker would."""
+    if not rejected:
+        return
+    keys = plan.keys.attempt(0)
+    failures_key = keys.failures("plan", 0)
+    write_reports(ledger, failures_key, plan, rejected)
+    segment = Segment(
+        batch=plan.digest,
+        invocation="plan",
+        sequence=0,
+        succeeded=Ranges.empty(),
+        skipped=Ranges.empty(),
+        failed={Kind.PERMANENT: plan.rejected},
+        failures_key=failures_key,
+        written_at=now(),
+    )
+    ledger.write_json(keys.segment("plan", 0), segment.to_json())

@@ -1,0 +1,98 @@
+"""The decorator that makes a worker of a user's function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, overload
+
+from winnow.engine import Options
+from winnow.formats import NDJSON, OutputFormat
+from winnow.record import Retry
+
+
+class Worker:
+    """A user's function with its options: called with a record it is the function, with an event and a context the Lambda."""
+
+    def __init__(self, function: Callable[[Any], Any], options: Options) -> None:
+        self.function = function
+        self.options = options
+        self.name = f"{function.__module__}:{function.__qualname__}"
+        """Where a careful child finds it: `module:attribute`."""
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Run the worker's setup, once per process. What it raises is the environment's fault, and passes through."""
+        if not self._prepared:
+            if self.options.setup:
+                self.options.setup()
+            self._prepared = True
+
+    @overload
+    def __call__(self, record: Any, /) -> Any: ...
+
+    @overload
+    def __call__(self, event: Any, context: Any, /) -> dict[str, Any]: ...
+
+    def __call__(self, argument: Any, context: Any = None, /) -> Any:
+        if context is None:
+            return self.function(argument)
+        return self._handle(argument, context)
+
+    def _handle(self, event: Any, context: Any) -> dict[str, Any]:
+        """The Lambda handler."""
+        from winnow.ledger import Ledger  # noqa: PLC0415  a unit test of the function needs none of this
+        from winnow.observability import watched  # noqa: PLC0415
+        from winnow.runtime import run_attempt  # noqa: PLC0415
+        from winnow.settings import Settings  # noqa: PLC0415
+
+        settings = Settings.from_env()
+        with watched(settings, context=context) as watch:
+            return run_attempt(
+                self,
+                event,
+                context,
+                ledger=Ledger.of_bucket(settings.need("ledger_bucket")),
+                watch=watch,
+                code_version=settings.code_version,
+            )
+
+    def __repr__(self) -> str:
+        return f"<worker {self.name}>"
+
+
+@overload
+def worker(function: Callable[[Any], Any], /) -> Worker: ...
+
+
+@overload
+def worker(
+    *,
+    concurrency: int = 1,
+    batch: int | None = None,
+    retry: Retry | None = None,
+    record_timeout: float | None = None,
+    setup: Callable[[], object] | None = None,
+    outputs: OutputFormat = NDJSON,
+    give_up_after: int = 100,
+    flush_seconds: float = 5.0,
+) -> Callable[[Callable[[Any], Any]], Worker]: ...
+
+
+def worker(
+    function: Callable[[Any], Any] | None = None, /, **options: Any
+) -> Worker | Callable[[Callable[[Any], Any]], Worker]:
+    """Make a worker of a function of one record, or, with `batch`, of a list of records.
+
+    The options are those of `winnow.engine.Options`.
+
+    Raises:
+        ValueError: an option has a value that makes no sense.
+    """
+    chosen = Options(**options)
+    if function is not None:
+        return Worker(function, chosen)
+    return lambda function: Worker(function, chosen)

@@ -1,0 +1,66 @@
+"""What can go wrong, sorted by what should happen next."""
+
+from __future__ import annotations
+
+
+class WinnowError(Exception):
+    """Base of everything Winnow itself raises."""
+
+
+class PermanentError(WinnowError):
+    """Raised by a worker's function: this record will never succeed as it is. No retries; recorded and alerted at once."""
+
+
+class TransientError(WinnowError):
+    """Raised by a worker's function that wants to say so; whatever else is raised is treated the same."""
+
+
+class StageInputError(WinnowError):
+    """What a stage or a run was started with cannot be used: one line naming field, value and remedy.
+
+    Step Functions sees this class name as the error name.
+    """
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        super().__init__(f"{field}: {remedy}, got: {shorten(value)}")
+        self.field = field
+
+
+class DuplicateAttempt(WinnowError):
+    """An execution tried to run an attempt that another execution owns (redrive, hand-started duplicate)."""
+
+
+class LedgerConflict(WinnowError):
+    """A write-once object of the ledger already exists."""
+
+
+class LedgerObjectMissing(WinnowError):
+    """The ledger (or a source) has no object under a key that should be there."""
+
+
+class SourceChanged(WinnowError):
+    """The source object is no longer the one that the batch was fixed from."""
+
+
+class EveryRecordFailed(WinnowError):
+    """Raised by the worker's Lambda when not one record succeeded and all failed transiently.
+
+    Step Functions then waits and tries the worker once more, which covers a brief outage.
+    """
+
+
+class RecordTimeout(BaseException):
+    """A record ran longer than the worker's `record_timeout`.
+
+    Not an `Exception`, so that a worker's own `except Exception` cannot swallow it.
+    """
+
+
+MAX_VALUE_CHARS = 120
+"""An offending value is quoted up to this length: an error message is one line, not a dump."""
+
+
+def shorten(value: object, limit: int = MAX_VALUE_CHARS) -> str:
+    """`repr` of a value, on one line, at most `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

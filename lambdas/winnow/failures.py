@@ -1,0 +1,216 @@
+"""Failure records: one JSON line each, complete, never capped, never sampled. Alert, register and replay all use them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import linecache
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from winnow.contract import Kind, now
+from winnow.ledger import Ledger, compress
+from winnow.plan import Plan, ids_of
+from winnow.ranges import Ranges
+
+MAX_MESSAGE_CHARS = 1_000
+MAX_TRACEBACK_FRAMES = 10
+MAX_FINGERPRINT_SHAPE_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureReport:
+    """A reason, given by whoever saw a record fail. It explains; it never decides."""
+
+    ordinal: int
+    record_id: str
+    kind: Kind
+    error_type: str
+    message: str
+    traceback: str = ""
+    source_key: str = ""
+    source_bucket: str = ""
+    source_line: int | None = None
+    code_version: str = ""
+
+    @classmethod
+    def of_error(
+        cls, error: BaseException, *, ordinal: int, record_id: str, kind: Kind, **where: Any
+    ) -> FailureReport:
+        """From what a worker's function raised."""
+        return cls(
+            ordinal=ordinal,
+            record_id=record_id,
+            kind=kind,
+            error_type=type(error).__name__,
+            message=_one_line(str(error)) or type(error).__name__,
+            traceback=trim_traceback(error.__traceback__),
+            **where,
+        )
+
+    def to_line(self, stage: str, at: str) -> str:
+        """The line in an attempt's reports; the ordinal first, so that it can be read without parsing the rest."""
+        return json.dumps(
+            {
+                "ordinal": self.ordinal,
+                "record_id": self.record_id,
+                "kind": self.kind.value,
+                "error_type": self.error_type,
+                "message": self.message,
+                "traceback": self.traceback,
+                "fingerprint": fingerprint(stage, self.error_type, self.message),
+                "source": {"bucket": self.source_bucket, "key": self.source_key, "line": self.source_line},
+                "code_version": self.code_version,
+                "at": at,
+            },
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+
+
+ORDINAL_START = len('{"ordinal":')
+
+
+def ordinal_of_line(line: bytes) -> int:
+    """The ordinal of a report or failure record, without parsing it."""
+    return int(line[ORDINAL_START : line.index(b",", ORDINAL_START)])
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_MESSAGE_CHARS else line[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+_HERE = os.path.dirname(__file__)
+
+
+def trim_traceback(trace: TracebackType | None) -> str:
+    """The innermost frames of the user's code, ours left out."""
+    frames: list[str] = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not code.co_filename.startswith(_HERE) or os.path.basename(code.co_filename) == "testing.py":
+            source = linecache.getline(code.co_filename, trace.tb_lineno).strip()
+            frames.append(f'File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_name}\n  {source}')
+        trace = trace.tb_next
+    return "\n".join(frames[-MAX_TRACEBACK_FRAMES:])
+
+
+_VARIABLE = re.compile(
+    r"""'[^']*'|"[^"]*"|‘[^’]*’|\b0x[0-9a-fA-F]+\b|\b[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,})*\b|\d+"""
+)
+
+
+def fingerprint(stage: str, error_type: str, message: str) -> str:
+    """Same stage, same error type, same shape of message (numbers, quoted text and hex taken out): same cause."""
+    shape = _VARIABLE.sub("#", message)[:MAX_FINGERPRINT_SHAPE_CHARS]
+    return hashlib.blake2b(
+        f"{stage}\0{error_type}\0{shape}".encode("utf-8", "replace"), digest_size=6
+    ).hexdigest()
+
+
+def write_reports(ledger: Ledger, key: str, plan: Plan, reports: Iterable[FailureReport]) -> None:
+    """Write the reasons that one journal segment refers to."""
+    at = now()
+    text = "".join(report.to_line(plan.stage, at) + "\n" for report in reports)
+    ledger.store.put(key, compress(text.encode("utf-8", "replace")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptReports:
+    """Where one attempt's reasons are, newest segment first, and whom each segment speaks of."""
+
+    settled_at: str
+    failed: Ranges
+    segments: Sequence[tuple[str, Ranges]]
+    """`(failures key, ordinals)`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undescribed:
+    """What to say of records nobody reported."""
+
+    kind: Kind
+    error_type: str
+    message: str
+
+
+def describe(
+    ledger: Ledger,
+    plan: Plan,
+    ordinals: Ranges,
+    attempts: Sequence[AttemptReports],
+    otherwise: Undescribed,
+    *,
+    code_version: str = "",
+) -> Iterator[dict[str, Any]]:
+    """A failure record for each of `ordinals`, by the last reason given for it.
+
+    Streams: memory is bounded by the intervals of `ordinals` and one segment's worth of ids.
+
+    Args:
+        attempts: newest first.
+        otherwise: for those that no report explains.
+    """
+    left = ordinals
+    for reports in attempts:
+        for key, speaks_of in reports.segments:
+            wanted = left & speaks_of
+            if not wanted:
+                continue
+            told: list[int] = []
+            for line in ledger.read_lines(key):
+                ordinal = ordinal_of_line(line)
+                if ordinal in wanted:
+                    told.append(ordinal)
+                    yield _record(plan, json.loads(line), attempts)
+            left = left - Ranges.of(told)
+    lines = {run.ordinal: run for run in plan.runs(left - plan.rejected)}
+    run = None
+    for ordinal, record_id in ids_of(ledger, plan.keys, left):
+        run = lines.get(ordinal, run)
+        pointer = plan.source.pointer
+        line = run.row + ordinal - run.ordinal + 1 if run and plan.source.format != "successes" else None
+        yield _record(
+            plan,
+            {
+                "ordinal": ordinal,
+                "record_id": record_id,
+                "kind": otherwise.kind.value,
+                "error_type": otherwise.error_type,
+                "message": otherwise.message,
+                "traceback": "",
+                "fingerprint": fingerprint(plan.stage, otherwise.error_type, otherwise.message),
+                "source": {"bucket": pointer.bucket, "key": pointer.key, "line": line},
+                "code_version": code_version,
+                "at": now(),
+            },
+            attempts,
+        )
+
+
+def _record(plan: Plan, report: dict[str, Any], attempts: Sequence[AttemptReports]) -> dict[str, Any]:
+    ordinal = report["ordinal"]
+    tried = [reports for reports in attempts if ordinal in reports.failed]
+    last_seen = report["at"]
+    return {
+        "ordinal": ordinal,
+        "run_id": plan.run_id,
+        "pipeline": plan.pipeline,
+        "stage": plan.stage,
+        "record_id": report["record_id"],
+        "kind": report["kind"],
+        "error_type": report["error_type"],
+        "message": report["message"],
+        "traceback": report["traceback"],
+        "fingerprint": report["fingerprint"],
+        "tries": max(1, len(tried)),
+        "first_seen": min([last_seen, *(reports.settled_at for reports in tried)]),
+        "last_seen": last_seen,
+        "source": report["source"],
+        "code_version": report["code_version"],
+    }

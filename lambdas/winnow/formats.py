@@ -1,0 +1,128 @@
+"""Formats of a stage's output segments: ndjson by default, Parquet where a worker asks for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from winnow.errors import StageInputError, WinnowError
+from winnow.ledger import compress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class UnusableOutput(WinnowError):
+    """What a worker's function returned cannot be written: permanent, since it would return the same again."""
+
+
+class OutputFormat(Protocol):
+    """How output lines are kept until, and written in, a segment."""
+
+    suffix: str
+
+    def line(self, identifier: str, origin: str | Sequence[str], data: Any) -> Any:
+        """Check and encode one output. Raises `UnusableOutput`."""
+
+    def size(self, line: Any) -> int:
+        """Bytes that a line takes, about."""
+
+    def body(self, lines: list[Any]) -> bytes:
+        """A segment's object."""
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+class NdjsonOutput:
+    """Lines `{"id", "from", "data"}`, gzipped."""
+
+    suffix = "ndjson.gz"
+
+    def line(self, identifier: str, origin: str | Sequence[str], data: Any) -> bytes:
+        try:
+            return _encode({"id": identifier, "from": origin, "data": data}).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UnusableOutput(
+                f"the output is not JSON: {error}; return dicts, lists, strings, numbers"
+            ) from error
+
+    def size(self, line: Any) -> int:
+        return len(line)
+
+    def body(self, lines: list[Any]) -> bytes:
+        return compress(b"\n".join([*lines, b""]))
+
+
+class ParquetOutput:
+    """A Parquet file with a column `record_id`, a column `from`, and the columns of the given schema."""
+
+    suffix = "parquet"
+
+    def __init__(self, schema: pa.Schema) -> None:
+        """`schema` is of the data that the function returns, as a dict a row."""
+        import pyarrow as pa  # noqa: PLC0415  only workers that write Parquet carry it
+
+        taken = {"record_id", "from"} & set(schema.names)
+        if taken:
+            raise ValueError(
+                f"the schema must not have a column of Winnow's own, got: {', '.join(sorted(taken))}"
+            )
+        self.data_schema = schema
+        self.schema = pa.schema(
+            [pa.field("record_id", pa.string(), nullable=False), pa.field("from", pa.string()), *schema]
+        )
+
+    def line(self, identifier: str, origin: str | Sequence[str], data: Any) -> dict[str, Any]:
+        import pyarrow as pa  # noqa: PLC0415
+
+        if not isinstance(data, dict) or set(data) - set(self.data_schema.names):
+            raise UnusableOutput(
+                f"the output must be a dict with no other keys than {', '.join(self.data_schema.names)}"
+            )
+        row = {
+            "record_id": identifier,
+            "from": origin if isinstance(origin, str) else _encode(list(origin)),
+            **data,
+        }
+        try:
+            pa.RecordBatch.from_pylist([row], self.schema).validate()
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise UnusableOutput(f"the output does not fit the schema: {error}") from error
+        return row
+
+    def size(self, line: Any) -> int:
+        return sum(len(value) for value in line.values() if isinstance(value, str | bytes))
+
+    def body(self, lines: list[Any]) -> bytes:
+        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        sink = pa.BufferOutputStream()
+        pq.write_table(
+            pa.Table.from_pylist(lines, self.schema), sink, compression="zstd", row_group_size=50_000
+        )
+        return sink.getvalue().to_pybytes()
+
+
+def open_parquet(body: bytes, name: str) -> Any:
+    """A Parquet file in memory, as pyarrow's `ParquetFile`.
+
+    Raises:
+        StageInputError: it is none, or this Lambda was deployed without pyarrow.
+    """
+    try:
+        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow.parquet as pq  # noqa: PLC0415
+    except ImportError as error:
+        raise StageInputError(
+            "records", name, "is Parquet, and this Lambda has no pyarrow; set parquet_input on the stage"
+        ) from error
+    try:
+        return pq.ParquetFile(pa.BufferReader(body))
+    except (pa.ArrowException, OSError) as error:
+        raise StageInputError("records", name, f"cannot be read as Parquet ({error})") from error
+
+
+NDJSON = NdjsonOutput()

@@ -1,0 +1,115 @@
+"""Every S3 key of the ledger, and nothing else knows how one is spelt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+def run(run_id: str) -> str:
+    """What the run was planned as: pipeline, stages, trigger, records."""
+    return f"runs/{run_id}/run.json"
+
+
+def run_source(run_id: str) -> str:
+    """Listing of the source bucket, when the run goes over it."""
+    return f"runs/{run_id}/source.ndjson"
+
+
+def run_report(run_id: str) -> str:
+    """The run closer's proof."""
+    return f"runs/{run_id}/report.json"
+
+
+RUNS = "runs/"
+
+
+@dataclass(frozen=True, slots=True)
+class StageKeys:
+    """Keys of one stage of one run."""
+
+    run_id: str
+    stage: str
+
+    @property
+    def prefix(self) -> str:
+        return f"runs/{self.run_id}/{self.stage}/"
+
+    @property
+    def input(self) -> str:
+        """Records that were given inline."""
+        return f"{self.prefix}input.ndjson"
+
+    @property
+    def only(self) -> str:
+        """Ids of an inline `only`."""
+        return f"{self.prefix}only.ndjson"
+
+    @property
+    def plan(self) -> str:
+        return f"{self.prefix}plan.json"
+
+    def batch(self, block: int) -> str:
+        return f"{self.prefix}batch/{block:06d}.json.gz"
+
+    @property
+    def failures(self) -> str:
+        return f"{self.prefix}failures.ndjson.gz"
+
+    @property
+    def successes(self) -> str:
+        return f"{self.prefix}successes.json"
+
+    @property
+    def result(self) -> str:
+        return f"{self.prefix}result.json"
+
+    @property
+    def attempts(self) -> str:
+        return f"{self.prefix}attempts/"
+
+    def attempt(self, number: int) -> AttemptKeys:
+        return AttemptKeys(f"{self.attempts}{number:03d}/")
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptKeys:
+    """Keys of one attempt of a stage."""
+
+    prefix: str
+
+    @property
+    def claim(self) -> str:
+        return f"{self.prefix}claim.json"
+
+    @property
+    def journal(self) -> str:
+        return f"{self.prefix}journal/"
+
+    def segment(self, invocation: str, sequence: int) -> str:
+        return f"{self.journal}{invocation}-{sequence:06d}.json.gz"
+
+    def outputs(self, invocation: str, sequence: int, suffix: str) -> str:
+        return f"{self.prefix}outputs/{invocation}-{sequence:06d}.{suffix}"
+
+    def output_ids(self, invocation: str, sequence: int) -> str:
+        return f"{self.prefix}outputs/{invocation}-{sequence:06d}.ids.json.gz"
+
+    def failures(self, invocation: str, sequence: int) -> str:
+        return f"{self.prefix}failures/{invocation}-{sequence:06d}.ndjson.gz"
+
+    @property
+    def settlement(self) -> str:
+        return f"{self.prefix}settlement.json.gz"
+
+    @property
+    def permanent_failures(self) -> str:
+        """Failure records of those found permanent by this attempt, for the alert that does not wait for the end."""
+        return f"{self.prefix}permanent-failures.ndjson.gz"
+
+    @property
+    def alert(self) -> str:
+        return f"{self.prefix}alert.json"
+
+    @property
+    def alerted(self) -> str:
+        return f"{self.prefix}alerted.json"

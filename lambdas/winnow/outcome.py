@@ -1,0 +1,161 @@
+"""From what a worker's function returned or raised to what became of its records."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from winnow.contract import Kind, record_id_problem
+from winnow.errors import PermanentError, RecordTimeout
+from winnow.formats import OutputFormat, UnusableOutput
+from winnow.record import Output, Record, Retry, Skip
+
+PERMANENT = (PermanentError, UnusableOutput)
+
+CAUGHT = (Exception, SystemExit, RecordTimeout)
+"""What a record may raise and cost only itself. `KeyboardInterrupt` is the operator's."""
+
+Item = tuple[int, Record]
+"""A record and its ordinal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An output, encoded, with what the segment's sidecar says of it."""
+
+    id: str
+    ordinal: int
+    """Of the record it came from; of the first where it came from several."""
+    body: Any
+
+
+class Sink(Protocol):
+    """Where outcomes go: the recorder, or the pipe of a careful child."""
+
+    def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None: ...
+
+    def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None: ...
+
+    def failed(self, ordinal: int, record_id: str, kind: Kind, error: BaseException) -> None: ...
+
+    def lied(self, claims: int) -> None:
+        """A batch worker claimed something about records it was not given."""
+
+
+def kind_of(error: BaseException) -> Kind:
+    """How an error sorts a record: by what should happen next."""
+    if isinstance(error, PERMANENT):
+        return Kind.PERMANENT
+    if isinstance(error, MemoryError):
+        return Kind.CRASHED
+    return Kind.TRANSIENT
+
+
+def call(function: Callable[[Any], Any], argument: Any, retry: Retry | None) -> Any:
+    """Call a worker's function, again where its retry says so."""
+    for attempt in range(1, retry.attempts if retry else 1):
+        try:
+            return complete(function(argument))
+        except PERMANENT:
+            raise
+        except retry.on if retry else ():
+            time.sleep(retry.wait_seconds * 2 ** (attempt - 1) * random.random() if retry else 0)  # noqa: S311
+    return complete(function(argument))
+
+
+def complete(value: Any) -> Any:
+    """A function's value; a generator is run to its end, so that what it raises is the record's."""
+    return _Many(value) if isinstance(value, Iterator) else value
+
+
+class _Many(list[Any]):
+    """What a generator gave."""
+
+
+def record_outcome(sink: Sink, ordinal: int, record: Record, value: Any, form: OutputFormat) -> None:
+    """Hand a single record's outcome on. Raises `UnusableOutput`."""
+    if value is None:
+        sink.succeeded(ordinal, [], record._warnings)  # noqa: SLF001  ours
+    elif isinstance(value, Skip):
+        sink.skipped(ordinal, value.reason, record._warnings)  # noqa: SLF001
+    elif isinstance(value, BaseException):
+        sink.failed(ordinal, record.id, kind_of(value), value)
+    elif isinstance(value, _Many):
+        lines = [
+            _line(ordinal, record, item, form, own_id=f"{record.id}#{number}")
+            for number, item in enumerate(value, start=1)
+        ]
+        sink.succeeded(ordinal, lines, record._warnings)  # noqa: SLF001
+    else:
+        sink.succeeded(ordinal, [_line(ordinal, record, value, form, own_id=record.id)], record._warnings)  # noqa: SLF001
+
+
+def _line(ordinal: int, record: Record, value: Any, form: OutputFormat, *, own_id: str) -> Line:
+    identifier, data = own_id, value
+    if isinstance(value, Output):
+        data = value.data
+        identifier = _checked_id(value.id) if value.id is not None else own_id
+    return Line(identifier, ordinal, form.line(identifier, record.id, data))
+
+
+def _checked_id(identifier: object) -> str:
+    problem = record_id_problem(identifier)
+    if problem:
+        raise UnusableOutput(f"the output's id {problem}, got: {str(identifier)[:100]!r}")
+    return str(identifier)
+
+
+class BatchMismatch(Exception):
+    """A batch worker returned neither one value per record nor outputs that name their sources."""
+
+
+def batch_outcome(sink: Sink, items: Sequence[Item], value: Any, form: OutputFormat) -> None:
+    """Hand the outcomes of a batch worker's call on.
+
+    Raises:
+        BatchMismatch: the value does not say what became of which record.
+        UnusableOutput: an output that joins records cannot be written.
+    """
+    if value is not None and not isinstance(value, Sequence):
+        raise BatchMismatch(f"a batch worker must return a list, got: {type(value).__name__}")
+    values = [] if value is None else list(value)
+    if values and all(isinstance(each, Output) and each.sources is not None for each in values):
+        _joined(sink, items, values, form)
+        return
+    if value is None:
+        values = [None] * len(items)
+    if len(values) != len(items):
+        raise BatchMismatch(
+            f"a batch worker must return one value per record, or outputs with `sources`, got: {len(values)} for {len(items)}"
+        )
+    for (ordinal, record), each in zip(items, values, strict=True):
+        try:
+            record_outcome(sink, ordinal, record, each, form)
+        except UnusableOutput as error:
+            sink.failed(ordinal, record.id, Kind.PERMANENT, error)
+
+
+def _joined(sink: Sink, items: Sequence[Item], outputs: Sequence[Output], form: OutputFormat) -> None:
+    """Many to one: a record is done when an output names it; one that no output names is not, whatever the worker thinks."""
+    ordinals = {id(record): ordinal for ordinal, record in items}
+    lines: dict[int, list[Line]] = {}
+    named: set[int] = set()
+    foreign = 0
+    for output in outputs:
+        known = [ordinals[id(record)] for record in output.sources or () if id(record) in ordinals]
+        foreign += len(output.sources or ()) - len(known)
+        if not known:
+            continue
+        sources = [record.id for record in output.sources or () if id(record) in ordinals]
+        identifier = _checked_id(output.id if output.id is not None else sources[0])
+        line = Line(identifier, min(known), form.line(identifier, sources, output.data))
+        lines.setdefault(min(known), []).append(line)
+        named.update(known)
+    if foreign:
+        sink.lied(foreign)
+    for ordinal, record in items:
+        if ordinal in named:
+            sink.succeeded(ordinal, lines.get(ordinal, []), record._warnings)  # noqa: SLF001

@@ -1,0 +1,72 @@
+"""What a worker's function is given and may give back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class Record:
+    """One record: its id, and what the source carries for it."""
+
+    __slots__ = ("_warnings", "data", "id")
+
+    def __init__(self, id: str, data: Any = None) -> None:  # noqa: A002  the word of DESIGN §1
+        self.id = id
+        self.data = data
+        self._warnings: list[str] | None = None
+
+    def warn(self, message: str) -> None:
+        """Note something odd that does not stop the record: logged, counted and reported; the record succeeds."""
+        if self._warnings is None:
+            self._warnings = []
+        self._warnings.append(message)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was warned of so far."""
+        return tuple(self._warnings or ())
+
+    def __repr__(self) -> str:
+        return f"Record(id={self.id!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Returned by a worker's function: deliberately nothing to do. The record is done, and hands nothing on."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Returned by a worker's function whose output has an id of its own, or joins several records."""
+
+    data: Any
+    id: str | None = None
+    """The output's id; the input's when None."""
+    sources: Sequence[Record] | None = None
+    """Batch workers that give many to one: the records that went into this output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Trying again near the failure, in the process, before the record counts as failed in this try.
+
+    For what passes in seconds, such as one refused connection; the stage's tries are for the rest.
+    """
+
+    on: tuple[type[Exception], ...]
+    attempts: int = 3
+    """Calls in all."""
+    wait_seconds: float = 0.2
+    """Before the second call, at most; doubles with each, with full jitter."""
+
+    def __post_init__(self) -> None:
+        if self.attempts < 2:  # noqa: PLR2004  one call is no retry
+            raise ValueError(f"`attempts` must be at least 2, got: {self.attempts}")
+        if self.wait_seconds < 0:
+            raise ValueError(f"`wait_seconds` must not be negative, got: {self.wait_seconds}")
+        if not self.on:
+            raise ValueError("`on` must name at least one exception, got: ()")

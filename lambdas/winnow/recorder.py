@@ -1,0 +1,410 @@
+"""The recorder: collects outcomes while records are worked on, and journals them in segments, in the background.
+
+Outputs are written before the journal entry that vouches for them. Nothing is lost but what was collected since the last segment,
+and how much that can be is bounded in seconds, bytes and records.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from winnow.contract import Kind, now
+from winnow.errors import WinnowError
+from winnow.failures import FailureReport, write_reports
+from winnow.formats import OutputFormat
+from winnow.journal import OutputSegment, Segment, Stop
+from winnow.keys import AttemptKeys
+from winnow.ledger import Ledger
+from winnow.outcome import Line
+from winnow.plan import Plan
+from winnow.ranges import Ranges
+from winnow.settlement import FIRST_HORIZON
+
+FLUSH_BYTES = 8 * 1024 * 1024
+"""Of outputs, before compression: what a segment costs in memory, and its reader."""
+FLUSH_FAILURES = 5_000
+"""Of failure reports, which carry tracebacks."""
+MAX_REASONS = 50
+"""Different reasons of skips and warnings that are told apart in a segment."""
+WRITE_ATTEMPTS = 4
+"""Of a segment, each with the client's own retries: about a minute of S3 refusing before the worker gives up."""
+
+log = logging.getLogger(__name__)
+
+
+class JournalUnavailable(WinnowError):
+    """The journal could not be written; what it does not vouch for is outstanding."""
+
+
+@dataclass(slots=True)
+class _Window:
+    """What was collected since the last segment."""
+
+    succeeded: list[int] = field(default_factory=list)
+    """Flat half-open runs, in the order they came."""
+    skipped: list[int] = field(default_factory=list)
+    failures: list[FailureReport] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    bytes: int = 0
+    warnings: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    warned: Counter[str] = field(default_factory=Counter)
+    lies: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.succeeded or self.skipped or self.failures or self.lies)
+
+
+def _append(runs: list[int], ordinal: int) -> None:
+    if runs and runs[-1] == ordinal:
+        runs[-1] = ordinal + 1
+    else:
+        runs += (ordinal, ordinal + 1)
+
+
+def _ranges(runs: list[int]) -> Ranges:
+    return Ranges.from_pairs(zip(runs[::2], runs[1::2], strict=True))
+
+
+@dataclass(slots=True)
+class Totals:
+    """Of this invocation, in records."""
+
+    succeeded: int = 0
+    skipped: int = 0
+    failed: Counter[Kind] = field(default_factory=Counter)
+
+    @property
+    def all_failed(self) -> int:
+        return sum(self.failed.values())
+
+    @property
+    def done(self) -> int:
+        return self.succeeded + self.skipped
+
+
+class Recorder:
+    """The sink of an invocation's outcomes. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        plan: Plan,
+        keys: AttemptKeys,
+        *,
+        invocation: str,
+        form: OutputFormat,
+        deadline: float,
+        flush_seconds: float,
+        horizon: int,
+        give_up_after: int,
+        joins: bool = False,
+        code_version: str = "",
+        locate: Callable[[int], dict[str, Any]] = lambda _: {},
+        note: Callable[[FailureReport], None] = lambda _: None,
+    ) -> None:
+        """Start journaling.
+
+        Args:
+            deadline: `time.monotonic()` at which no record is taken any more.
+            horizon: ordinals below it may be taken before the first segment is durable.
+            give_up_after: transient failures in a row that mean the other side is down.
+            joins: outputs may join several records, so a segment counts as a whole or not at all.
+            locate: a record's place in the source, as fields of its failure report.
+            note: told of every failure, to log it.
+        """
+        self._ledger = ledger
+        self._plan = plan
+        self._keys = keys
+        self._invocation = invocation
+        self._form = form
+        self._deadline = deadline
+        self._flush_seconds = flush_seconds
+        self._give_up_after = give_up_after
+        self._code_version = code_version
+        self._locate = locate
+        self._note = note
+        self._joins = joins
+
+        self.totals = Totals()
+        self.stop: Stop | None = None
+        self.cause = ""
+
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._window = _Window()
+        self._sequence = 0
+        self._in_a_row = 0
+        self._position = 0
+        self._taken_before = 0
+        self._in_hand: set[int] = set()
+        self._horizon = horizon
+        self._wanted = 0
+        self._flush_now = False
+        self._limit = horizon
+        """Ordinals below it may be taken without asking; -1 when no more may be."""
+        self._broken: BaseException | None = None
+        self._closing = False
+        self._told_stuck = False
+        """Whether the journal knows what was in hand when time ran out; Lambda may kill us any moment then."""
+        self._writing = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    # Asked by the engine, in its own threads
+
+    def take(self, ordinal: int) -> bool:
+        """Take a record up, unless the worker is to stop; waits where too much would be unjournaled."""
+        with self._lock:
+            if not ordinal < self._limit and not self._wait_for_horizon(ordinal):
+                return False
+            self._in_hand.add(ordinal)
+            if ordinal >= self._position:
+                self._position = ordinal + 1
+        return True
+
+    def _wait_for_horizon(self, ordinal: int) -> bool:
+        while self.stop is None and self._broken is None:
+            if ordinal < self._limit:
+                return True
+            self._wanted = max(self._wanted, ordinal + 1)
+            self._flush_now = True
+            self._changed.notify_all()
+            self._changed.wait(1.0)
+        return False
+
+    def request_stop(self, stop: Stop, cause: str = "") -> None:
+        """Take no more records."""
+        with self._lock:
+            self._stop(stop, cause)
+
+    def _stop(self, stop: Stop, cause: str) -> None:
+        if self.stop is None:
+            self.stop = stop
+            self.cause = cause
+            self._limit = -1
+            self._changed.notify_all()
+
+    @property
+    def stopping(self) -> bool:
+        return self.stop is not None or self._broken is not None
+
+    # Sink
+
+    def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None:
+        with self._lock:
+            window = self._window
+            self._in_hand.discard(ordinal)
+            self._in_a_row = 0
+            self.totals.succeeded += 1
+            _append(window.succeeded, ordinal)
+            if lines:
+                window.lines += lines
+                for line in lines:
+                    window.bytes += self._form.size(line.body)
+                if window.bytes >= FLUSH_BYTES:
+                    self._ask_to_flush()
+            if warnings:
+                self._warn(warnings)
+
+    def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None:
+        with self._lock:
+            self._in_hand.discard(ordinal)
+            self._in_a_row = 0
+            self.totals.skipped += 1
+            _append(self._window.skipped, ordinal)
+            _tally(self._window.reasons, reason)
+            if warnings:
+                self._warn(warnings)
+
+    def failed(self, ordinal: int, record_id: str, kind: Kind, error: BaseException) -> None:
+        self.report(FailureReport.of_error(error, ordinal=ordinal, record_id=record_id, kind=kind))
+
+    def report(self, report: FailureReport) -> None:
+        """Collect a failure with its reason, and add where the record came from."""
+        located = replace(report, code_version=self._code_version, **self._locate(report.ordinal))
+        self._note(located)
+        with self._lock:
+            self._in_hand.discard(report.ordinal)
+            self.totals.failed[report.kind] += 1
+            self._window.failures.append(located)
+            if report.kind is Kind.TRANSIENT:
+                self._in_a_row += 1
+                if self._in_a_row >= self._give_up_after:
+                    what = f"{report.error_type}: {report.message}"
+                    self._stop(
+                        Stop.DEPENDENCY, f"{self._in_a_row} records in a row failed, the last with {what}"
+                    )
+            else:
+                self._in_a_row = 0
+            if len(self._window.failures) >= FLUSH_FAILURES:
+                self._ask_to_flush()
+
+    def lied(self, claims: int) -> None:
+        with self._lock:
+            self._window.lies += claims
+
+    def _warn(self, warnings: list[str]) -> None:
+        self._window.warnings += len(warnings)
+        for warning in warnings:
+            _tally(self._window.warned, warning)
+
+    def _ask_to_flush(self) -> None:
+        self._flush_now = True
+        self._changed.notify_all()
+
+    # The journal's thread
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if self._closing:
+                    return
+                if not self._flush_now:
+                    self._changed.wait(self._nap())
+                if self._closing:
+                    return
+                if self.stop is None and time.monotonic() >= self._deadline:
+                    self._stop(Stop.TIME, "little time was left")
+                self._flush_now = False
+            try:
+                self._flush()
+            except Exception as error:  # noqa: BLE001  told to whoever asks next
+                with self._lock:
+                    self._broken = error
+                    self._limit = -1
+                    self._changed.notify_all()
+                return
+
+    def _nap(self) -> float:
+        left = self._deadline - time.monotonic()
+        return (
+            max(0.01, min(self._flush_seconds, left)) if self.stop is None else min(1.0, self._flush_seconds)
+        )
+
+    def _flush(self, *, last: bool = False) -> None:
+        """Write what was collected; with `last`, also say why the worker stopped, even if nothing was."""
+        with self._writing:
+            with self._lock:
+                wanted = self._wanted
+                stuck = self.stop is not None and bool(self._in_hand) and not last and not self._told_stuck
+                if not self._window and not last and not stuck and wanted <= self._horizon:
+                    return
+                self._told_stuck = self._told_stuck or stuck
+                window, self._window = self._window, _Window()
+                horizon = self._next_horizon(wanted)
+                in_hand = Ranges.of(self._in_hand)
+                sequence, self._sequence = self._sequence, self._sequence + 1
+                stop, cause = (self.stop or Stop.END, self.cause) if last else (None, "")
+            segment = self._write(window, sequence, horizon=horizon, in_hand=in_hand, stop=stop, cause=cause)
+            log.debug("journaled segment %s of %s", segment.sequence, segment.invocation)
+            with self._lock:
+                self._horizon = horizon
+                if self.stop is None:
+                    self._limit = horizon
+                self._changed.notify_all()
+
+    def _next_horizon(self, wanted: int) -> int:
+        """How far the worker may go before the segment after this one: further the faster it goes."""
+        if self.stop is not None:
+            return self._position
+        taken = self._position - self._taken_before
+        self._taken_before = self._position
+        return max(self._horizon, max(self._position, wanted) + max(FIRST_HORIZON, 4 * taken))
+
+    def _write(
+        self, window: _Window, sequence: int, *, horizon: int, in_hand: Ranges, stop: Stop | None, cause: str
+    ) -> Segment:
+        outputs = self._persist(lambda: self._write_outputs(window, sequence))
+        failures_key = self._persist(lambda: self._write_failures(window, sequence))
+        by_kind: dict[Kind, list[int]] = {}
+        for report in window.failures:
+            by_kind.setdefault(report.kind, []).append(report.ordinal)
+        segment = Segment(
+            batch=self._plan.digest,
+            invocation=self._invocation,
+            sequence=sequence,
+            succeeded=_ranges(window.succeeded),
+            skipped=_ranges(window.skipped),
+            failed={kind: Ranges.of(ordinals) for kind, ordinals in by_kind.items()},
+            outputs=outputs,
+            failures_key=failures_key,
+            horizon=horizon,
+            in_hand=in_hand,
+            warnings=window.warnings,
+            skip_reasons=window.reasons,
+            warned=window.warned,
+            lies=window.lies,
+            stop=stop,
+            cause=cause,
+            whole=self._joins,
+            written_at=now(),
+        )
+        self._persist(
+            lambda: self._ledger.write_json(self._keys.segment(self._invocation, sequence), segment.to_json())
+        )
+        return segment
+
+    def _write_outputs(self, window: _Window, sequence: int) -> OutputSegment | None:
+        lines = window.lines
+        if not lines:
+            return None
+        key = self._keys.outputs(self._invocation, sequence, self._form.suffix)
+        ids_key = self._keys.output_ids(self._invocation, sequence)
+        self._ledger.store.put(key, self._form.body([line.body for line in lines]))
+        self._ledger.write_json(
+            ids_key, {"ids": [line.id for line in lines], "of": [line.ordinal for line in lines]}
+        )
+        return OutputSegment(key=key, ids_key=ids_key, lines=len(lines))
+
+    def _write_failures(self, window: _Window, sequence: int) -> str | None:
+        if not window.failures:
+            return None
+        key = self._keys.failures(self._invocation, sequence)
+        write_reports(self._ledger, key, self._plan, window.failures)
+        return key
+
+    def _persist(self, write: Callable[[], Any]) -> Any:
+        """Write near the failure once more, longer than the client does: S3 refusing for a while costs only time."""
+        for attempt in range(1, WRITE_ATTEMPTS):
+            try:
+                return write()
+            except Exception as error:  # noqa: BLE001  whatever it is, the evidence must get there
+                log.warning("journal write failed (%s of %s): %s", attempt, WRITE_ATTEMPTS, error)
+                time.sleep(min(2.0**attempt, max(0.0, (self._deadline - time.monotonic()) / 4)))
+        return write()
+
+    # Called once, at the end
+
+    def close(self) -> None:
+        """Journal the rest and why the worker stopped.
+
+        Raises:
+            JournalUnavailable: it cannot be; what is not in the journal is outstanding.
+        """
+        with self._lock:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        error = self._broken
+        if error is None:
+            try:
+                self._flush(last=True)
+                return
+            except Exception as failed:  # noqa: BLE001
+                error = failed
+        raise JournalUnavailable(f"the journal could not be written: {error}") from error
+
+
+def _tally(reasons: Counter[str], reason: str) -> None:
+    short = reason[:200]
+    if short in reasons or len(reasons) < MAX_REASONS:
+        reasons[short] += 1
+    else:
+        reasons["other"] += 1

@@ -1,0 +1,206 @@
+"""One invocation of a worker: what is still owed, run through the engine, journaled as it goes."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right, insort
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from winnow.careful import Limits, run_carefully
+from winnow.contract import Kind, Order, new_run_id
+from winnow.engine import run, units
+from winnow.errors import EveryRecordFailed
+from winnow.failures import FailureReport
+from winnow.journal import Evidence, Stop, fold, read_segments
+from winnow.keys import StageKeys
+from winnow.ledger import Ledger
+from winnow.observability import Metric, Watch, get_logger
+from winnow.outcome import Item
+from winnow.plan import Plan, read_plan
+from winnow.ranges import Ranges
+from winnow.record import Record
+from winnow.recorder import Recorder
+from winnow.settlement import FIRST_HORIZON, Settlement, read_settlement
+from winnow.source import Chunk, Source
+
+if TYPE_CHECKING:
+    from winnow.decorator import Worker
+
+RESERVE_SHARE = 0.1
+"""Of the time a worker has, kept back to journal the rest and return."""
+MIN_RESERVE_SECONDS = 1.0
+MAX_RESERVE_SECONDS = 30.0
+
+LOGGED_FAILURES = 100
+"""Of one invocation; all are in the ledger, and a log line costs as much as many a record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """What this invocation is to do."""
+
+    ordinals: Ranges
+    suspects: Ranges
+    careful: bool
+    again: bool
+    """An earlier invocation of the same attempt failed or died: Step Functions tried the worker once more."""
+    horizon: int
+
+    @classmethod
+    def of(cls, plan: Plan, before: Settlement, evidence: Evidence) -> Owed:
+        """Work it out from the settlement before and from what this attempt's journal already proves."""
+        known_bad = evidence.failed.get(Kind.PERMANENT, Ranges.empty())
+        ordinals = before.next - plan.rejected - evidence.done - known_bad
+        ends = {
+            segment.invocation: segment.stop for segment in evidence.segments if segment.invocation != "plan"
+        }
+        died = any(stop is None for stop in ends.values())
+        careful = before.careful or died
+        horizon = evidence.horizon if ends else ordinals.first(FIRST_HORIZON).stop
+        return cls(
+            ordinals=ordinals,
+            suspects=(before.suspects | ordinals.within(0, evidence.horizon) if died else before.suspects)
+            & ordinals,
+            careful=careful,
+            again=bool(ends),
+            horizon=plan.count if careful else horizon,
+        )
+
+
+class _Feed:
+    """Records of the batch by ordinal, and where in the source each came from."""
+
+    def __init__(self, plan: Plan, source: Source) -> None:
+        self._plan = plan
+        self._source = source
+        self._chunks: list[tuple[int, int, str, str, int]] = []
+
+    def items(self, *parts: Ranges) -> Iterator[Item]:
+        """The records of some ordinals, part after part."""
+        decode = self._source.decode
+        for part in parts:
+            if not part:
+                continue
+            for chunk in self._source.chunks(self._plan.runs(part)):
+                self._remember(chunk)
+                ordinal = chunk.ordinal
+                for row in chunk.rows:
+                    yield ordinal, Record(*decode(row))
+                    ordinal += 1
+
+    def _remember(self, chunk: Chunk) -> None:
+        insort(self._chunks, (chunk.ordinal, len(chunk.rows), chunk.bucket, chunk.key, chunk.line))
+
+    def locate(self, ordinal: int) -> dict[str, Any]:
+        """Where a record came from, as fields of a failure report."""
+        index = bisect_right(self._chunks, ordinal, key=lambda chunk: chunk[0]) - 1
+        first, length, bucket, key, line = self._chunks[index]
+        if index < 0 or ordinal >= first + length:
+            return {}
+        return {"source_bucket": bucket, "source_key": key, "source_line": line + ordinal - first}
+
+
+def run_attempt(
+    worker: Worker, event: Any, context: Any, *, ledger: Ledger, watch: Watch, code_version: str
+) -> dict[str, Any]:
+    """Do what an order says, as far as time allows.
+
+    Returns:
+        Counts of this invocation, and why it stopped. The journal is the evidence; this is only talk.
+
+    Raises:
+        EveryRecordFailed: first attempt, and all failed transiently.
+        JournalUnavailable: what was done could not be recorded.
+        Exception: whatever setup or reading the input raised; the environment's fault, no record's.
+    """
+    order = Order.from_event(event)
+    watch.identify(run_id=order.run_id, stage=order.stage)
+    seconds = context.get_remaining_time_in_millis() / 1000
+    started = time.monotonic()
+    plan = read_plan(ledger, StageKeys(order.run_id, order.stage))
+    before = read_settlement(ledger, plan, order.attempt - 1)
+    if before is None:
+        raise LookupError(
+            f"attempt {order.attempt} was ordered before attempt {order.attempt - 1} was settled"
+        )
+    keys = plan.keys.attempt(order.attempt)
+    evidence = fold(read_segments(ledger, keys), digest=plan.digest, order=before.next, ledger=ledger)
+    owed = Owed.of(plan, before, evidence)
+    if owed.again:
+        watch.count(Metric.RETRIED, len(owed.ordinals))
+    feed = _Feed(plan, plan.source.open(ledger.store))
+    reserve = min(MAX_RESERVE_SECONDS, max(MIN_RESERVE_SECONDS, seconds * RESERVE_SHARE))
+    options = worker.options
+    recorder = Recorder(
+        ledger,
+        plan,
+        keys,
+        invocation=new_run_id(),
+        form=options.outputs,
+        deadline=started + seconds - reserve,
+        flush_seconds=options.flush_seconds,
+        horizon=owed.horizon,
+        give_up_after=options.give_up_after,
+        joins=options.batch is not None,
+        code_version=code_version,
+        locate=feed.locate,
+        note=_log_some(),
+    )
+    items = feed.items(owed.ordinals - owed.suspects, owed.suspects)
+    try:
+        if owed.careful:
+            limits = Limits.of(
+                options, timeout_seconds=seconds, memory_mb=int(getattr(context, "memory_limit_in_mb", 128))
+            )
+            run_carefully(worker.name, units(items, recorder, options.batch or 1), recorder, options, limits)
+        else:
+            worker.prepare()
+            run(worker.function, items, recorder, options)
+    except BaseException as error:
+        recorder.request_stop(Stop.ERROR, f"{type(error).__name__}: {error}")
+        recorder.close()
+        raise
+    recorder.close()
+    return _report(order, recorder, evidence)
+
+
+def _log_some() -> Any:
+    logged = 0
+
+    def note(report: FailureReport) -> None:
+        nonlocal logged
+        logged += 1
+        if logged <= LOGGED_FAILURES:
+            get_logger().warning(
+                report.message,
+                record_id=report.record_id,
+                error_type=report.error_type,
+                failure_kind=report.kind.value,
+            )
+        elif logged == LOGGED_FAILURES + 1:
+            get_logger().warning("more records failed; all are in the ledger")
+
+    return note
+
+
+def _report(order: Order, recorder: Recorder, evidence: Evidence) -> dict[str, Any]:
+    totals = recorder.totals
+    if (
+        order.attempt == 0
+        and totals.failed[Kind.TRANSIENT]
+        and totals.failed[Kind.TRANSIENT] == totals.all_failed
+        and not totals.done
+        and not evidence.done
+    ):
+        raise EveryRecordFailed(
+            f"none of {totals.all_failed} records succeeded"
+            + (f"; {recorder.cause}" if recorder.cause else "; all failed transiently")
+        )
+    return {
+        "succeeded": totals.succeeded,
+        "skipped": totals.skipped,
+        "failed": totals.all_failed,
+        "stopped": (recorder.stop or Stop.END).value,
+    }

@@ -1,0 +1,172 @@
+"""Run a worker over a batch in a test, without AWS: the real plan, runtime, journal and settlement, on a store in memory.
+
+from winnow.testing import run_worker
+
+result = run_worker(transform, [{"id": "a", "data": {...}}, "b"])
+assert result.outputs["a"] == {...}
+assert result.failures["b"].error_type == "PermanentError"
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from winnow.batch import continue_stage, plan_stage
+from winnow.contract import Order, Policy, StageInput
+from winnow.errors import LedgerObjectMissing
+from winnow.formats import open_parquet
+from winnow.ledger import Ledger, decompress
+from winnow.observability import Watch
+from winnow.runtime import run_attempt
+from winnow.settle import settle
+from winnow.store import MemoryStore
+from winnow.decorator import Worker
+
+
+@dataclass(slots=True)
+class FakeContext:
+    """A Lambda context with a clock that runs."""
+
+    seconds: float = 900.0
+    memory_limit_in_mb: int = 512
+    aws_request_id: str = "test"
+    started: float = field(default_factory=time.monotonic)
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self.started + self.seconds - time.monotonic()) * 1000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a record failed in the end."""
+
+    kind: str
+    error_type: str
+    message: str
+    tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchResult:
+    """What became of a batch."""
+
+    verdict: str
+    """COMPLETE, EXHAUSTED or TOTAL_FAILURE."""
+    outputs: Mapping[str, Any]
+    """Output data by output id."""
+    lineage: Mapping[str, str | list[str]]
+    """Output id to the id, or ids, of the records it came from."""
+    skipped: int
+    failures: Mapping[str, Failure]
+    """By record id."""
+    tries: int
+    warnings: int
+    counts: Mapping[str, int]
+    ledger: Ledger
+
+
+def run_worker(
+    worker: Worker,
+    records: Iterable[str | Mapping[str, Any]],
+    *,
+    max_tries: int = 4,
+    seconds: float = 900.0,
+    stage: str = "test",
+    run_id: str | None = None,
+) -> BatchResult:
+    """Run a worker over records as a stage machine would, waits left out.
+
+    Args:
+        records: ids, or objects with an `id` and `data`.
+        max_tries: as the stage's.
+        seconds: that each invocation has, as the Lambda's timeout.
+
+    Raises:
+        StageInputError: the records cannot be a batch.
+        Exception: what the worker's setup raised, after two calls, as in a stage.
+    """
+    ledger = Ledger(MemoryStore("test-ledger"))
+    policy = Policy(max_tries=max_tries)
+    where: dict[str, Any] = {"pipeline": "test", "stage": stage, "policy": policy}
+    listed = [dict(record) if isinstance(record, Mapping) else record for record in records]
+    event: dict[str, Any] = {"records": listed} | ({"run_id": run_id} if run_id else {})
+    order = plan_stage(ledger, StageInput.from_event(event), execution="test-0", **where)
+    while True:
+        state = _attempt(worker, order, ledger, seconds)
+        verdict = settle(ledger, state, lambda _metric, _value: None)
+        if not verdict["next"]:
+            return _result(ledger, verdict)
+        order = continue_stage(
+            ledger, verdict["next"], execution=f"test-{verdict['next']['attempt']}", **where
+        )
+
+
+def _attempt(worker: Worker, order: Order, ledger: Ledger, seconds: float) -> dict[str, Any]:
+    """One attempt, with the stage machine's one more call for whatever escapes the worker."""
+    state: dict[str, Any] = {"order": order.to_payload()}
+    for _ in range(2):
+        state.pop("worker_error", None)
+        try:
+            state["worker"] = run_attempt(
+                worker,
+                state["order"],
+                FakeContext(seconds),
+                ledger=ledger,
+                watch=Watch(pipeline="test"),
+                code_version="test",
+            )
+        except Exception as error:  # noqa: BLE001  the state machine's Catch
+            cause = json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)})
+            state["worker_error"] = {"Error": type(error).__name__, "Cause": cause}
+        else:
+            break
+    return state
+
+
+def _result(ledger: Ledger, state: Mapping[str, Any]) -> BatchResult:
+    prefix = state["order"]["plan"]["key"].removesuffix("plan.json")
+    result = ledger.read_json(f"{prefix}result.json")
+    outputs: dict[str, Any] = {}
+    lineage: dict[str, str | list[str]] = {}
+    for entry in ledger.read_json(f"{prefix}successes.json")["entries"]:
+        for line in _lines(ledger, entry["key"]):
+            outputs[line["id"]] = line["data"]
+            lineage[line["id"]] = line["from"]
+    return BatchResult(
+        verdict=state["verdict"],
+        outputs=outputs,
+        lineage=lineage,
+        skipped=result["output"]["skipped"]["count"],
+        failures=_failures(ledger, f"{prefix}failures.ndjson.gz"),
+        tries=result["output"]["tries"],
+        warnings=result["counts"]["warnings"],
+        counts=result["counts"],
+        ledger=ledger,
+    )
+
+
+def _lines(ledger: Ledger, key: str) -> list[dict[str, Any]]:
+    body = ledger.store.get(key).body
+    if key.endswith(".parquet"):
+        return [
+            {"id": row.pop("record_id"), "from": row.pop("from"), "data": row}
+            for row in open_parquet(body, key).read().to_pylist()
+        ]
+    return [json.loads(line) for line in decompress(body).splitlines()]
+
+
+def _failures(ledger: Ledger, key: str) -> dict[str, Failure]:
+    try:
+        lines = [json.loads(line) for line in ledger.read_lines(key)]
+    except LedgerObjectMissing:
+        return {}
+    return {
+        line["record_id"]: Failure(
+            kind=line["kind"], error_type=line["error_type"], message=line["message"], tries=line["tries"]
+        )
+        for line in lines
+    }
