@@ -1,0 +1,90 @@
+"""Every error name that our state machines' `Retry`, `Catch` and `Fail` may use."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SfnError(StrEnum):
+    """An error name as Step Functions compares it: exact, case-sensitive, no inheritance.
+
+    A name that is not here is refused by a test, because a misspelt one is accepted by Step Functions and then
+    matches nothing: `Ecs.` for `ECS.` cost somebody one lost window a week.
+    """
+
+    # Step Functions' own
+
+    ALL = "States.ALL"
+    """Whatever is left, except `States.DataLimitExceeded` and `States.Runtime`, which nothing can catch."""
+    TIMEOUT = "States.Timeout"
+    """A Task ran longer than its `TimeoutSeconds`."""
+    TASK_FAILED = "States.TaskFailed"
+    """Any Task's failure but `States.Timeout`; also what a failed nested execution is called."""
+
+    # Lambda refused or lost the call: the function's code did not run, so calling again is harmless
+
+    LAMBDA_SERVICE = "Lambda.ServiceException"
+    """Lambda itself failed (500)."""
+    LAMBDA_AWS = "Lambda.AWSLambdaException"
+    """Any other failure of the Lambda service."""
+    LAMBDA_SDK_CLIENT = "Lambda.SdkClientException"
+    """The connection between Step Functions and Lambda failed."""
+    LAMBDA_TOO_MANY_REQUESTS = "Lambda.TooManyRequestsException"
+    """Throttled: the account's or the function's concurrency is used up. Not in CDK's default retry."""
+    LAMBDA_RESOURCE_CONFLICT = "Lambda.ResourceConflictException"
+    """The function is being updated, as during a deployment."""
+    LAMBDA_RESOURCE_NOT_READY = "Lambda.ResourceNotReadyException"
+    """The function is being made ready, as after weeks without a call."""
+
+    # Lambda started the call and it died, or may be running still
+
+    LAMBDA_CLIENT_TIMEOUT = "Lambda.ClientExecutionTimeoutException"
+    """Step Functions stopped waiting for Lambda's answer; the function may be running still."""
+    LAMBDA_UNKNOWN = "Lambda.Unknown"
+    """The function ended without an answer: out of memory or out of time."""
+    SANDBOX_TIMED_OUT = "Sandbox.Timedout"
+    """The function ran out of its own time."""
+    RUNTIME_EXIT = "Runtime.ExitError"
+    """The function's process ended: `os._exit`, a segmentation fault, a kill."""
+    RUNTIME_OUT_OF_MEMORY = "Runtime.OutOfMemory"
+    """The function's process was killed at its memory limit."""
+
+    # Step Functions refused to start a nested execution: nothing runs
+
+    EXECUTION_LIMIT = "StepFunctions.ExecutionLimitExceeded"
+    """More executions are open than the account may have."""
+    EXECUTION_LIMIT_EXCEPTION = "StepFunctions.ExecutionLimitExceededException"
+    """The same under the name that newer integrations give it."""
+    START_THROTTLED = "StepFunctions.ThrottlingException"
+    """Too many StartExecution calls a second."""
+
+    # Raised by our own Lambdas: the name of the Python class
+
+    STAGE_INPUT = "StageInputError"
+    """What a stage or a run was started with cannot be used."""
+    DUPLICATE_ATTEMPT = "DuplicateAttempt"
+    """Another execution owns this attempt."""
+    SOURCE_CHANGED = "SourceChanged"
+    """The source is no longer what the batch was fixed from."""
+
+    # What our machines fail with
+
+    STAGE_TOTAL_FAILURE = "StageTotalFailure"
+    """A stage in which nothing succeeded."""
+    UNKNOWN_VERDICT = "UnknownVerdict"
+    """Settle and the stage machine are not of one version."""
+    UNKNOWN_STAGE = "UnknownStage"
+    """A run is to start at a stage that its pipeline does not have."""
+
+
+WORKER_DEATHS = frozenset(
+    {
+        SfnError.TIMEOUT,
+        SfnError.LAMBDA_CLIENT_TIMEOUT,
+        SfnError.LAMBDA_UNKNOWN,
+        SfnError.SANDBOX_TIMED_OUT,
+        SfnError.RUNTIME_EXIT,
+        SfnError.RUNTIME_OUT_OF_MEMORY,
+    }
+)
+"""The worker was killed rather than raised: it is not run again in place, and the next attempt is careful."""

@@ -1,0 +1,66 @@
+"""The example: descriptions of manuscripts become works whose identifiers stay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Environment, Stack
+from aws_cdk import aws_dynamodb as dynamodb
+
+from stacks.constructs.pipeline import Pipeline
+from stacks.constructs.removal import removal_policy
+from stacks.constructs.source_bucket import SourceBucket
+from stacks.constructs.stage import Stage
+from stacks.settings import Removal
+
+if TYPE_CHECKING:
+    from constructs import Construct
+
+    from stacks.settings import Settings
+
+
+class CatalogueStack(Stack):
+    """TEI files in a bucket → adapt → transform → mint → works in the ledger."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            description="Winnow's example: TEI files to works",
+            env=Environment(account=settings.account, region=settings.region),
+            tags={**settings.tags},
+            termination_protection=settings.removal is Removal.RETAIN,
+        )
+        source = SourceBucket(self, "Source", settings=settings)
+        identifiers = dynamodb.TableV2(
+            self,
+            "Identifiers",
+            partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
+            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
+                point_in_time_recovery_enabled=True
+            ),
+            deletion_protection=settings.removal is Removal.RETAIN,
+            removal_policy=removal_policy(settings),
+        )
+        requirements = "catalogue/requirements.txt"
+        pipeline = Pipeline(
+            self,
+            "Catalogue",
+            name="catalogue",
+            settings=settings,
+            source=source,
+            stages=[
+                Stage.of("adapt", worker="catalogue.adapt.adapt", requirements=requirements),
+                Stage.of("transform", worker="catalogue.transform.transform", requirements=requirements),
+                Stage.of(
+                    "mint",
+                    worker="catalogue.mint.mint",
+                    requirements=requirements,
+                    environment={"IDENTIFIERS_TABLE": identifiers.table_name},
+                ),
+            ],
+        )
+        # An identifier is never deleted, so that no later record can be given the same.
+        identifiers.grant(
+            pipeline.stages["mint"].worker, "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"
+        )

@@ -1,0 +1,88 @@
+"""How people hear of failures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from constructs import Construct
+
+from stacks.constructs.dead_letters import DeadLetters
+from stacks.constructs.python_function import OwnFunction
+from stacks.constructs.removal import removal_policy
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_lambda as lambda_
+    from aws_cdk import aws_sqs as sqs
+
+    from stacks.constructs.deployment import Deployment
+
+SLACK_TIMEOUT_SECONDS = 60
+
+
+class Alerts(Construct):
+    """A topic, its e-mail subscriptions, and a function that forwards to Slack, as the settings say.
+
+    The caller still has to put the webhook's address into the secret that the settings name.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, deployment: Deployment) -> None:
+        super().__init__(scope, construct_id)
+        settings = deployment.settings
+        # A key of our own, because CloudWatch alarms cannot publish through the key that AWS manages for SNS.
+        self._key = kms.Key(
+            self,
+            "Key",
+            description=f"Alerts of pipeline {deployment.pipeline} ({settings.environment})",
+            enable_key_rotation=True,
+            removal_policy=removal_policy(settings),
+        )
+        self.topic: sns.ITopic = sns.Topic(self, "Topic", master_key=self._key, enforce_ssl=True)
+        self._let_alarms_publish()
+        for address in settings.alert_emails:
+            self.topic.add_subscription(subscriptions.EmailSubscription(address))
+        self.slack: lambda_.IFunction | None = None
+        self.slack_dead_letters: sqs.IQueue | None = None
+        if settings.slack_webhook_secret:
+            self._subscribe_slack(settings.slack_webhook_secret, deployment)
+
+    def grant_publish(self, grantee: iam.IGrantable) -> None:
+        """May publish, which with an encrypted topic takes its key as well."""
+        iam.Grant.add_to_principal(grantee=grantee, actions=["sns:Publish"], resource_arns=[self.topic.topic_arn])
+        iam.Grant.add_to_principal(
+            grantee=grantee, actions=["kms:Decrypt", "kms:GenerateDataKey"], resource_arns=[self._key.key_arn]
+        )
+
+    def _let_alarms_publish(self) -> None:
+        """The topic's TLS policy replaces the one by which SNS lets the account's alarms in."""
+        alarms = iam.ServicePrincipal(
+            "cloudwatch.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": Stack.of(self).account}}
+        )
+        self.topic.add_to_resource_policy(
+            iam.PolicyStatement(actions=["sns:Publish"], principals=[alarms], resources=[self.topic.topic_arn])
+        )
+        self._key.add_to_resource_policy(
+            iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey*"], principals=[alarms], resources=["*"])
+        )
+
+    def _subscribe_slack(self, secret_name: str, deployment: Deployment) -> None:
+        # One queue for both ways to fail: SNS cannot reach the function, or the function cannot reach Slack.
+        self.slack_dead_letters = DeadLetters(self, "SlackDeadLetters")
+        self.slack = OwnFunction(
+            self,
+            "Slack",
+            deployment=deployment,
+            name="slack",
+            timeout_seconds=SLACK_TIMEOUT_SECONDS,
+            variables={"slack_secret_arn": secret_name},
+            dead_letter_queue=self.slack_dead_letters,
+        ).function
+        secretsmanager.Secret.from_secret_name_v2(self, "SlackWebhook", secret_name).grant_read(self.slack)
+        self.topic.add_subscription(
+            subscriptions.LambdaSubscription(self.slack, dead_letter_queue=self.slack_dead_letters)
+        )

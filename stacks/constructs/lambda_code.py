@@ -1,0 +1,209 @@
+"""What is shipped to Lambda: the sources under `lambdas/`, and the packages that they need."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jsii
+from aws_cdk import AssetHashType, BundlingOptions, DockerImage, IgnoreMode, ILocalBundling
+from aws_cdk import aws_lambda as lambda_
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "lambdas"
+CONSTRAINTS = ROOT / "constraints.txt"
+OWN_REQUIREMENTS = SOURCES / "winnow" / "requirements.txt"
+
+RUNTIME = lambda_.Runtime.PYTHON_3_14
+ARCHITECTURE = lambda_.Architecture.ARM_64
+"""A fifth cheaper than x86 for the same time."""
+
+PYTHON_VERSION = RUNTIME.name.removeprefix("python")
+WHEEL_PLATFORMS = tuple(f"manylinux_2_{minor}_aarch64" for minor in (34, 31, 28, 27, 26, 24, 17)) + (
+    "manylinux2014_aarch64",
+)
+"""Lambda's Amazon Linux 2023 has glibc 2.34; a wheel names the oldest glibc that it runs on, and pip wants each spelt out."""
+
+MAX_UNZIPPED_MB = 250
+"""Lambda's limit for a function with its layers."""
+
+NOT_SHIPPED = ("__pycache__", "*.pyc", ".*")
+"""Of the sources: bytecode of this machine's Python, and what editors leave behind."""
+
+
+class BundlingError(RuntimeError):
+    """The packages that a function needs could not be gathered."""
+
+
+class LambdaCode:
+    """The code of one stack's functions, so that functions with the same code share one asset.
+
+    Bundling runs pip for Lambda's platform, so it needs neither Docker nor this machine to be like Lambda. It is
+    left out where packages are there already (an emulator that runs functions in the virtual environment).
+    """
+
+    def __init__(self, *, bundled: bool) -> None:
+        self._bundled = bundled
+        self._codes: dict[tuple[Path, ...], lambda_.Code] = {}
+
+    @functools.cached_property
+    def own(self) -> lambda_.Code:
+        """Winnow's own functions: the runtime without anybody's workers, whose changes then leave them alone."""
+        return self._code((OWN_REQUIREMENTS,), packages=("winnow",))
+
+    def worker(self, requirements: str | None) -> lambda_.Code:
+        """A worker: everything under `lambdas/`.
+
+        Args:
+            requirements: file of the packages that it needs, relative to `lambdas/`.
+
+        Raises:
+            BundlingError: there is no such file.
+        """
+        if requirements and not (SOURCES / requirements).is_file():
+            raise BundlingError(f"requirements must be a file under {SOURCES}, got: {requirements!r}")
+        files = (OWN_REQUIREMENTS, SOURCES / requirements) if requirements else (OWN_REQUIREMENTS,)
+        if files not in self._codes:
+            self._codes[files] = self._code(files)
+        return self._codes[files]
+
+    def _code(self, requirements: tuple[Path, ...], *, packages: tuple[str, ...] = ()) -> lambda_.Code:
+        only = ["/*", *(f"!/{package}" for package in packages)] if packages else []
+        if not self._bundled:
+            return lambda_.Code.from_asset(
+                str(SOURCES), exclude=[*only, *NOT_SHIPPED], ignore_mode=IgnoreMode.GIT
+            )
+        bundler = PipBundler(requirements=requirements, packages=packages)
+        return lambda_.Code.from_asset(
+            str(SOURCES),
+            asset_hash_type=AssetHashType.CUSTOM,
+            asset_hash=bundler.fingerprint(),
+            bundling=BundlingOptions(
+                # Required, never used: the local bundler does the work or raises.
+                image=DockerImage.from_registry("scratch"),
+                local=bundler,
+            ),
+        )
+
+
+@jsii.implements(ILocalBundling)
+class PipBundler:
+    """Gathers sources, packages and bytecode in one folder."""
+
+    def __init__(self, *, requirements: Sequence[Path], packages: Sequence[str] = ()) -> None:
+        self._requirements = requirements
+        self._packages = packages
+
+    def fingerprint(self) -> str:
+        """Stays the same as long as the folder would."""
+        files = [*source_files(self._packages), *self._requirements, CONSTRAINTS]
+        return digest(files, RUNTIME.name, ARCHITECTURE.name, "bytecode" if bytecode_compiler() else "")
+
+    def try_bundle(self, output_dir: str, **_options: object) -> bool:
+        """Called by CDK; the options describe a container that is not used.
+
+        Raises:
+            BundlingError: pip found no fitting package, or the result is too big for Lambda.
+        """
+        target = Path(output_dir)
+        self._install(target)
+        copy_sources(target, self._packages)
+        strip(target)
+        compile_bytecode(target)
+        check_size(target)
+        return True
+
+    def _install(self, target: Path) -> None:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+        command += ["--target", str(target), "--constraint", str(CONSTRAINTS), "--only-binary=:all:"]
+        command += ["--implementation", "cp", "--python-version", PYTHON_VERSION]
+        for name in WHEEL_PLATFORMS:
+            command += ["--platform", name]
+        for file in self._requirements:
+            command += ["--requirement", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BundlingError(f"pip could not gather {', '.join(map(str, self._requirements))}:\n{done.stderr.strip()}")
+
+
+def source_files(packages: Iterable[str] = ()) -> list[Path]:
+    """Files under `lambdas/` that are shipped; of some packages, or of all."""
+    roots = [SOURCES / package for package in packages] or [SOURCES]
+    files = [path for root in roots for path in root.rglob("*") if path.is_file()]
+    return [path for path in files if not _is_left_behind(path.relative_to(SOURCES))]
+
+
+def _is_left_behind(path: Path) -> bool:
+    return path.suffix == ".pyc" or any(part == "__pycache__" or part.startswith(".") for part in path.parts)
+
+
+def digest(files: Iterable[Path], *more: str) -> str:
+    """A short hash of files, by name and content, and of whatever else decides what runs."""
+    summary = hashlib.sha256()
+    for file in sorted(files):
+        summary.update(f"{file.relative_to(ROOT)}\0".encode())
+        summary.update(hashlib.sha256(file.read_bytes()).digest())
+    for text in more:
+        summary.update(f"{text}\0".encode())
+    return summary.hexdigest()[:16]
+
+
+def code_version() -> str:
+    """What failures are recorded under: another version is the reason to try a permanent failure again."""
+    return digest([*source_files(), CONSTRAINTS], RUNTIME.name)
+
+
+def copy_sources(target: Path, packages: Iterable[str] = ()) -> None:
+    """Copy what is shipped of `lambdas/`, over any package of the same name."""
+    for file in source_files(packages):
+        copy = target / file.relative_to(SOURCES)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+
+
+def strip(target: Path) -> None:
+    """Remove what no function runs: packages' own tests and commands, headers for compilers."""
+    for name in ("tests", "include", "bin"):
+        for folder in [path for path in target.rglob(name) if path.is_dir()]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def bytecode_compiler() -> str | None:
+    """An interpreter of Lambda's version on this machine: bytecode of another version is of no use there."""
+    if PYTHON_VERSION == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return sys.executable
+    return shutil.which(f"python{PYTHON_VERSION}")
+
+
+def compile_bytecode(target: Path) -> None:
+    """Without bytecode a cold start compiles every module it imports, which nearly doubles it.
+
+    Unchecked hashes, because timestamps would make a new asset out of unchanged sources.
+    """
+    compiler = bytecode_compiler()
+    if compiler is None:
+        return
+    command = [compiler, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
+    # Packages may hold files that this Python cannot compile (templates, other versions): they are not imported.
+    subprocess.run([*command, "-s", str(target), "-p", "/var/task", str(target)], capture_output=True, check=False)
+
+
+def check_size(target: Path) -> None:
+    """Raises `BundlingError` when Lambda would refuse the folder."""
+    sizes = {
+        entry.name: sum(path.stat().st_size for path in ([entry, *entry.rglob("*")]) if path.is_file())
+        for entry in target.iterdir()
+    }
+    total_mb = sum(sizes.values()) / 1e6
+    if total_mb > MAX_UNZIPPED_MB:
+        biggest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:3]
+        shares = ", ".join(f"{name} {sizes[name] / 1e6:.0f} MB" for name in biggest)
+        raise BundlingError(f"packages must be at most {MAX_UNZIPPED_MB} MB unzipped, got: {total_mb:.0f} MB ({shares})")

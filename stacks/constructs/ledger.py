@@ -1,0 +1,68 @@
+"""Everything that runs write to S3."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Duration
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from stacks.constructs.bucket_grants import grant_list, grant_objects
+from stacks.constructs.nag import accept
+from stacks.constructs.removal import removal_policy
+from winnow.keys import RUNS, StageKeys
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_iam as iam
+
+    from stacks.settings import Settings
+
+WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
+
+
+class Ledger(Construct):
+    """The bucket of plans, journals, outputs, failures and settlements.
+
+    Evidence is written once and never changed: nobody is granted a deletion, and writes are conditional. That is
+    why the bucket keeps no versions: there would never be a second one. Lifecycle rules alone remove things.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
+        super().__init__(scope, construct_id)
+        self.bucket: s3.IBucket = s3.Bucket(
+            self,
+            "Bucket",
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            enforce_ssl=True,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            removal_policy=removal_policy(settings),
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    prefix=RUNS,
+                    expiration=Duration.days(settings.ledger_retention_days),
+                    abort_incomplete_multipart_upload_after=Duration.days(1),
+                )
+            ],
+        )
+        accept(
+            self.bucket,
+            "AwsSolutions-S1",
+            reason="only this pipeline's functions may write here, and each object names the execution that wrote it: "
+            "access logs would say the same again, one line for every journal segment",
+        )
+
+    def grant_read(self, grantee: iam.IGrantable) -> None:
+        """May read every run."""
+        grant_objects(self.bucket, grantee, actions=["s3:GetObject"], keys=f"{RUNS}*")
+        grant_list(self.bucket, grantee)
+
+    def grant_write(self, grantee: iam.IGrantable) -> None:
+        """May add to every run."""
+        grant_objects(self.bucket, grantee, actions=WRITE, keys=f"{RUNS}*")
+
+    def grant_write_attempts(self, grantee: iam.IGrantable, *, stage: str) -> None:
+        """May add to the attempts of one stage, so that no worker can vouch for another stage's records."""
+        attempts = StageKeys(run_id="*", stage=stage).attempts
+        grant_objects(self.bucket, grantee, actions=WRITE, keys=f"{attempts}*")

@@ -1,0 +1,233 @@
+"""A pipeline: stages in order, and all that it takes to start, watch and prove a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Annotations, CfnOutput, Stack
+from constructs import Construct
+
+from stacks.constructs.alerts import Alerts
+from stacks.constructs.deployment import Deployment
+from stacks.constructs.lambda_code import PYTHON_VERSION, LambdaCode, bytecode_compiler
+from stacks.constructs.ledger import Ledger
+from stacks.constructs.log_group import LogGroup
+from stacks.constructs.machine import Machine
+from stacks.constructs.monitoring import Monitoring
+from stacks.constructs.python_function import OwnFunction
+from stacks.constructs.run_closer import RunCloser
+from stacks.constructs.stage import INVOCATION_SLACK_SECONDS, Stage
+from stacks.constructs.stage_functions import MAX_LAMBDA_SECONDS, StageFunctions
+from stacks.constructs.state_table import StateTable
+from stacks.constructs.triggers import Triggers
+from statemachines.pipeline import PipelineMachine, StageStep, check_stage_names, pascal_case
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stacks.constructs.source_bucket import SourceBucket
+    from stacks.constructs.stage import StageSpec
+    from stacks.settings import Settings
+
+
+class Pipeline(Construct):
+    """Everything that a pipeline is on AWS; one to a stack.
+
+    It creates the ledger, the state table, the alerts, a machine and a worker per stage, the pipeline machine, its
+    triggers, the run closer and a few alarms, and tells the command line where they are by the stack's outputs.
+
+    The first stage's worker may read the source. What else a worker needs the caller has to grant:
+    `identifiers.grant_read_write_data(pipeline.stages["mint"].worker)`.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        name: str,
+        settings: Settings,
+        source: SourceBucket,
+        stages: Sequence[StageSpec],
+    ) -> None:
+        """Define the pipeline.
+
+        Args:
+            scope: the construct that it belongs to.
+            construct_id: its id in there.
+            name: as on the command line, in the ledger and in alerts.
+            settings: of the environment.
+            source: every object in it is a record, unless a run is given others.
+            stages: in the order in which they run.
+        """
+        super().__init__(scope, construct_id)
+        check_stage_names([spec.name for spec in stages])
+        self.name = name
+        self.settings = settings
+        self._deployment = Deployment(
+            pipeline=name, settings=settings, code=LambdaCode(bundled=settings.bundle_dependencies)
+        )
+        self.source = source
+        self.ledger = Ledger(self, "Ledger", settings=settings)
+        self.state = StateTable(self, "State", settings=settings)
+        self.alerts = Alerts(self, "Alerts", deployment=self._deployment)
+        self.functions = StageFunctions(
+            self,
+            "StageFunctions",
+            deployment=self._deployment,
+            ledger=self.ledger,
+            alerts=self.alerts,
+            source=source,
+        )
+        # One group for all machines, so that a run can be followed through its stages.
+        self.executions = LogGroup(self, "Executions", settings=settings)
+        self.stages: Mapping[str, Stage] = {spec.name: self._stage(spec) for spec in stages}
+        source.grant_read(self.stages[stages[0].name].worker)
+        self.plan_run = self._plan_run()
+        self.machine = self._machine()
+        self.triggers = self._triggers()
+        self.run_closer = self._run_closer()
+        self._monitor()
+        self._export()
+        self._warn()
+
+    def _stage(self, spec: StageSpec) -> Stage:
+        return Stage(
+            self,
+            f"{pascal_case(spec.name)}Stage",
+            spec=spec,
+            deployment=self._deployment,
+            ledger=self.ledger,
+            functions=self.functions,
+            log_group=self.executions,
+        )
+
+    def _plan_run(self) -> OwnFunction:
+        plan_run = OwnFunction(
+            self,
+            "PlanRun",
+            deployment=self._deployment,
+            name="plan_run",
+            timeout_seconds=MAX_LAMBDA_SECONDS,
+            variables=self._variables(),
+        )
+        self.ledger.grant_read(plan_run.function)
+        self.ledger.grant_write(plan_run.function)
+        self.state.grant_read_write(plan_run.function)
+        self.source.grant_list(plan_run.function)
+        return plan_run
+
+    def _machine(self) -> Machine:
+        steps = [
+            StageStep(
+                name=name,
+                machine_arn=stage.machine.state_machine.state_machine_arn,
+                timeout_seconds=stage.timeout_seconds + INVOCATION_SLACK_SECONDS,
+            )
+            for name, stage in self.stages.items()
+        ]
+        definition = PipelineMachine(
+            name=self.name,
+            stages=steps,
+            plan_run_function_arn=self.plan_run.function.function_arn,
+            plan_run_timeout_seconds=self.plan_run.timeout_seconds + INVOCATION_SLACK_SECONDS,
+            timeout_seconds=self.settings.pipeline_timeout_seconds,
+        )
+        machine = Machine(
+            self,
+            "Machine",
+            definition=definition.to_json(),
+            invokes=[self.plan_run.function],
+            waits_for_executions=True,
+            log_group=self.executions,
+            settings=self.settings,
+        )
+        for stage in self.stages.values():
+            stage.machine.grant_start_and_wait(machine)
+        # To tell a lock whose run is under way from one that a run left behind.
+        machine.grant_describe_executions(self.plan_run.function)
+        return machine
+
+    def _triggers(self) -> Triggers:
+        triggers = Triggers(
+            self,
+            "Triggers",
+            deployment=self._deployment,
+            variables={**self._variables(), "pipeline_arn": self._arn},
+            source=self.source,
+        )
+        self.machine.grant_start(triggers.start_run.function)
+        self.state.grant_read_write(triggers.start_run.function)
+        return triggers
+
+    def _run_closer(self) -> RunCloser:
+        closer = RunCloser(
+            self,
+            "RunCloser",
+            deployment=self._deployment,
+            variables={
+                **self._variables(),
+                "pipeline_arn": self._arn,
+                "alert_topic_arn": self.alerts.topic.topic_arn,
+            },
+            machine=self.machine.state_machine,
+        )
+        self.ledger.grant_read(closer.close_run.function)
+        self.ledger.grant_write(closer.close_run.function)
+        self.state.grant_read_write(closer.close_run.function)
+        self.alerts.grant_publish(closer.close_run.function)
+        return closer
+
+    @property
+    def _arn(self) -> str:
+        return self.machine.state_machine.state_machine_arn
+
+    def _variables(self) -> dict[str, str]:
+        """What the functions around a run are told; PlanRun cannot be told the machine that invokes it."""
+        return {
+            "ledger_bucket": self.ledger.bucket.bucket_name,
+            "source_bucket": self.source.bucket.bucket_name,
+            "source_prefix": self.source.prefix,
+            "state_table": self.state.table.table_name,
+            "stages": ",".join(self.stages),
+        }
+
+    def _monitor(self) -> None:
+        monitoring = Monitoring(self, "Monitoring", alerts=self.alerts)
+        monitoring.watch_runs(self.machine.state_machine)
+        monitoring.watch_errors("Alert", self.functions.alert.function, "A stage's alert could not be sent.")
+        monitoring.watch_errors("CloseRun", self.run_closer.close_run.function, "A run that ended was not proved.")
+        monitoring.watch_dead_letters("StartRun", self.triggers.dead_letters, "Something should have started a run.")
+        monitoring.watch_dead_letters("CloseRun", self.run_closer.dead_letters, "A run that ended was not proved.")
+        if self.alerts.slack_dead_letters:
+            monitoring.watch_dead_letters("Slack", self.alerts.slack_dead_letters, "An alert did not reach Slack.")
+
+    def _export(self) -> None:
+        """The outputs by which the command line finds everything; their names are fixed, so one pipeline to a stack."""
+        stack = Stack.of(self)
+        if stack.node.try_find_child("PipelineName"):
+            raise ValueError(f"a stack must hold one pipeline, got a second: {self.name!r}; give it a stack of its own")
+        values = {
+            "PipelineName": self.name,
+            "PipelineArn": self._arn,
+            "Environment": self.settings.environment,
+            "StageNames": ",".join(self.stages),
+            "LedgerBucket": self.ledger.bucket.bucket_name,
+            "SourceBucket": self.source.bucket.bucket_name,
+            "StateTable": self.state.table.table_name,
+            "AlertTopicArn": self.alerts.topic.topic_arn,
+        }
+        if self.source.prefix:
+            values["SourcePrefix"] = self.source.prefix
+        for name, stage in self.stages.items():
+            values[f"{pascal_case(name)}WorkerName"] = stage.worker.function_name
+            values[f"{pascal_case(name)}MachineArn"] = stage.machine.state_machine.state_machine_arn
+        for key, value in values.items():
+            CfnOutput(stack, key, value=value)
+
+    def _warn(self) -> None:
+        if self.settings.bundle_dependencies and bytecode_compiler() is None:
+            Annotations.of(self).add_warning_v2(
+                "winnow:bytecode",
+                f"python{PYTHON_VERSION} is not on the PATH, so no bytecode is shipped and functions start more slowly",
+            )

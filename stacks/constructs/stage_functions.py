@@ -1,0 +1,55 @@
+"""The functions that every stage of a pipeline shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from constructs import Construct
+
+from stacks.constructs.python_function import OwnFunction
+
+if TYPE_CHECKING:
+    from stacks.constructs.alerts import Alerts
+    from stacks.constructs.deployment import Deployment
+    from stacks.constructs.ledger import Ledger
+    from stacks.constructs.source_bucket import SourceBucket
+
+MAX_LAMBDA_SECONDS = 900
+ALERT_SECONDS = 60
+
+
+class StageFunctions(Construct):
+    """Plan, Settle and Alert: what happens before and after a worker, the same for every stage."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        deployment: Deployment,
+        ledger: Ledger,
+        alerts: Alerts,
+        source: SourceBucket,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        variables = {"ledger_bucket": ledger.bucket.bucket_name}
+        self.plan = OwnFunction(
+            self, "Plan", deployment=deployment, name="plan", timeout_seconds=MAX_LAMBDA_SECONDS, variables=variables
+        )
+        self.settle = OwnFunction(
+            self, "Settle", deployment=deployment, name="settle", timeout_seconds=MAX_LAMBDA_SECONDS, variables=variables
+        )
+        self.alert = OwnFunction(
+            self,
+            "Alert",
+            deployment=deployment,
+            name="alert",
+            timeout_seconds=ALERT_SECONDS,
+            variables={**variables, "alert_topic_arn": alerts.topic.topic_arn},
+        )
+        for each in (self.plan, self.settle, self.alert):
+            ledger.grant_read(each.function)
+            ledger.grant_write(each.function)
+        alerts.grant_publish(self.alert.function)
+        # A stage may be started with a list that somebody put next to the records.
+        source.grant_read(self.plan.function)

@@ -1,0 +1,169 @@
+"""The pipeline machine, built from the list of stages: the happy path only, one named state per stage."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from winnow.contract import STAGE_NAME
+from winnow.sfn_errors import SfnError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SOURCE = "source"
+"""Stands before the first stage in `$.stages`: the records that the run was given."""
+
+OWN_STATES = ("PlanRun", "WhereToStart?", "SteppedAside", "UnknownStage", "SumUp")
+
+STAGE_OUTPUT_FIELDS = ("run_id", "stage", "tries", "successes", "skipped", "failures", "lost")
+"""What a stage hands to the pipeline; a field that it does not have fails the run."""
+
+
+def pascal_case(name: str) -> str:
+    """`check-quality` as `CheckQuality`."""
+    return "".join(part[:1].upper() + part[1:] for part in name.split("-"))
+
+
+def check_stage_names(names: Sequence[str]) -> None:
+    """Raises `ValueError` where a pipeline cannot be built of stages with these names."""
+    if not names:
+        raise ValueError("stages must be at least one, got: none")
+    states: set[str] = set()
+    for name in names:
+        if not STAGE_NAME.fullmatch(name):
+            raise ValueError(f"a stage's name must be lower-case letters, digits and -, at most 32, got: {name!r}")
+        state = pascal_case(name)
+        if name == SOURCE or state in OWN_STATES:
+            raise ValueError(f"a stage's name must not be one of the pipeline's own ({SOURCE}, {', '.join(OWN_STATES)}), got: {name!r}")
+        if state in states:
+            raise ValueError(f"a stage's name must be its own in the pipeline, got twice: {name!r}")
+        states.add(state)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStep:
+    """One stage as the pipeline machine sees it."""
+
+    name: str
+    machine_arn: str
+    """May be a CDK token."""
+    timeout_seconds: int
+    """Longer than the stage machine's own, so that the stage is the one to settle what it got done."""
+
+    @property
+    def state(self) -> str:
+        """Name of its state."""
+        return pascal_case(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineMachine:
+    """What a pipeline's machine is made of."""
+
+    name: str
+    stages: Sequence[StageStep]
+    plan_run_function_arn: str
+    plan_run_timeout_seconds: int
+    timeout_seconds: int
+
+    def __post_init__(self) -> None:
+        check_stage_names([stage.name for stage in self.stages])
+
+    def definition(self) -> dict[str, Any]:
+        """The machine in the Amazon States Language."""
+        return {
+            "Comment": (
+                f"Pipeline {self.name}. The happy path only: no Catch and no Retry, because errors are the stages' "
+                "business and a run that failed is reported by the run closer, which hears of it from outside."
+            ),
+            "StartAt": "PlanRun",
+            "TimeoutSeconds": self.timeout_seconds,
+            "States": {
+                "PlanRun": self._plan_run(),
+                "WhereToStart?": self._where_to_start(),
+                "SteppedAside": {
+                    "Type": "Succeed",
+                    "Comment": "Another run is under way; the output says which.",
+                },
+                "UnknownStage": {
+                    "Type": "Fail",
+                    "Comment": "Reached only where PlanRun and this machine are of different versions.",
+                    "Error": str(SfnError.UNKNOWN_STAGE),
+                    "Cause": f"Pipeline {self.name} has no such stage: {', '.join(stage.name for stage in self.stages)}.",
+                },
+                **{stage.state: self._stage(position) for position, stage in enumerate(self.stages)},
+                "SumUp": self._sum_up(),
+            },
+        }
+
+    def to_json(self) -> str:
+        """The definition as text, indented: operators read it in the console."""
+        return json.dumps(self.definition(), indent=2, ensure_ascii=False)
+
+    def _plan_run(self) -> dict[str, Any]:
+        return {
+            "Type": "Task",
+            "Comment": "Checks what the run was started with, lists the source, and steps aside for a run under way.",
+            "Resource": "arn:aws:states:::lambda:invoke",
+            "Parameters": {
+                "FunctionName": self.plan_run_function_arn,
+                "Payload": {"input.$": "$", "execution.$": "$$.Execution.Id", "name.$": "$$.Execution.Name"},
+            },
+            "OutputPath": "$.Payload",
+            "TimeoutSeconds": self.plan_run_timeout_seconds,
+            "Next": "WhereToStart?",
+        }
+
+    def _where_to_start(self) -> dict[str, Any]:
+        return {
+            "Type": "Choice",
+            "Comment": "A replay starts at the stage that failed; PlanRun puts its records where the stage before left them.",
+            "Choices": [
+                {"Variable": "$.proceed", "BooleanEquals": False, "Next": "SteppedAside"},
+                *(
+                    {"Variable": "$.start_at", "StringEquals": stage.name, "Next": stage.state}
+                    for stage in self.stages
+                ),
+            ],
+            "Default": "UnknownStage",
+        }
+
+    def _stage(self, position: int) -> dict[str, Any]:
+        stage = self.stages[position]
+        before = self.stages[position - 1].name if position else SOURCE
+        last = position == len(self.stages) - 1
+        return {
+            "Type": "Task",
+            "Comment": (
+                "Named after the run, so that a stage runs once per run: a native redrive of this execution is "
+                "refused as ExecutionAlreadyExists. Replay the failed records instead."
+            ),
+            "Resource": "arn:aws:states:::states:startExecution.sync:2",
+            "Parameters": {
+                "StateMachineArn": stage.machine_arn,
+                "Name.$": "$.run_id",
+                "Input": {
+                    "run_id.$": "$.run_id",
+                    "records.$": f"$.stages.{before}.successes.batch_file_location",
+                    "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID.$": "$$.Execution.Id",
+                },
+            },
+            "ResultSelector": {f"{field}.$": f"$.Output.{field}" for field in STAGE_OUTPUT_FIELDS},
+            "ResultPath": f"$.stages.{stage.name}",
+            "TimeoutSeconds": stage.timeout_seconds,
+            "Next": "SumUp" if last else self.stages[position + 1].state,
+        }
+
+    def _sum_up(self) -> dict[str, Any]:
+        return {
+            "Type": "Pass",
+            "Comment": "Never green with silent loss: what the whole run lost stands first in its output.",
+            "Parameters": {
+                "run_id.$": "$.run_id",
+                "lost.$": f"$.stages.{self.stages[-1].name}.lost.run",
+                "stages.$": "$.stages",
+            },
+            "End": True,
+        }
