@@ -1,0 +1,94 @@
+"""`winnow local`: the whole system on this machine, for development."""
+
+import click
+from rich.console import Console
+
+from scripts import emulator, pipelines
+from scripts.clients import at_emulator
+from scripts.deployment import deploy_to_emulator
+from scripts.emulator import CREDENTIALS, REGION, Endpoint
+from scripts.errors import Refused
+from scripts.local_state import HOME, LocalState
+from winnow.contract import now
+
+
+@click.group(
+    epilog="""
+\b
+Examples:
+  winnow local up                     start it and deploy this clone's app
+  winnow local up --wait-scale 0.1    with waits and retries ten times as fast
+  winnow run catalogue --local        commands aim at it with --local
+  winnow local down                   stop it; everything in it is forgotten
+"""
+)
+def local() -> None:
+    """The embedded AWS on this machine, with the app deployed: no account, no Docker."""
+
+
+@local.command()
+@click.option(
+    "--wait-scale",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Factor on every wait of a state machine: 0.1 makes retries come ten times as fast.",
+)
+def up(wait_scale: float) -> None:
+    """Start the embedded AWS and deploy the app."""
+    console = Console(stderr=True)
+    state = LocalState.read()
+    if state or emulator.is_running(HOME):
+        raise Refused(
+            "it is up already (winnow local status); to deploy changed code: winnow local down, then up"
+        )
+    with deploy_to_emulator(HOME, console, wait_scale=wait_scale) as running:
+        state = LocalState(endpoint=running.endpoint, started_at=now())
+        state.write()
+        running.release()
+    print_state(state, Console())
+
+
+@local.command()
+def status() -> None:
+    """Say whether it is up, where, what is deployed and how to reach it."""
+    state = LocalState.read()
+    if not state:
+        starting = emulator.is_running(HOME)
+        click.echo("starting" if starting else "not running; start it: winnow local up")
+        raise SystemExit(1)
+    print_state(state, Console())
+
+
+@local.command()
+def down() -> None:
+    """Stop it, with everything that runs in it."""
+    click.echo("stopped" if emulator.stop(HOME) else "not running")
+
+
+def print_state(state: LocalState, console: Console) -> None:
+    """Where the local emulator is, what is deployed, and how to reach it with other tools."""
+    endpoint = state.endpoint
+    console.print(
+        f"[bold]{endpoint.url}[/]  since {state.started_at}, log {HOME / 'emulator.log'}", highlight=False
+    )
+    for pipeline in pipelines.deployed(at_emulator(endpoint)):
+        console.print(f"\npipeline [bold]{pipeline.name}[/]: {' → '.join(pipeline.stages)}", highlight=False)
+        console.print(
+            f"  source  s3://{pipeline.source_bucket}/{pipeline.source_prefix}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        console.print(f"  ledger  s3://{pipeline.ledger_bucket}/", highlight=False, soft_wrap=True)
+        console.print(f"  machine {pipeline.arn}", highlight=False, soft_wrap=True)
+        console.print(
+            f"\n  ./scripts/winnow run {pipeline.name} --local --source FOLDER_OR_ZIP", highlight=False
+        )
+    console.print(
+        f"\nThe AWS CLI and SDKs reach it with:\n\n{_exports(endpoint)}", highlight=False, soft_wrap=True
+    )
+
+
+def _exports(endpoint: Endpoint) -> str:
+    variables = {"AWS_ENDPOINT_URL": endpoint.url, "AWS_REGION": REGION, **CREDENTIALS}
+    return "  export " + " ".join(f"{name}={value}" for name, value in variables.items())

@@ -1,0 +1,216 @@
+"""`winnow run`: starts a run, follows it, and says what it came to."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from scripts import pipelines
+from scripts.clients import Target, current_target, local_option
+from scripts.display import follow, print_end
+from scripts.errors import Mistake, Refused
+from scripts.failures import print_failures
+from scripts.pipelines import Pipeline
+from scripts.progress import RunProgress, RunWatch
+from scripts.sources import LocalSource
+from winnow.contract import new_run_id
+from winnow.errors import StageInputError
+from winnow.executions import StepFunctions
+from winnow.keys import StageKeys, run_source
+from winnow.listing import record_lines
+from winnow.run_request import RunRequest
+
+LOST_RECORDS = 3
+"""Exit code of a run that succeeded and lost records."""
+FAILED = 1
+INTERRUPTED = 130
+
+
+@click.command(
+    epilog="""
+\b
+Exit codes: 0 all records went through, 3 the run succeeded but lost records,
+1 it failed, 2 it was asked for what cannot be.
+
+\b
+Examples:
+  winnow run catalogue                                  everything in the source bucket
+  winnow run catalogue --source ./manuscripts           upload a folder, run over its files
+  winnow run catalogue --source changes.zip --local     the same on the local emulator
+  winnow run catalogue --source s3://BUCKET/Arabic/     part of the source bucket
+  winnow run catalogue --records ids.ndjson             exactly these records
+  winnow run catalogue --json | jq .status              for programs
+"""
+)
+@click.argument("pipeline")
+@click.option(
+    "--source",
+    metavar="PATH|S3_URI",
+    help="A folder, zip or file to upload first, or s3://SOURCE_BUCKET/PREFIX.",
+)
+@click.option(
+    "--include", metavar="PATTERN", default="*", help="Upload only files whose name matches, such as '*.xml'."
+)
+@click.option(
+    "--records", metavar="FILE|S3_URI", help="A list of records: ndjson (plain, gzip, zstd) or Parquet."
+)
+@click.option("--id-column", metavar="NAME", help="Column or field of --records that holds the id.")
+@click.option("--from", "start_at", metavar="STAGE", help="Start at this stage; needs --records.")
+@click.option(
+    "--watch/--no-watch", default=None, help="Show progress on standard error. [default: on a terminal]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@local_option
+def run(
+    pipeline: str,
+    source: str | None,
+    include: str,
+    records: str | None,
+    id_column: str | None,
+    start_at: str | None,
+    watch: bool | None,
+    as_json: bool,
+) -> None:
+    """Start a run of PIPELINE, follow it to its end and print what became of its records."""
+    if source and records:
+        raise Mistake("--records", records, "cannot go with --source; give one of them")
+    if id_column and not records:
+        raise Mistake("--id-column", id_column, "needs --records")
+    target = current_target()
+    order = _Order(target, pipelines.find(target, pipeline))
+    console = Console(stderr=True, quiet=not (sys.stderr.isatty() if watch is None else watch))
+    if source:
+        order.over_source(source, include=include, console=console)
+    if records:
+        order.over_records(records, id_column=id_column, start_at=start_at)
+    execution = order.start(start_at)
+    console.print(f"run {order.run_id} of {pipeline} started in {target.name}", highlight=False)
+    watched = RunWatch(target, order.pipeline, run_id=order.run_id, execution=execution)
+    try:
+        ended = follow(watched.until_it_ends(), console)
+    except KeyboardInterrupt:
+        click.echo(
+            f"not followed any more; run {order.run_id} goes on. Its end: winnow verify {order.run_id}",
+            err=True,
+        )
+        raise SystemExit(INTERRUPTED) from None
+    if as_json:
+        click.echo(json.dumps(ended.to_json()))
+    else:
+        _print(ended, target)
+    raise SystemExit(exit_code(ended))
+
+
+def exit_code(ended: RunProgress) -> int:
+    """What a run's end means to a shell."""
+    if ended.status != "SUCCEEDED":
+        return FAILED
+    return LOST_RECORDS if ended.lost else 0
+
+
+def _print(ended: RunProgress, target: Target) -> None:
+    console = Console(highlight=False)
+    print_end(ended, console)
+    if ended.cause:
+        console.print(f"\n{ended.cause}", style="red", markup=False)
+    print_failures(ended, target.client("s3"), console)
+
+
+class _Order:
+    """A run on its way to being started."""
+
+    def __init__(self, target: Target, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.run_id = new_run_id()
+        self._target = target
+        self._s3 = target.client("s3")
+        self._input: dict[str, Any] = {"run_id": self.run_id, "trigger": {"kind": "manual"}}
+
+    def over_source(self, source: str, *, include: str, console: Console) -> None:
+        """Run over part of the source bucket, or over what is uploaded to it now, and nothing else."""
+        address = _S3Address.parse("--source", source)
+        if address:
+            if address.bucket != self.pipeline.source_bucket:
+                remedy = f"must be in the source bucket, s3://{self.pipeline.source_bucket}/; copy the objects there first"
+                raise Mistake("--source", source, remedy)
+            if address.key:
+                self._input["prefix"] = address.key
+            return
+        local = LocalSource.open(Path(source), include=include)
+        bucket = self.pipeline.source_bucket
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("uploading", total=len(local.files))
+            rows = []
+            for key in local.upload(self._s3, bucket=bucket, prefix=self.pipeline.source_prefix):
+                rows.append({"id": key, "data": {"bucket": bucket, "key": key}})
+                progress.advance(task)
+        self._list(run_source(self.run_id), b"".join(record_lines(rows)))
+
+    def over_records(self, records: str, *, id_column: str | None, start_at: str | None) -> None:
+        """Run over a list of records."""
+        address = _S3Address.parse("--records", records)
+        if address:
+            if not address.key:
+                raise Mistake("--records", records, "must name an object, as s3://BUCKET/KEY")
+            self._input["records"] = {"bucket": address.bucket, "key": address.key}
+        else:
+            path = Path(records)
+            if not path.is_file():
+                raise Mistake("--records", records, "must be a file or an s3:// address that exists")
+            body = path.read_bytes()
+            if not body.strip():
+                raise Mistake("--records", records, "must list at least one record")
+            self._list(StageKeys(self.run_id, start_at or self.pipeline.stages[0]).input, body)
+        if id_column:
+            self._input["records"]["id_column"] = id_column
+
+    def _list(self, key: str, body: bytes) -> None:
+        self._s3.put_object(Bucket=self.pipeline.ledger_bucket, Key=key, Body=body)
+        self._input["records"] = {"bucket": self.pipeline.ledger_bucket, "key": key}
+
+    def start(self, start_at: str | None) -> str:
+        """Start the run.
+
+        Returns:
+            The ARN of its execution.
+
+        Raises:
+            Mistake: the pipeline would refuse it.
+        """
+        if start_at:
+            self._input["start_at"] = start_at
+        try:
+            request = RunRequest.from_event(
+                self._input, stages=self.pipeline.stages, source_prefix=self.pipeline.source_prefix
+            )
+        except StageInputError as error:
+            raise Refused(str(error)) from error
+        machine = StepFunctions(
+            machine_arn=self.pipeline.arn, stepfunctions=self._target.client("stepfunctions")
+        )
+        machine.start(self.run_id, request.to_payload())
+        return machine.arn(self.run_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _S3Address:
+    """Where an s3:// address points."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, option: str, text: str) -> "_S3Address | None":
+        """Read an address; None for anything that is none."""
+        if not text.startswith("s3://"):
+            return None
+        parts = urlsplit(text)
+        if not parts.netloc:
+            raise Mistake(option, text, "must be s3://BUCKET/KEY")
+        return cls(bucket=parts.netloc, key=text.removeprefix(f"s3://{parts.netloc}").removeprefix("/"))
