@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from winnow.errors import StageInputError, WinnowError
+from winnow.jsonlines import dumps
 from winnow.ledger import compress
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ class OutputFormat(Protocol):
         """A segment's object."""
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-
-
 class NdjsonOutput:
     """Lines `{"id", "from", "data"}`, gzipped."""
 
@@ -42,7 +39,7 @@ class NdjsonOutput:
 
     def line(self, identifier: str, origin: str | Sequence[str], data: Any) -> bytes:
         try:
-            return _encode({"id": identifier, "from": origin, "data": data}).encode()
+            return dumps({"id": identifier, "from": origin, "data": data}).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise UnusableOutput(
                 f"the output is not JSON: {error}; return dicts, lists, strings, numbers"
@@ -83,7 +80,7 @@ class ParquetOutput:
             )
         row = {
             "record_id": identifier,
-            "from": origin if isinstance(origin, str) else _encode(list(origin)),
+            "from": origin if isinstance(origin, str) else dumps(list(origin)),
             **data,
         }
         try:

@@ -76,7 +76,8 @@ class Ledger:
 
     def read_lines(self, key: str, *, bucket: str | None = None) -> Iterator[bytes]:
         """Lines of a gzipped ndjson object, streamed: memory stays at one piece whatever its size."""
-        yield from split_lines(gunzip(self.store.stream(key, bucket=bucket)))
+        for lines in split_lines(gunzip(self.store.stream(key, bucket=bucket))):
+            yield from lines
 
 
 LINES_PER_PIECE = 1_000
@@ -102,14 +103,13 @@ def gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
             unpacker = zlib.decompressobj(GZIP)
 
 
-def split_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Lines of a stream without their line ends; a last line without one counts too."""
+def split_lines(pieces: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """Lines of a stream without their line ends, as many at once as a piece holds; a last line without an end counts too."""
     rest = b""
     for piece in pieces:
-        if not piece:
-            continue
         lines = (rest + piece).split(b"\n")
         rest = lines.pop()
-        yield from lines
+        if lines:
+            yield lines
     if rest:
-        yield rest
+        yield [rest]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from winnow.contract import Kind, record_id_problem
 from winnow.errors import PermanentError, RecordTimeout
@@ -22,8 +21,7 @@ Item = tuple[int, Record]
 """A record and its ordinal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """An output, encoded, with what the segment's sidecar says of it."""
 
     id: str
@@ -77,7 +75,10 @@ class _Many(list[Any]):
 
 def record_outcome(sink: Sink, ordinal: int, record: Record, value: Any, form: OutputFormat) -> None:
     """Hand a single record's outcome on. Raises `UnusableOutput`."""
-    if value is None:
+    if type(value) is dict:  # what most workers return for most records, so it is looked for first
+        line = Line(record.id, ordinal, form.line(record.id, record.id, value))
+        sink.succeeded(ordinal, [line], record._warnings)
+    elif value is None:
         sink.succeeded(ordinal, [], record._warnings)  # noqa: SLF001  ours
     elif isinstance(value, Skip):
         sink.skipped(ordinal, value.reason, record._warnings)  # noqa: SLF001

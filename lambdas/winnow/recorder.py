@@ -160,23 +160,27 @@ class Recorder:
     # Asked by the engine, in its own threads
 
     def take(self, ordinal: int) -> bool:
-        """Take a record up, unless the worker is to stop; waits where too much would be unjournaled."""
-        with self._lock:
-            if not ordinal < self._limit and not self._wait_for_horizon(ordinal):
-                return False
-            self._in_hand.add(ordinal)
-            if ordinal >= self._position:
-                self._position = ordinal + 1
+        """Take a record up, unless the worker is to stop; waits where too much would be unjournaled.
+
+        Called by one thread at a time, so it needs no lock of its own: each step is atomic, and a segment that is written
+        between two of them blames one record too few for a death at that very moment.
+        """
+        if ordinal >= self._limit and not self._wait_for_horizon(ordinal):
+            return False
+        self._in_hand.add(ordinal)
+        if ordinal >= self._position:
+            self._position = ordinal + 1
         return True
 
     def _wait_for_horizon(self, ordinal: int) -> bool:
-        while self.stop is None and self._broken is None:
-            if ordinal < self._limit:
-                return True
-            self._wanted = max(self._wanted, ordinal + 1)
-            self._flush_now = True
-            self._changed.notify_all()
-            self._changed.wait(1.0)
+        with self._lock:
+            while self.stop is None and self._broken is None:
+                if ordinal < self._limit:
+                    return True
+                self._wanted = max(self._wanted, ordinal + 1)
+                self._flush_now = True
+                self._changed.notify_all()
+                self._changed.wait(1.0)
         return False
 
     def request_stop(self, stop: Stop, cause: str = "") -> None:

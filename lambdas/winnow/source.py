@@ -11,10 +11,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from winnow.contract import Pointer, record_data
 from winnow.errors import LedgerObjectMissing, StageInputError
+from winnow.jsonlines import loads
 from winnow.journal import SuccessEntry, SuccessManifest
 from winnow.ledger import decompress, gunzip, split_lines
 from winnow.ranges import Ranges
@@ -127,16 +129,16 @@ class NdjsonSource:
         self._etag = etag
         self._id_field = pointer.id_column or "id"
 
-    def _lines(self) -> Iterator[list[bytes]]:
+    def _lines(self) -> Iterator[list[str | bytes]]:
+        """Lines, as many at once as a piece of the object holds; bytes where a line is not UTF-8."""
         pieces = self._store.stream(self._pointer.key, bucket=self._pointer.bucket, if_match=self._etag)
-        lines: list[bytes] = []
-        for line in split_lines(_decoded(pieces, self._pointer)):
-            lines.append(line)
-            if len(lines) >= LINES_PER_CHUNK:
-                yield lines
-                lines = []
-        if lines:
-            yield lines
+        first = True
+        for lines in split_lines(_decoded(pieces, self._pointer)):
+            text = _texts(lines)
+            if first and isinstance(text[0], str):
+                text[0] = text[0].removeprefix("\ufeff")
+            first = False
+            yield text
 
     def ids(self) -> Iterator[list[str | Unreadable | None]]:
         line = 0
@@ -148,7 +150,7 @@ class NdjsonSource:
                     found.append(None)
                     continue
                 try:
-                    found.append(self._id(json.loads(text)))
+                    found.append(self._id(loads(_utf8(text))))
                 except (ValueError, RecursionError) as error:
                     found.append(Unreadable(line, f"is not JSON ({error}); write one JSON document per line"))
                 except _NoId as error:
@@ -174,10 +176,28 @@ class NdjsonSource:
             row += len(lines)
 
     def decode(self, row: Any) -> tuple[str, Any]:
-        document = json.loads(row)
+        document = loads(row)
         if isinstance(document, str):
             return document, None
         return document[self._id_field], record_data(document)
+
+
+def _texts(lines: list[bytes]) -> list[str | bytes]:
+    try:
+        return [*b"\n".join(lines).decode().split("\n")]
+    except UnicodeDecodeError:  # some line is not UTF-8: it costs only itself
+        return [_text(line) for line in lines]
+
+
+def _text(line: bytes) -> str | bytes:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line
+
+
+def _utf8(line: str | bytes) -> str:
+    return line if isinstance(line, str) else line.decode()
 
 
 class _NoId(Exception):
@@ -187,7 +207,7 @@ class _NoId(Exception):
 def _decoded(pieces: Iterator[bytes], pointer: Pointer) -> Iterator[bytes]:
     """Decompress by the first bytes, not by the name: they cannot lie."""
     first = next(pieces, b"")
-    rest = _chain(first, pieces)
+    rest = chain((first,), pieces)
     try:
         if first[:2] == b"\x1f\x8b":
             yield from gunzip(rest)
@@ -199,11 +219,6 @@ def _decoded(pieces: Iterator[bytes], pointer: Pointer) -> Iterator[bytes]:
         raise StageInputError(
             "records", str(pointer), f"cannot be decompressed ({error}); write it again"
         ) from error
-
-
-def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -309,8 +324,8 @@ class SuccessesSource:
             row += entry.lines
 
     def decode(self, row: Any) -> tuple[str, Any]:
-        if isinstance(row, bytes):
-            line = json.loads(row)
+        if isinstance(row, str):
+            line = loads(row)
             return line["id"], line["data"]
         identifier = row.pop("record_id")
         row.pop("from")
@@ -324,7 +339,7 @@ class SuccessesSource:
 
             rows = open_parquet(body, entry.key).read().to_pylist()
         else:
-            rows = decompress(body).split(b"\n")
+            rows = decompress(body).decode().split("\n")
             rows.pop()
         return rows if entry.accept is None else _accepted(rows, self._sidecar(entry)["of"], entry.accept)
 
