@@ -113,12 +113,12 @@ class RunRequest:
         payload: dict[str, Any] = {"trigger": self.trigger.to_payload(), "start_at": self.start_at}
         if self.run_id:
             payload["run_id"] = self.run_id
-        if self.records is None:
-            payload["prefix"] = self.prefix
-        elif isinstance(self.records, Pointer):
+        if isinstance(self.records, Pointer):
             payload["records"] = self.records.to_payload()
-        else:
+        elif self.records is not None:
             payload["records"] = [to_row(record) for record in self.records]
+        elif self.prefix:
+            payload["prefix"] = self.prefix
         if self.only is not None:
             payload["only"] = self.only.to_payload() if isinstance(self.only, Pointer) else list(self.only)
         return payload

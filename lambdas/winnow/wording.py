@@ -18,7 +18,7 @@ from winnow.alert import (
     clean_id,
 )
 from winnow.console import execution_url, object_url
-from winnow.contract import MAX_RECORD_ID_BYTES
+from winnow.contract import MAX_RECORD_ID_BYTES, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -189,8 +189,7 @@ def _summary(content: AlertContent) -> str:
         case Event.TOTAL_FAILURE, _:
             return (
                 f"Stage {stage} failed after {_tries(content.tries)}, and with it the run: later stages did not start, "
-                "and what was published before stays as it is. When everything fails at once it is "
-                "usually the environment (a dependency, credentials, the code deployed last), not the records."
+                f"and what was published before stays as it is. {_likely(content)}"
             )
         case Event.NOT_CONSERVED, _:
             return (
@@ -206,6 +205,15 @@ def _summary(content: AlertContent) -> str:
             return "Somebody stopped the run by hand. What was done until then is in the ledger."
         case _:
             return "The run stopped with an error that is not about single records. What was done is in the ledger."
+
+
+def _likely(content: AlertContent) -> str:
+    if content.causes and all(cause.kind == Kind.PERMANENT for cause in content.causes):
+        return "All were rejected as permanent: look at the source as a whole, or at the worker's own rules."
+    return (
+        "When everything fails at once it is usually the environment "
+        "(a dependency, credentials, the code deployed last), not the records."
+    )
 
 
 def _steps(content: AlertContent) -> tuple[str, ...]:

@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
+
+import pytest
+
+from winnow import keys
+from winnow.errors import StageInputError
+from winnow.executions import FakeExecutions
+from winnow.ledger import Ledger
+from winnow.object_events import objects_created
+from winnow.observability import Metric, Watch
+from winnow.run_request import RunRequest
+from winnow.start import MAX_INPUT_BYTES, Message, Starter
+from winnow.state_table import MemoryStateTable
+from winnow.store import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STAGES = ("adapt", "transform", "mint")
+EVENT_ID = "b6c1cf9a-7b1f-4c7e-a1c7-2d9c7c7d0f11"
+LAW_7_BYTES = 16 * 1024
+
+
+def custom(detail: object, event_id: str = EVENT_ID) -> dict[str, Any]:
+    return {
+        "id": event_id,
+        "time": "2026-11-20T13:45:00Z",
+        "source": "winnow",
+        "detail-type": "Run requested",
+        "detail": detail,
+    }
+
+
+def created(
+    key: str,
+    *,
+    sequencer: str = "0061",
+    etag: str = "e1",
+    bucket: str = "source",
+    version: str | None = None,
+    detail_type: str = "Object Created",
+) -> str:
+    item = {
+        "key": key,
+        "size": 3,
+        "etag": etag,
+        "sequencer": sequencer,
+        **({"version-id": version} if version else {}),
+    }
+    return json.dumps(
+        {
+            "source": "aws.s3",
+            "detail-type": detail_type,
+            "time": "2026-11-20T13:45:00Z",
+            "detail": {"bucket": {"name": bucket}, "object": item},
+        }
+    )
+
+
+class SayingWatch(Watch):
+    """Remembers what was counted."""
+
+    def __init__(self) -> None:
+        super().__init__(pipeline="catalogue")
+
+    def counted(self, metric: Metric) -> float:
+        return self._sums.get(metric, 0)
+
+
+class World:
+    """A starter with everything around it in memory."""
+
+    def __init__(self, source_prefix: str = "tei/") -> None:
+        self.now = 1_000.0
+        self.ledger = Ledger(MemoryStore("ledger"))
+        self.state = MemoryStateTable()
+        self.executions = FakeExecutions()
+        self.watch = SayingWatch()
+        self.starter = Starter(
+            pipeline="catalogue",
+            stages=STAGES,
+            source_bucket="source",
+            source_prefix=source_prefix,
+            ledger=self.ledger,
+            state=self.state,
+            executions=self.executions,
+            watch=self.watch,
+            clock=lambda: self.now,
+        )
+
+    def deliver(self, *bodies: str, lambda_seconds: float = 60) -> list[str]:
+        messages = [
+            Message.from_record({"messageId": f"m{i}", "body": body}) for i, body in enumerate(bodies)
+        ]
+        return self.starter.on_messages(messages, dead_at=self.now + lambda_seconds)
+
+    @property
+    def runs(self) -> list[Mapping[str, Any]]:
+        return list(self.executions.started.values())
+
+    def ids(self, run: Mapping[str, Any]) -> list[str]:
+        records = run["records"]
+        if isinstance(records, dict):
+            body = self.ledger.store.get(records["key"]).body
+            records = [json.loads(line) for line in body.splitlines()]
+        return [record["id"] for record in records]
+
+
+class TestCustomEvent:
+    def test_starts_a_run_named_after_the_event(self) -> None:
+        world = World()
+        run_id = world.starter.on_event(custom({"pipeline": "catalogue", "prefix": "tei/Arabic/"}))
+        assert run_id
+        assert world.executions.started == {
+            run_id: {
+                "run_id": run_id,
+                "trigger": {"kind": "event", "id": EVENT_ID, "time": "2026-11-20T13:45:00Z"},
+                "start_at": "adapt",
+                "prefix": "tei/Arabic/",
+            }
+        }
+        assert world.watch.counted(Metric.RUN_STARTED) == 1
+
+    def test_law_8_the_same_event_delivered_twice_starts_one_run(self) -> None:
+        world = World()
+        event = custom({"pipeline": "catalogue"})
+        assert world.starter.on_event(event) == world.starter.on_event(event)
+        assert len(world.runs) == 1
+        assert world.watch.counted(Metric.RUN_DUPLICATE) == 1
+
+    def test_another_event_of_the_same_second_starts_another_run(self) -> None:
+        world = World()
+        world.starter.on_event(custom({"pipeline": "catalogue"}, "a"))
+        world.starter.on_event(custom({"pipeline": "catalogue"}, "b"))
+        assert len(world.runs) == 2
+
+    def test_takes_the_run_id_that_the_event_brings(self) -> None:
+        assert World().starter.on_event(custom({"pipeline": "catalogue", "run_id": "mine"})) == "mine"
+
+    def test_passes_on_where_to_start_and_with_what(self) -> None:
+        world = World()
+        successes = {"bucket": "ledger", "key": "runs/old/adapt/successes.json"}
+        world.starter.on_event(
+            custom({"pipeline": "catalogue", "start_at": "transform", "records": successes, "only": ["a"]})
+        )
+        (run,) = world.runs
+        assert (run["start_at"], run["records"], run["only"]) == ("transform", successes, ["a"])
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            None,
+            {},
+            {"Records": []},
+            custom(None),
+            custom([]),
+            custom({}),
+            custom({"pipeline": "catalog"}),
+            custom({"pipeline": "catalogue", "records": []}),
+            custom({"pipeline": "catalogue", "start_at": "publish"}),
+            custom({"pipeline": "catalogue", "prefix": "elsewhere/"}),
+            custom({"pipeline": "catalogue", "trigger": {"kind": "schedule"}}),
+            custom({"pipeline": "catalogue", "run_id": "../../x"}),
+            {"id": "e", "detail": {"pipeline": "catalogue"}},
+        ],
+    )
+    def test_refuses_a_malformed_event_with_one_line_and_a_metric_and_never_sees_it_again(
+        self, event: object, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        world = World()
+        assert world.starter.on_event(event) is None
+        assert world.runs == []
+        assert world.watch.counted(Metric.RUN_REFUSED) == 1
+        (line,) = capsys.readouterr().out.splitlines()
+        assert json.loads(line)["message"].startswith("event refused: ")
+
+    def test_names_the_pipeline_that_it_is_not(self, capsys: pytest.CaptureFixture[str]) -> None:
+        World().starter.on_event(custom({"pipeline": "catalog"}))
+        assert (
+            "event refused: detail.pipeline: must be catalogue, the pipeline this rule starts, got: 'catalog'"
+            in capsys.readouterr().out
+        )
+
+    def test_lets_step_functions_errors_through_so_that_the_event_comes_again(self) -> None:
+        world = World()
+
+        class Down(FakeExecutions):
+            def start(self, name: str, payload: Mapping[str, Any]) -> bool:
+                raise OSError(f"down, not started: {name} {payload}")
+
+        world.starter._executions = Down()
+        with pytest.raises(OSError, match="down"):
+            world.starter.on_event(custom({"pipeline": "catalogue"}))
+
+
+class TestLongLists:
+    RECORDS = tuple(f"record {i} " + "x" * 50 for i in range(1_000))
+
+    def test_law_7_go_to_the_ledger(self) -> None:
+        world = World()
+        run_id = world.starter.on_event(
+            custom({"pipeline": "catalogue", "records": list(self.RECORDS), "only": list(self.RECORDS[:2])})
+        )
+        assert run_id
+        (run,) = world.runs
+        assert len(json.dumps(run)) < MAX_INPUT_BYTES < LAW_7_BYTES
+        stage = keys.StageKeys(run_id, "adapt")
+        assert run["records"] == {"bucket": "ledger", "key": stage.input, "format": "ndjson"}
+        rows = [json.loads(line) for line in world.ledger.store.get(stage.input).body.splitlines()]
+        assert rows == list(self.RECORDS)
+        assert [
+            json.loads(line) for line in world.ledger.store.get(run["only"]["key"]).body.splitlines()
+        ] == rows[:2]
+
+    def test_do_not_replace_the_list_of_a_run_whose_id_is_used_again(self) -> None:
+        world = World()
+        first = custom({"pipeline": "catalogue", "run_id": "mine", "records": list(self.RECORDS)}, "a")
+        second = custom({"pipeline": "catalogue", "run_id": "mine", "records": list(self.RECORDS[::-1])}, "b")
+        world.starter.on_event(first)
+        before = world.ledger.store.get(keys.StageKeys("mine", "adapt").input).body
+        world.starter.on_event(second)
+        assert world.ledger.store.get(keys.StageKeys("mine", "adapt").input).body == before
+        assert len(world.runs) == 1
+
+    def test_what_is_passed_on_is_what_plan_run_takes(self) -> None:
+        world = World()
+        world.starter.on_event(custom({"pipeline": "catalogue", "records": list(self.RECORDS)}, "a"))
+        world.starter.on_event(
+            custom({"pipeline": "catalogue", "records": ["a", {"id": "b", "data": 1}]}, "b")
+        )
+        world.starter.on_event({"trigger": "schedule", "time": "2026-11-20T06:00:00Z"})
+        world.deliver(created("tei/a.xml"))
+        for run in world.runs:
+            RunRequest.from_event(run, stages=STAGES, source_prefix="tei/")
+
+
+class TestSchedule:
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {"trigger": "schedule", "time": "2026-11-20T06:00:00Z"},
+            {"id": "x", "detail-type": "Scheduled Event", "time": "2026-11-20T06:00:00Z", "detail": {}},
+        ],
+    )
+    def test_starts_one_run_for_a_scheduled_time(self, event: dict[str, Any]) -> None:
+        world = World()
+        run_id = world.starter.on_event(event)
+        assert world.starter.on_event(event) == run_id
+        (run,) = world.runs
+        assert run["trigger"] == {"kind": "schedule", "id": "schedule", "time": "2026-11-20T06:00:00Z"}
+
+    def test_starts_another_run_for_another_time(self) -> None:
+        world = World()
+        for hour in (6, 7):
+            world.starter.on_event({"trigger": "schedule", "time": f"2026-11-20T0{hour}:00:00Z"})
+        assert len(world.runs) == 2
+        assert sorted(world.executions.started) == list(world.executions.started)
+
+    @pytest.mark.parametrize("time", ["<aws.scheduler.scheduled-time>", "", "0001-01-01T00:00:00Z"])
+    def test_runs_even_when_nobody_says_when_it_was_due(self, time: str) -> None:
+        assert World().starter.on_event({"trigger": "schedule", "time": time})
+
+
+class TestObjects:
+    def test_one_batch_starts_one_run(self) -> None:
+        world = World()
+        assert world.deliver(created("tei/a.xml"), created("tei/b +ü.xml", etag='"e2"')) == []
+        (run,) = world.runs
+        assert run["trigger"] == {"kind": "objects", "objects": 2}
+        assert run["records"][1] == {
+            "id": "tei/b +ü.xml",
+            "data": {
+                "bucket": "source",
+                "key": "tei/b +ü.xml",
+                "etag": "e2",
+                "last_modified": "2026-11-20T13:45:00Z",
+                "size": 3,
+            },
+        }
+
+    def test_law_8_the_same_news_delivered_again_starts_nothing(self) -> None:
+        world = World()
+        world.deliver(created("tei/a.xml"), created("tei/b.xml"))
+        assert world.deliver(created("tei/b.xml"), created("tei/c.xml")) == []
+        assert world.deliver(created("tei/a.xml")) == []
+        assert [world.ids(run) for run in world.runs] == [["tei/a.xml", "tei/b.xml"], ["tei/c.xml"]]
+
+    def test_the_same_news_twice_in_a_batch_is_one_record(self) -> None:
+        world = World()
+        assert world.deliver(created("tei/a.xml"), created("tei/a.xml")) == []
+        assert [world.ids(run) for run in world.runs] == [["tei/a.xml"]]
+
+    def test_takes_the_newest_of_several_versions_of_an_object(self) -> None:
+        world = World()
+        world.deliver(
+            created("tei/a.xml", etag="new", sequencer="0062"),
+            created("tei/a.xml", etag="newest", sequencer="00625"),
+            created("tei/a.xml", etag="old", sequencer="0061FF"),
+        )
+        (run,) = world.runs
+        assert [record["data"]["etag"] for record in run["records"]] == ["newest"]
+
+    def test_a_new_version_is_news(self) -> None:
+        world = World()
+        world.deliver(created("tei/a.xml", version="v1"))
+        world.deliver(created("tei/a.xml", version="v2", sequencer="0070"))
+        assert len(world.runs) == 2
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            created("elsewhere/a.xml"),
+            created("tei/folder/"),
+            created("tei/a.xml", bucket="another"),
+            created("tei/a.xml", detail_type="Object Deleted"),
+            json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"}),
+        ],
+    )
+    def test_ignores_what_is_not_of_the_source(self, body: str) -> None:
+        world = World()
+        assert world.deliver(body) == []
+        assert world.runs == []
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "not json",
+            "null",
+            "[]",
+            "{}",
+            json.dumps({"Records": [{"eventSource": "aws:sns"}]}),
+            json.dumps({"source": "aws.s3", "detail-type": "Object Created", "detail": {}}),
+            json.dumps(
+                {
+                    "source": "aws.s3",
+                    "detail-type": "Object Created",
+                    "detail": {"bucket": {"name": "source"}},
+                }
+            ),
+            created("tei/line\nbreak.xml"),
+            created(""),
+        ],
+    )
+    def test_gives_a_malformed_message_back_and_runs_over_the_others(self, body: str) -> None:
+        world = World()
+        assert world.deliver(created("tei/a.xml"), body, created("tei/b.xml")) == ["m1"]
+        assert [world.ids(run) for run in world.runs] == [["tei/a.xml", "tei/b.xml"]]
+        assert world.watch.counted(Metric.RUN_REFUSED) == 1
+
+    def test_reads_the_buckets_own_notifications(self) -> None:
+        key = "tei/b +ü%&.xml"
+        record = {
+            "eventSource": "aws:s3",
+            "eventName": "ObjectCreated:Put",
+            "eventTime": "2026-11-20T13:45:00.000Z",
+            "s3": {
+                "bucket": {"name": "source"},
+                "object": {"key": quote_plus(key, safe="/"), "size": 3, "eTag": "e", "sequencer": "00"},
+            },
+        }
+        deleted = {**record, "eventName": "ObjectRemoved:Delete"}
+        world = World()
+        assert world.deliver(json.dumps({"Records": [record, deleted]})) == []
+        assert [world.ids(run) for run in world.runs] == [[key]]
+
+    def test_keeps_a_percent_sign_that_event_bridge_sends_as_it_is(self) -> None:
+        world = World()
+        world.deliver(created("tei/100%25+.xml"))
+        assert [world.ids(run) for run in world.runs] == [["tei/100%25+.xml"]]
+
+    def test_law_7_a_large_batch_goes_to_the_ledger(self) -> None:
+        world = World()
+        world.deliver(*(created(f"tei/{i}.xml") for i in range(500)))
+        (run,) = world.runs
+        assert len(json.dumps(run)) < MAX_INPUT_BYTES
+        assert len(world.ids(run)) == 500
+
+    def test_refuses_what_s3_never_says(self) -> None:
+        with pytest.raises(StageInputError, match="body: is not JSON"):
+            objects_created("{")
+
+
+class Dying(FakeExecutions):
+    """Step Functions that cannot be reached when told so; the request may have got through nevertheless."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = False
+        self.gets_through = False
+
+    def start(self, name: str, payload: Mapping[str, Any]) -> bool:
+        if self.down:
+            if self.gets_through:
+                super().start(name, payload)
+            raise OSError("connection reset")
+        return super().start(name, payload)
+
+
+class TestCrashBetweenClaimAndStart:
+    def world(self) -> tuple[World, Dying]:
+        world, dying = World(), Dying()
+        world.executions = world.starter._executions = dying
+        return world, dying
+
+    def test_loses_nothing(self) -> None:
+        world, dying = self.world()
+        dying.down = True
+        assert world.deliver(created("tei/a.xml"), created("tei/b.xml")) == ["m0", "m1"]
+        dying.down = False
+        world.now += 10
+        assert world.deliver(created("tei/a.xml")) == ["m0"], "the first may still be about to start"
+        world.now += 100
+        assert world.deliver(created("tei/a.xml")) == []
+        assert world.deliver(created("tei/b.xml")) == []
+        assert [world.ids(run) for run in world.runs] == [["tei/a.xml"], ["tei/b.xml"]]
+
+    def test_starts_nothing_twice_when_the_start_had_got_through(self) -> None:
+        world, dying = self.world()
+        dying.down = dying.gets_through = True
+        assert world.deliver(created("tei/a.xml")) == ["m0"]
+        dying.down = False
+        assert world.deliver(created("tei/a.xml")) == []
+        assert len(world.runs) == 1
+
+    def test_of_two_that_take_over_one_starts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        world, dying = self.world()
+        dying.down = True
+        world.deliver(created("tei/a.xml"))
+        dying.down = False
+        world.now += 1_000
+        monkeypatch.setattr(world.state, "take_over_claim", lambda *_, **__: False)
+        assert world.deliver(created("tei/a.xml")) == ["m0"]
+        assert world.runs == []
