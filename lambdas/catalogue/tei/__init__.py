@@ -1,0 +1,1 @@
+"""Reading TEI manuscript descriptions (the `msDesc` module of TEI P5)."""
