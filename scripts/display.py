@@ -11,11 +11,14 @@ from scripts.progress import RunProgress, StageProgress
 
 STATE_STYLES = {
     "waiting": "dim",
+    "not run": "dim",
     "running": "cyan",
     "retrying": "yellow",
     "done": "green",
     "failed": "bold red",
 }
+UNPLANNED = {"waiting", "not run"}
+"""States of a stage that was not given any records."""
 STATUS_STYLES = {"RUNNING": "cyan", "SUCCEEDED": "green"}
 
 
@@ -45,18 +48,17 @@ def _follow_in_lines(looks: Iterable[RunProgress], console: Console) -> RunProgr
     said: dict[str, str] = {}
     for last in looks:
         for stage in last.stages:
-            if stage.state != "waiting" and said.get(stage.stage) != f"{stage.state} {stage.tries}":
+            if stage.state not in UNPLANNED and said.get(stage.stage) != f"{stage.state} {stage.tries}":
                 said[stage.stage] = f"{stage.state} {stage.tries}"
-                console.print(_line(stage, last.seconds), highlight=False)
+                console.print(_line(stage, last.seconds), highlight=False, soft_wrap=True)
     assert last
     return last
 
 
 def _line(stage: StageProgress, seconds: float) -> str:
     return (
-        f"  {seconds:6.1f} s  {stage.stage}: {stage.state}, try {stage.tries}; {stage.records_in:,} in, "
-        f"{stage.succeeded:,} succeeded, {stage.skipped:,} skipped, {stage.failed:,} failed, "
-        f"{stage.outstanding:,} outstanding"
+        f"  {seconds:5.1f} s  {stage.stage} {stage.state}, try {stage.tries}: {stage.records_in:,} in, {stage.succeeded:,} succeeded, "
+        f"{stage.skipped:,} skipped, {stage.failed:,} failed, {stage.outstanding:,} outstanding"
     )
 
 
@@ -78,7 +80,7 @@ def stages_table(progress: RunProgress) -> Table:
         table.add_column(name, justify="right")
     table.add_column("")
     for stage in progress.stages:
-        table.add_row(*_cells(stage), style="dim" if stage.state == "waiting" else "")
+        table.add_row(*_cells(stage))
     return table
 
 
@@ -86,8 +88,8 @@ def _cells(stage: StageProgress) -> list[RenderableType]:
     def count(number: int, style: str = "") -> Text:
         return Text(f"{number:,}", style=style if number else "dim")
 
-    if stage.state == "waiting":
-        return [stage.stage, *[Text("·")] * 6, stage.state]
+    if stage.state in UNPLANNED:
+        return [Text(text, style="dim") for text in (stage.stage, *"······", stage.state)]
     return [
         stage.stage,
         count(stage.records_in),

@@ -1,10 +1,10 @@
 """Why records were lost, for people."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from scripts.progress import RunProgress, StageProgress
@@ -15,6 +15,11 @@ from winnow.store import S3Store
 TOLD = ("record_id", "kind", "error_type", "message", "fingerprint")
 
 
+def lost_records(stage: StageProgress, s3: Any) -> list[str]:
+    """Ids of all records that a stage lost."""
+    return [record["record_id"] for record in _read(stage.failures_file, s3)] if stage.failures_file else []
+
+
 def print_failures(ended: RunProgress, s3: Any, console: Console) -> None:
     """The causes of every stage's failures and the first records, as an alert has them, and where all are."""
     for stage in ended.stages:
@@ -22,23 +27,22 @@ def print_failures(ended: RunProgress, s3: Any, console: Console) -> None:
             _print_stage(stage, stage.failures_file, s3, console)
 
 
-def _print_stage(stage: StageProgress, failures_file: str, s3: Any, console: Console) -> None:
+def _read(failures_file: str, s3: Any) -> Iterator[dict[str, Any]]:
     bucket, _, key = failures_file.removeprefix("s3://").partition("/")
+    yield from map(json.loads, Ledger(S3Store(bucket, s3)).read_lines(key))
+
+
+def _print_stage(stage: StageProgress, failures_file: str, s3: Any, console: Console) -> None:
     tally = CauseTally()
-    for line in Ledger(S3Store(bucket, s3)).read_lines(key):
-        record = json.loads(line)
+    for record in _read(failures_file, s3):
         tally.add(**{name: record[name] for name in TOLD})
     console.print()
     console.print(
         Text.assemble((f"{stage.stage} lost {stage.failed:,}", "bold"), f"   {failures_file}"), soft_wrap=True
     )
-    table = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(no_wrap=True, style="dim")
-    table.add_column()
     for example in tally.examples:
-        table.add_row(example.record_id, example.kind, Text(f"{example.error_type}: {example.message}"))
-    console.print(table)
+        reason = Text.assemble((f"{example.kind}  ", "dim"), f"{example.error_type}: {example.message}")
+        console.print(Text.assemble("  ", (example.record_id, "bold"), "\n      ", reason), soft_wrap=True)
     if tally.count > len(tally.examples):
         console.print(f"… and {tally.count - len(tally.examples):,} more; by cause:")
         for cause in tally.causes:

@@ -28,7 +28,7 @@ class StageProgress:
 
     stage: str
     state: str
-    """`waiting`, `running`, `retrying`, `done` or `failed`."""
+    """`waiting`, `running`, `retrying`, `done`, `failed` or `not run`."""
     records_in: int = 0
     succeeded: int = 0
     skipped: int = 0
@@ -147,7 +147,7 @@ class _StageWatch:
         if not self._plan:
             found = self._ledger.find_json(self._keys.plan)
             if not found:
-                return StageProgress(stage=self.name, state="waiting")
+                return StageProgress(stage=self.name, state="not run" if run_has_ended else "waiting")
             self._plan = Plan.from_json(found)
             self._settled = before_anything(self._plan)
         return self._from_journal(self._plan, run_has_ended=run_has_ended)

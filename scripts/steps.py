@@ -29,4 +29,6 @@ def step(console: Console, doing: str) -> Iterator[Callable[[str], None]]:
             yield say
     else:
         yield say
-    console.print(f"  [green]✓[/] {said} [dim]({time.monotonic() - since:.1f} s)[/]", highlight=False)
+    console.print(
+        f"  [green]✓[/] {said} [dim]({time.monotonic() - since:.1f} s)[/]", highlight=False, soft_wrap=True
+    )

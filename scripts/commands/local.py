@@ -68,25 +68,18 @@ def down() -> None:
 
 def print_state(state: LocalState, console: Console) -> None:
     """Where the local emulator is, what is deployed, and how to reach it with other tools."""
-    endpoint = state.endpoint
-    console.print(
-        f"[bold]{endpoint.url}[/]  since {state.started_at}, log {HOME / 'emulator.log'}", highlight=False
-    )
-    for pipeline in pipelines.deployed(at_emulator(endpoint)):
-        console.print(f"\npipeline [bold]{pipeline.name}[/]: {' → '.join(pipeline.stages)}", highlight=False)
-        console.print(
-            f"  source  s3://{pipeline.source_bucket}/{pipeline.source_prefix}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        console.print(f"  ledger  s3://{pipeline.ledger_bucket}/", highlight=False, soft_wrap=True)
-        console.print(f"  machine {pipeline.arn}", highlight=False, soft_wrap=True)
-        console.print(
-            f"\n  ./scripts/winnow run {pipeline.name} --local --source FOLDER_OR_ZIP", highlight=False
-        )
-    console.print(
-        f"\nThe AWS CLI and SDKs reach it with:\n\n{_exports(endpoint)}", highlight=False, soft_wrap=True
-    )
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    say(f"[bold]{state.endpoint.url}[/]  since {state.started_at}, log {HOME / 'emulator.log'}")
+    for pipeline in pipelines.deployed(at_emulator(state.endpoint)):
+        say(f"\npipeline [bold]{pipeline.name}[/]: {' → '.join(pipeline.stages)}")
+        say(f"  source   s3://{pipeline.source_bucket}/{pipeline.source_prefix}")
+        say(f"  ledger   s3://{pipeline.ledger_bucket}/")
+        say(f"  machine  {pipeline.arn}")
+        say(f"  run it   ./scripts/winnow run {pipeline.name} --local --source FOLDER_OR_ZIP")
+    say(f"\nThe AWS CLI and SDKs reach it with:\n\n{_exports(state.endpoint)}")
 
 
 def _exports(endpoint: Endpoint) -> str:
