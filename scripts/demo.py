@@ -39,8 +39,6 @@ WAIT_SCALE = 0.1
 """Nobody wants to watch a backoff of half a minute."""
 STARTS_WITHIN_SECONDS = 30
 ALERT_WITHIN_SECONDS = 20
-INTERRUPTED = 130
-TERMINATED = 143
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -50,7 +48,9 @@ TERMINATED = 143
 @click.option("--keep", is_flag=True, help="Leave the system running at the end, for `winnow … --local`.")
 def main(source: Path | None, keep: bool) -> None:  # noqa: FBT001 click passes options by name
     """Show what Winnow does, on this machine and nowhere else: no account, no Docker, nothing installed globally."""
-    signal.signal(signal.SIGTERM, _terminate)
+    # Both even where whoever started this has them ignored, as shells do for what runs in the background.
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     console = Console(highlight=False)
     home = HOME if keep else FOLDER / f"demo-{os.getpid()}"
     if keep and emulator.is_running(HOME):
@@ -59,14 +59,23 @@ def main(source: Path | None, keep: bool) -> None:  # noqa: FBT001 click passes 
         )
     try:
         _Demo(console, home, source or MANUSCRIPTS, is_sample=source is None).play(keep=keep)
-    except KeyboardInterrupt:
-        console.print("\nStopped. Nothing is left running.")
-        sys.exit(INTERRUPTED)
+    except _Interrupted as interrupted:
+        console.print("\nStopped; nothing is left running.")
+        sys.exit(128 + interrupted.signal)
 
 
-def _terminate(*_: object) -> NoReturn:
-    # Raised so that everything on the way out is closed in order.
-    sys.exit(TERMINATED)
+class _Interrupted(BaseException):
+    """Raised where a signal comes in, so that on the way out everything is closed in order."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = number
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    # A second one must not come in between while things are being closed.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Interrupted(number)
 
 
 class _Demo:
