@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from array import array
@@ -25,7 +24,7 @@ from winnow.failures import FailureReport, write_reports
 from winnow.journal import Segment
 from winnow.keys import StageKeys
 from winnow.ledger import Ledger
-from winnow.plan import BLOCK_IDS, Plan, read_plan
+from winnow.plan import BLOCK_IDS, Digest, Plan, read_plan
 from winnow.ranges import Ranges
 from winnow.source import Source, Unreadable, detect, read_manifest
 
@@ -169,7 +168,7 @@ class _List:
     def _reset(self) -> None:
         self._block: list[str] = []
         self._blocks = 0
-        self._hash = hashlib.blake2b(digest_size=16)
+        self._hash = Digest()
         self._dropped: list[int] = []
         self.count = 0
         self.duplicates = 0
@@ -177,16 +176,17 @@ class _List:
 
     def take(self, source: Source) -> None:
         """Read a source's ids. Twice only when some id comes up twice: then the second reading leaves repetitions out."""
-        with _Repeats() as repeats:
+        with Repeats() as repeats:
             self._pass(source, repeats, {})
             suspects = repeats.found()
         if suspects:
             self._reset()
             self._pass(source, None, {value: set() for value in suspects})
         self._ask_for_the_rest()
-        self._flush()
+        while self._block:
+            self._flush()
 
-    def _pass(self, source: Source, repeats: _Repeats | None, seen: dict[int, set[str]]) -> None:
+    def _pass(self, source: Source, repeats: Repeats | None, seen: dict[int, set[str]]) -> None:
         row = 0
         only = self._only
         self._asked = set(only) if only is not None else set()
@@ -258,14 +258,11 @@ class _List:
             self._reject(value, "NotInSource", "was asked for, but the source does not have it")
 
     def _flush(self) -> None:
-        if not self._block:
-            return
+        """Write one block: a full one, but for the last, because an ordinal's block is found by division."""
         ids, self._block = self._block[:BLOCK_IDS], self._block[BLOCK_IDS:]
         self._ledger.write_json(self._keys.batch(self._blocks), ids)
-        self._hash.update(json.dumps(ids).encode())
+        self._hash.add(ids)
         self._blocks += 1
-        if self._block:
-            self._flush()
 
     @property
     def digest(self) -> str:
@@ -285,7 +282,7 @@ def _is_plain(value: object) -> bool:
     return type(value) is str and 0 < len(value) <= MAX_PLAIN_CHARS and value.isprintable()
 
 
-class _Repeats:
+class Repeats:
     """Finds hashes that come up more than once, in memory that does not grow with the batch."""
 
     def __init__(self) -> None:
@@ -293,7 +290,7 @@ class _Repeats:
         self._files: list[IO[bytes] | None] = [None] * PARTITIONS
         self._stack = ExitStack()
 
-    def __enter__(self) -> _Repeats:
+    def __enter__(self) -> Repeats:
         return self
 
     def __exit__(self, *_: object) -> None:

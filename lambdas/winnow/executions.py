@@ -33,6 +33,12 @@ class StepFunctions:
         self._machine_arn = machine_arn
         self._stepfunctions = stepfunctions
 
+    @classmethod
+    def of(cls, execution: str, stepfunctions: Any) -> StepFunctions:
+        """Executions of the machine that a given execution is of: PlanRun cannot be told the machine that invokes it."""
+        machine, _, _ = execution.replace(":execution:", ":stateMachine:", 1).rpartition(":")
+        return cls(machine_arn=machine, stepfunctions=stepfunctions)
+
     def start(self, name: str, payload: Mapping[str, Any]) -> bool:
         try:
             self._stepfunctions.start_execution(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,19 @@ from winnow.source import Run, SourceRef, runs_of
 
 BLOCK_IDS = 50_000
 """Ids per object of the batch list: about a megabyte before compression, so any id is one small read away."""
+
+
+class Digest:
+    """Of a batch's ids, in order; taken block by block."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, ids: list[str]) -> None:
+        self._hash.update(json.dumps(ids).encode())
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,17 +25,16 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         request = RunRequest.from_event(
             event["input"], stages=settings.stages, source_prefix=settings.source_prefix
         )
+        execution = Execution.from_event(event)
         planner = RunPlanner(
             pipeline=settings.pipeline,
             stages=settings.stages,
             ledger=Ledger.of_bucket(settings.need("ledger_bucket")),
             source=S3SourceBucket(settings.need("source_bucket"), client("s3")),
             state=DynamoStateTable(settings.need("state_table"), lazy("dynamodb")),
-            executions=StepFunctions(
-                machine_arn=settings.need("pipeline_arn"), stepfunctions=lazy("stepfunctions")
-            ),
+            executions=StepFunctions.of(execution.arn, lazy("stepfunctions")),
         )
-        plan = planner.plan(request, Execution.from_event(event))
+        plan = planner.plan(request, execution)
         watch.identify(run_id=plan.run_id)
         if plan.reason:
             watch.count(Metric.RUN_STEPPED_ASIDE)
