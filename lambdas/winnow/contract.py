@@ -86,13 +86,13 @@ class Pointer:
     bucket: str
     key: str
     format: str | None = None
-    """`ndjson`, `parquet` or `successes`; told by the key's ending when None."""
+    """`ndjson`, `parquet`, `successes` or `selection`; told by the key's ending when None."""
     id_column: str | None = None
     """Column (Parquet) or field (ndjson) that holds the id; `id` when None."""
     only: Pointer | None = None
     """Ids of the subset still owed."""
 
-    FORMATS = ("ndjson", "parquet", "successes")
+    FORMATS = ("ndjson", "parquet", "successes", "selection")
 
     @classmethod
     def from_event(cls, value: object, field: str) -> Self:

@@ -384,6 +384,10 @@ class SourceRef:
         """The rows. The worker opens what Plan saw: a source that changed since is refused, not mixed."""
         if self.format == "successes":
             return SuccessesSource(store, read_manifest(store, self.pointer))
+        if self.format == "selection":
+            from winnow.selection import open_selection  # noqa: PLC0415  it is made of plans, and plans of sources
+
+            return open_selection(store, self.pointer, self.etag)
         made = ParquetSource if self.format == "parquet" else NdjsonSource
         return made(store, self.pointer, self.etag)
 
@@ -424,6 +428,8 @@ def detect(store: ObjectStore, pointer: Pointer) -> SourceRef:
             found = "parquet"
         elif head.start.startswith(SuccessManifest.MAGIC):
             found = "successes"
+        elif head.start.startswith(b'{"winnow":"selection/'):
+            found = "selection"
         else:
             found = "ndjson"
     return SourceRef(pointer, found, None if found == "successes" else head.etag)

@@ -1,0 +1,302 @@
+"""The failure register: what failed, how often, and what became of it. The rules, without the table.
+
+An entry is one record in one stage of one pipeline. It opens when the record fails, and resolves itself when the record later
+succeeds there, in any run. All of this is worked out by pure functions, so that registering a stage run twice, late, or again from
+the ledger gives the same register.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_HISTORY = 50
+"""Occurrences kept one by one; an entry must stay far below DynamoDB's 400 KB. The count goes on."""
+MAX_TEXT_CHARS = 2_000
+"""Of a traceback in the register; the ledger has the whole."""
+
+
+class Status(StrEnum):
+    """What became of a failure."""
+
+    OPEN = "open"
+    REPLAYING = "replaying"
+    """A replay holds it; for how long, its lease says."""
+    RESOLVED = "resolved"
+    WAIVED = "waived"
+    """An operator accepted it: counted, not alerted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occurrence:
+    """The record failed in one run."""
+
+    run_id: str
+    at: str
+    kind: str
+    error_type: str
+    message: str
+    fingerprint: str
+    tries: int
+    code_version: str
+
+    @classmethod
+    def of_failure(cls, failure: Mapping[str, Any]) -> Self:
+        """From a failure record of the ledger."""
+        return cls(
+            run_id=failure["run_id"],
+            at=failure["last_seen"],
+            kind=failure["kind"],
+            error_type=failure["error_type"],
+            message=failure["message"],
+            fingerprint=failure["fingerprint"],
+            tries=failure["tries"],
+            code_version=failure["code_version"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A replay's hold on an entry."""
+
+    replay_id: str
+    """Also the id of the replay's run."""
+    until: str
+    """After this the replay is dead for certain, and the entry is anybody's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiver:
+    """An operator's word that a failure is to be lived with."""
+
+    reason: str
+    at: str
+    fingerprint: str
+    """What was waived: a record that fails differently is not."""
+    until: str = ""
+    """Empty for good."""
+
+    def covers(self, fingerprint: str, at: str) -> bool:
+        return self.fingerprint == fingerprint and (not self.until or at < self.until)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """The record succeeded."""
+
+    run_id: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A failure and what became of it."""
+
+    pipeline: str
+    stage: str
+    record_id: str
+    status: Status
+    last: Occurrence
+    """The newest; the entry's kind, reason and fingerprint."""
+    traceback: str
+    ordinal: int
+    """The record's place in the batch of the run in which it failed last: with the run, where its input is."""
+    source: Mapping[str, Any]
+    first_seen: str
+    occurrences: int
+    history: tuple[Occurrence, ...]
+    """Newest last, `last` included."""
+    alerted: str = ""
+    """Fingerprint that people have been told of."""
+    hold: Hold | None = None
+    waiver: Waiver | None = None
+    resolution: Resolution | None = None
+    version: int = 0
+    """Grows with every change; a change is written only over the version it was made from."""
+
+    @property
+    def last_seen(self) -> str:
+        return self.last.at
+
+    def held(self, now: str) -> bool:
+        """Whether a replay has it at the moment."""
+        return self.status is Status.REPLAYING and self.hold is not None and now < self.hold.until
+
+    def waived(self, now: str) -> bool:
+        return (
+            self.status is Status.WAIVED
+            and self.waiver is not None
+            and self.waiver.covers(self.last.fingerprint, now)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """What registering one failure came to."""
+
+    entry: Entry
+    news: bool
+    """Nobody has been told of it: it is new, or fails differently, or failed again after it was resolved."""
+    changed: bool
+    """Whether there is something to write."""
+
+
+def note_failure(found: Entry | None, failure: Mapping[str, Any]) -> Noted:
+    """Register one failure record.
+
+    Args:
+        found: the entry that stands, if one does.
+        failure: a failure record, as the ledger has it.
+    """
+    seen = Occurrence.of_failure(failure)
+    if found is None:
+        return Noted(entry=_first(failure, seen), news=True, changed=True)
+    if any(each.run_id == seen.run_id for each in found.history):
+        return Noted(entry=found, news=_told_in(found, seen.run_id), changed=False)
+    entry = replace(
+        found,
+        occurrences=found.occurrences + 1,
+        first_seen=min(found.first_seen, failure["first_seen"]),
+        history=_chronicle(*found.history, seen),
+        version=found.version + 1,
+    )
+    if seen.at < found.last_seen:  # a run that is registered late: it counts, but it says nothing about today
+        return Noted(entry=entry, news=False, changed=True)
+    entry = replace(
+        entry,
+        last=seen,
+        traceback=str(failure["traceback"])[:MAX_TEXT_CHARS],
+        ordinal=failure["ordinal"],
+        source=failure["source"],
+    )
+    if found.resolution and seen.at < found.resolution.at:
+        return Noted(entry=entry, news=False, changed=True)
+    entry = _after_failing(entry, seen)
+    waived = entry.status is Status.WAIVED
+    reopened = found.status is Status.RESOLVED
+    news = not waived and (reopened or found.alerted != seen.fingerprint)
+    return Noted(entry=replace(entry, alerted=seen.fingerprint), news=news, changed=True)
+
+
+def _first(failure: Mapping[str, Any], seen: Occurrence) -> Entry:
+    return Entry(
+        pipeline=failure["pipeline"],
+        stage=failure["stage"],
+        record_id=failure["record_id"],
+        status=Status.OPEN,
+        last=seen,
+        traceback=str(failure["traceback"])[:MAX_TEXT_CHARS],
+        ordinal=failure["ordinal"],
+        source=failure["source"],
+        first_seen=failure["first_seen"],
+        occurrences=1,
+        history=(seen,),
+        alerted=seen.fingerprint,
+        version=1,
+    )
+
+
+def _told_in(found: Entry, run_id: str) -> bool:
+    """Whether the run that is registered again was the one that brought the news."""
+    before = ""
+    for each in found.history:
+        if each.run_id == run_id:
+            return before != each.fingerprint
+        before = each.fingerprint
+    return False
+
+
+def _chronicle(*occurrences: Occurrence) -> tuple[Occurrence, ...]:
+    return tuple(sorted(occurrences, key=lambda each: (each.at, each.run_id)))[-MAX_HISTORY:]
+
+
+def _after_failing(entry: Entry, seen: Occurrence) -> Entry:
+    """The status of an entry whose record has just failed again."""
+    if (
+        entry.status is Status.REPLAYING
+        and entry.held(seen.at)
+        and entry.hold
+        and entry.hold.replay_id != seen.run_id
+    ):
+        return entry  # another run came across it; the replay goes on
+    if entry.status is Status.WAIVED and entry.waiver and entry.waiver.covers(seen.fingerprint, seen.at):
+        return entry
+    return replace(entry, status=Status.OPEN, hold=None, waiver=None, resolution=None)
+
+
+def note_success(found: Entry, *, run_id: str, at: str) -> Entry | None:
+    """Resolve an entry whose record succeeded; None where that says nothing new.
+
+    Args:
+        at: when the stage run that succeeded in it was settled.
+    """
+    if found.status is Status.RESOLVED or at < found.last_seen or found.last.run_id == run_id:
+        return None
+    return replace(
+        found,
+        status=Status.RESOLVED,
+        hold=None,
+        waiver=None,
+        resolution=Resolution(run_id=run_id, at=at),
+        version=found.version + 1,
+    )
+
+
+class Refused(Exception):
+    """An entry cannot be changed as asked; the message says why, in a few words."""
+
+
+def hold(found: Entry, *, replay_id: str, now: str, until: str) -> Entry:
+    """Take an entry for a replay.
+
+    Raises:
+        Refused: another replay has it, or there is nothing to replay.
+    """
+    if found.status is Status.RESOLVED:
+        raise Refused("already resolved")
+    if found.held(now) and found.hold and found.hold.replay_id != replay_id:
+        raise Refused(f"held by replay {found.hold.replay_id}")
+    return replace(
+        found, status=Status.REPLAYING, hold=Hold(replay_id=replay_id, until=until), version=found.version + 1
+    )
+
+
+def release(found: Entry, *, replay_id: str) -> Entry | None:
+    """Give an entry back that a replay held to its end without settling it; None where it did not hold it."""
+    if found.status is not Status.REPLAYING or not found.hold or found.hold.replay_id != replay_id:
+        return None
+    status = Status.WAIVED if found.waiver else Status.OPEN
+    return replace(found, status=status, hold=None, version=found.version + 1)
+
+
+def waive(found: Entry, *, reason: str, now: str, until: str = "") -> Entry:
+    """Accept a failure as it is.
+
+    Raises:
+        Refused: it is resolved, or a replay has it.
+    """
+    if found.status is Status.RESOLVED:
+        raise Refused("already resolved")
+    if found.held(now) and found.hold:
+        raise Refused(f"held by replay {found.hold.replay_id}")
+    waiver = Waiver(reason=reason, at=now, until=until, fingerprint=found.last.fingerprint)
+    return replace(found, status=Status.WAIVED, hold=None, waiver=waiver, version=found.version + 1)
+
+
+def reopen(found: Entry, *, now: str) -> Entry:
+    """Open an entry again, whether waived or resolved.
+
+    Raises:
+        Refused: it is open, or a replay has it.
+    """
+    if found.status is Status.OPEN:
+        raise Refused("open already")
+    if found.held(now) and found.hold:
+        raise Refused(f"held by replay {found.hold.replay_id}")
+    return replace(
+        found, status=Status.OPEN, hold=None, waiver=None, resolution=None, version=found.version + 1
+    )
