@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console
 from rich.rule import Rule
+from rich.table import Table
 
 from scripts import ROOT, emulator
 from scripts.clients import at_emulator
@@ -30,7 +31,10 @@ from scripts.repairs import mend
 from scripts.slack_receiver import SlackReceiver, render
 from scripts.sources import LocalSource
 from scripts.steps import step
+from winnow.conservation import prove
 from winnow.contract import now
+from winnow.ledger import Ledger
+from winnow.store import S3Store
 
 MANUSCRIPTS = ROOT / "tests" / "data" / "manuscripts"
 CORRECTIONS = ROOT / "tests" / "data" / "corrections"
@@ -149,7 +153,7 @@ class _Demo:
 
     def _upload(self, source: LocalSource) -> None:
         bucket, prefix = self._pipeline.source_bucket, self._pipeline.source_prefix
-        with step(self._console, f"uploading to s3://{bucket}/{prefix}") as say:
+        with step(self._console, "uploading to the source bucket") as say:
             for number, _ in enumerate(source.upload(self._s3, bucket=bucket, prefix=prefix), start=1):
                 say(f"{number:,} of {len(source.files):,} files")
 
@@ -201,7 +205,15 @@ class _Demo:
             self._console.print(render(message))
         if len(messages) < stages:
             raise Failure(f"only {len(messages)} of {stages} alerts arrived within {ALERT_WITHIN_SECONDS} s")
-        print_proof(self._target, self._pipeline, ended.run_id, self._console)
+        self._prove(ended.run_id)
+
+    def _prove(self, run_id: str) -> None:
+        self._say(f"\n[bold]winnow verify {run_id}[/] proves it from the evidence alone:\n")
+        ledger = Ledger(S3Store(self._pipeline.ledger_bucket, self._s3))
+        proof = prove(ledger, run_id)
+        print_proof(proof, self._console)
+        if not proof.holds:
+            raise Failure("the ledger does not add up, which must never happen: please report it")
 
     def _correct_and_run(self, first: RunProgress) -> RunProgress | None:
         if not first.lost:
@@ -236,23 +248,33 @@ class _Demo:
         return LocalSource(path=self._source.path, files={key: partial(bytes, mended[key]) for key in mended})
 
     def _close(self, first: RunProgress, second: RunProgress | None) -> None:
-        say = self._say
-        say("")
+        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+        table.add_column("Run")
+        for name in ("Records in", "=", "Came out", "+", "Skipped", "+", "Lost"):
+            table.add_column(name, justify="right")
+        for title, run in (("as they were", first), ("corrected", second)):
+            if run:
+                came_out, skipped = run.stages[-1].succeeded, sum(stage.skipped for stage in run.stages)
+                counts = (run.stages[0].records_in, came_out, skipped, run.lost)
+                table.add_row(title, *_sum(counts))
+        self._say("")
         self._console.print(Rule("[bold]What you saw[/]", align="left"))
-        delivered, records = first.stages[-1].succeeded, first.stages[0].records_in
-        say(
-            f"  {records:,} records in; {delivered:,} came out although {first.lost:,} were broken, each of which was named"
+        self._console.print(table)
+        self._say(f"\nAll in {time.monotonic() - self._since:.0f} s. Next:")
+        self._say("  ./scripts/demo --source FOLDER_OR_ZIP   the same with TEI files of your own")
+        self._say("  ./scripts/demo --keep                   the same, and the system stays up to play with")
+        self._say("  ./scripts/winnow --help                 the command line")
+        self._say(
+            "  README.md                               your own pipeline in ten minutes; the way to AWS"
         )
-        if second:
-            recovered = second.stages[-1].succeeded - (delivered if self._is_sample else 0)
-            say(f"  corrected, {recovered:,} more came out; {second.lost:,} lost")
-        say(f"  all in {time.monotonic() - self._since:.0f} s; nothing is left running")
-        say("")
-        say("Next:")
-        say("  ./scripts/demo --source FOLDER_OR_ZIP   the same with your own TEI files")
-        say("  ./scripts/demo --keep                   the same, and the system stays up to play with")
-        say("  ./scripts/winnow --help                 the command line")
-        say("  README.md                               your own pipeline in ten minutes; the way to AWS")
+
+
+def _sum(counts: Sequence[int]) -> Iterator[str]:
+    total, *parts = (f"{count:,}" for count in counts)
+    yield total
+    for sign, part in zip("=++", parts, strict=True):
+        yield sign
+        yield part
 
 
 if __name__ == "__main__":

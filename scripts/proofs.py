@@ -1,8 +1,87 @@
+"""The proof that a run lost nothing in silence, for people."""
+
+from collections.abc import Iterator
+
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from scripts.clients import Target
-from scripts.pipelines import Pipeline
+from winnow.conservation import Proof, Reached, StageProof
+from winnow.trace import Outcome, Step, Trace
+
+OUTCOME_STYLES = {Outcome.SUCCEEDED: "green", Outcome.FAILED: "bold red", Outcome.OUTSTANDING: "yellow"}
 
 
-def print_proof(target: Target, pipeline: Pipeline, run_id: str, console: Console) -> None:
-    """X."""
+def print_proof(proof: Proof, console: Console) -> None:
+    """A run's proof: what each stage was given and what became of it, every number derived from evidence."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column("Stage")
+    # The header is the law itself.
+    for name in ("In", "=", "Succeeded", "+", "Skipped", "+", "Failed", "Handed on", "Tries"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for stage in proof.stages:
+        table.add_row(*_cells(stage))
+    console.print(table)
+    console.print()
+    for problem in proof.all_problems:
+        console.print(Text.assemble(("✗ ", "bold red"), problem), soft_wrap=True)
+    for stage in proof.stages:
+        for note in stage.notes:
+            console.print(Text(f"{stage.stage}: {note}", style="dim"), soft_wrap=True)
+    console.print(_conclusion(proof), soft_wrap=True)
+
+
+def _cells(stage: StageProof) -> Iterator[Text]:
+    if stage.reached is Reached.NOT_REACHED:
+        yield from (Text(each, style="dim") for each in (stage.stage, *"·=·+·+···", "not reached"))
+        return
+    yield Text(stage.stage)
+    yield _count(stage.records_in)
+    for sign, number in zip("=++", (stage.succeeded, stage.skipped, stage.failed), strict=True):
+        yield Text(sign, style="dim")
+        yield _count(number)
+    yield _count(stage.outputs)
+    yield Text(str(stage.tries))
+    if stage.problems:
+        yield Text("does not add up", style="bold red")
+    elif stage.reached is Reached.UNFINISHED:
+        yield Text(f"{stage.outstanding:,} outstanding", style="yellow")
+    else:
+        yield Text("adds up", style="green")
+
+
+def _count(number: int) -> Text:
+    return Text(f"{number:,}", style="" if number else "dim")
+
+
+def _conclusion(proof: Proof) -> Text:
+    if not proof.holds:
+        return Text(f"The ledger of run {proof.run_id} does not add up.", style="bold red")
+    if not proof.finished:
+        return Text(f"Run {proof.run_id} is not finished; so far its ledger adds up.", style="yellow")
+    lost = f"{proof.lost:,} lost, each by name" if proof.lost else "nothing lost"
+    return Text.assemble(("✓ ", "green"), f"The ledger of run {proof.run_id} adds up: {lost}.")
+
+
+def print_trace(trace: Trace, console: Console) -> None:
+    """What became of one record, stage by stage."""
+    for step in trace.steps:
+        console.print(Text("\n").join(_step(step)), soft_wrap=True)
+    if trace.cut:
+        console.print("[dim]It became more records than are followed here.[/]")
+
+
+def _step(step: Step) -> Iterator[Text]:
+    where = f"  attempt {step.attempt}" if step.attempt else ""
+    yield Text.assemble(
+        (f"{step.stage:<12}", "bold"),
+        (f"{step.outcome.value:<12}", OUTCOME_STYLES.get(step.outcome, "")),
+        step.record_id,
+        (where, "dim"),
+    )
+    if step.outputs and step.outputs != (step.record_id,):
+        yield Text.assemble((" " * 24 + "became ", "dim"), ", ".join(step.outputs))
+    if step.failure:
+        said = f"{step.failure['kind']}, {step.failure['error_type']}: {step.failure['message']}"
+        yield Text(" " * 24 + said)

@@ -1,9 +1,86 @@
+"""`winnow verify`: proves from the ledger alone that a run lost nothing in silence."""
+
+import json
+from typing import Any
+
 import click
+from rich.console import Console
 
-from scripts.clients import local_option
+from scripts import pipelines
+from scripts.clients import Target, current_target, local_option
+from scripts.errors import Mistake
+from scripts.proofs import print_proof, print_trace
+from winnow import keys
+from winnow.conservation import Proof, prove
+from winnow.executions import StepFunctions
+from winnow.ledger import Ledger
+from winnow.store import S3Store
+from winnow.trace import trace
+
+DOES_NOT_ADD_UP = 1
 
 
-@click.command()
+@click.command(
+    short_help="Prove that a run lost nothing in silence.",
+    epilog="""
+\b
+Exit codes: 0 the ledger adds up, 1 it does not, 2 there is no such run or record.
+
+\b
+Examples:
+  winnow verify 01M7WM2TA039VAFTG0YJE3Y714
+  winnow verify 01M7WM2TA039VAFTG0YJE3Y714 --id Arabic/MS_Arabic_4.xml
+  winnow verify 01M7WM2TA039VAFTG0YJE3Y714 --json | jq .holds
+""",
+)
+@click.argument("run")
+@click.option("--id", "record_id", metavar="ID", help="Say what became of this record instead.")
+@click.option("--pipeline", metavar="PIPELINE", help="Look in this pipeline only. [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @local_option
-def verify() -> None:
-    """X"""
+def verify(run: str, record_id: str | None, pipeline: str | None, as_json: bool) -> None:
+    """Prove that RUN lost nothing in silence: at every stage in = succeeded + skipped + failed.
+
+    Everything is derived again from the evidence in the ledger: the batch, the journal, the outputs and the list of
+    failures. What the run itself claims is only compared with it.
+    """
+    target = current_target()
+    ledger, document = _find(target, run, pipeline)
+    console = Console(highlight=False)
+    if record_id is not None:
+        traced = trace(ledger, run, record_id)
+        if not traced.steps:
+            raise Mistake(
+                "--id", record_id, f"must be a record that run {run} was given, spelt as the source has it"
+            )
+        if as_json:
+            click.echo(json.dumps(traced.to_json(), ensure_ascii=False))
+        else:
+            print_trace(traced, console)
+        return
+    proof = prove_run(target, ledger, document)
+    if as_json:
+        click.echo(json.dumps(proof.to_json(), ensure_ascii=False))
+    else:
+        print_proof(proof, console)
+    if not proof.holds:
+        raise SystemExit(DOES_NOT_ADD_UP)
+
+
+def prove_run(target: Target, ledger: Ledger, document: dict[str, Any]) -> Proof:
+    """The proof of a run, given its `run.json`."""
+    machine = StepFunctions(machine_arn="", stepfunctions=target.client("stepfunctions"))
+    return prove(ledger, document["run_id"], status=machine.status(document["execution"]))
+
+
+def _find(target: Target, run: str, name: str | None) -> tuple[Ledger, dict[str, Any]]:
+    """The ledger that has a run, and its `run.json`."""
+    candidates = [pipelines.find(target, name)] if name else pipelines.deployed(target)
+    s3 = target.client("s3")
+    for pipeline in candidates:
+        ledger = Ledger(S3Store(pipeline.ledger_bucket, s3))
+        document = ledger.find_json(keys.run(run))
+        if document:
+            return ledger, document
+    among = ", ".join(pipeline.name for pipeline in candidates) or "no pipeline at all"
+    raise Mistake("RUN", run, f"must be in a ledger of {target.name}, which has {among}")
