@@ -90,17 +90,31 @@ def _gzip(lines: Iterator[str]) -> Iterator[bytes]:
     yield packer.flush()
 
 
+MAX_UNPACKED_BYTES = 4 * 1024 * 1024
+"""Unpacked at once: a megabyte of gzip may hold a gigabyte, and memory must not depend on how well it was packed."""
+
+
 def gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress a stream that may hold several gzip members one after another."""
-    unpacker = zlib.decompressobj(GZIP)
+    """Decompress a stream that may hold several gzip members one after another.
+
+    Raises:
+        EOFError: the last member has no end, so that what would have followed is missing.
+        zlib.error: it is damaged.
+    """
+    unpacker, begun = zlib.decompressobj(GZIP), False
     for piece in pieces:
-        data = piece
-        while data:
-            yield unpacker.decompress(data)
-            if not unpacker.eof:
-                break
-            data = unpacker.unused_data
-            unpacker = zlib.decompressobj(GZIP)
+        data, full = piece, False
+        while data or full:
+            begun = True
+            unpacked = unpacker.decompress(data, MAX_UNPACKED_BYTES)
+            yield unpacked
+            if unpacker.eof:
+                data, full = unpacker.unused_data, False
+                unpacker, begun = zlib.decompressobj(GZIP), False
+            else:
+                data, full = unpacker.unconsumed_tail, len(unpacked) == MAX_UNPACKED_BYTES
+    if begun:
+        raise EOFError("it ends too early")
 
 
 def split_lines(pieces: Iterator[bytes]) -> Iterator[list[bytes]]:

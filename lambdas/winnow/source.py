@@ -18,7 +18,7 @@ from winnow.contract import Pointer, record_data
 from winnow.errors import LedgerObjectMissing, StageInputError
 from winnow.jsonlines import loads
 from winnow.journal import SuccessEntry, SuccessManifest
-from winnow.ledger import decompress, gunzip, split_lines
+from winnow.ledger import MAX_UNPACKED_BYTES, decompress, gunzip, split_lines
 from winnow.ranges import Ranges
 from winnow.store import ObjectStore
 
@@ -226,18 +226,21 @@ def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
         from compression import zstd  # Python 3.14, which is what runs in Lambda
     except ImportError:
         from backports import zstd
-    unpacker = zstd.ZstdDecompressor()
+    unpacker, begun = zstd.ZstdDecompressor(), False
     for piece in pieces:
         data = piece
-        while data:
+        while data or not unpacker.needs_input:
+            begun = True
             try:
-                yield unpacker.decompress(data)
+                yield unpacker.decompress(data, MAX_UNPACKED_BYTES)
             except zstd.ZstdError as error:
                 raise EOFError(str(error)) from error
-            if not unpacker.eof:
-                break
-            data = unpacker.unused_data
-            unpacker = zstd.ZstdDecompressor()
+            data = b""
+            if unpacker.eof:
+                data = unpacker.unused_data
+                unpacker, begun = zstd.ZstdDecompressor(), False
+    if begun:
+        raise EOFError("it ends too early")
 
 
 class ParquetSource:
