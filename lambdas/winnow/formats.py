@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from winnow.errors import StageInputError, WinnowError
@@ -120,6 +120,29 @@ def open_parquet(body: bytes, name: str) -> Any:
         return pq.ParquetFile(pa.BufferReader(body))
     except (pa.ArrowException, OSError) as error:
         raise StageInputError("records", name, f"cannot be read as Parquet ({error})") from error
+
+
+def parquet_batches(file: Any, name: str, **options: Any) -> Iterator[Any]:
+    """A Parquet file's rows, some at a time.
+
+    Raises:
+        StageInputError: it is damaged.
+    """
+    import pyarrow as pa  # noqa: PLC0415
+
+    try:
+        yield from file.iter_batches(**options)
+    except (pa.ArrowException, OSError) as error:
+        raise StageInputError("records", name, f"cannot be read as Parquet ({error})") from error
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a column of a pyarrow type can hold ids."""
+    from pyarrow import types  # noqa: PLC0415
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 NDJSON = NdjsonOutput()

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from winnow.contract import Pointer, record_data
 from winnow.errors import LedgerObjectMissing, StageInputError
+from winnow.formats import is_text, open_parquet, parquet_batches
 from winnow.jsonlines import loads
 from winnow.journal import SuccessEntry, SuccessManifest
 from winnow.ledger import MAX_UNPACKED_BYTES, decompress, gunzip, split_lines
@@ -253,22 +254,24 @@ class ParquetSource:
         self._etag = etag
 
     def _file(self) -> Any:
-        from winnow.formats import open_parquet
-
         body = self._store.get(self._pointer.key, bucket=self._pointer.bucket, if_match=self._etag).body
         file = open_parquet(body, str(self._pointer))
-        names = file.schema_arrow.names
-        if self._id_column not in names:
-            raise StageInputError(
-                "records.id_column",
-                self._id_column,
-                f"is no column of {self._pointer} (it has {', '.join(names[:20])})",
-            )
+        schema = file.schema_arrow
+        problem = None
+        if self._id_column not in schema.names:
+            problem = f"is no column of {self._pointer} (it has {', '.join(schema.names[:20])})"
+        elif not is_text(kind := schema.field(self._id_column).type):
+            problem = f"is a column of {kind} in {self._pointer}; ids are text"
+        if problem:
+            raise StageInputError("records.id_column", self._id_column, problem)
         return file
+
+    def _batches(self, **options: Any) -> Iterator[Any]:
+        return parquet_batches(self._file(), str(self._pointer), **options)
 
     def ids(self) -> Iterator[list[str | Unreadable | None]]:
         row = 0
-        for table in self._file().iter_batches(batch_size=100_000, columns=[self._id_column]):
+        for table in self._batches(batch_size=100_000, columns=[self._id_column]):
             values = table.column(0).to_pylist()
             found: list[str | Unreadable | None] = [
                 Unreadable(row + i + 1, f'has no "{self._id_column}"; give every row one')
@@ -282,7 +285,7 @@ class ParquetSource:
     def chunks(self, runs: Iterable[Run]) -> Iterator[Chunk]:
         cursor = _Cursor(runs)
         row = 0
-        for table in self._file().iter_batches(batch_size=LINES_PER_CHUNK):
+        for table in self._batches(batch_size=LINES_PER_CHUNK):
             for offset, length, ordinal in cursor.take(row, table.num_rows):
                 rows = table.slice(offset, length).to_pylist()
                 yield Chunk(ordinal, rows, self._pointer.bucket, self._pointer.key, row + offset + 1)
@@ -309,12 +312,15 @@ class SuccessesSource:
     def chunks(self, runs: Iterable[Run]) -> Iterator[Chunk]:
         cursor = _Cursor(runs)
         wanted = self._wanted(cursor)
-        for (entry, parts), rows in self._ahead(wanted, lambda pair: self._rows(pair[0])):
+        for (entry, parts), (rows, foreign) in self._ahead(wanted, lambda pair: self._rows(pair[0])):
             for offset, length, ordinal in parts:
-                for start in range(0, length, LINES_PER_CHUNK):
-                    stop = min(length, start + LINES_PER_CHUNK)
-                    part = rows[offset + start : offset + stop]
-                    yield Chunk(ordinal + start, part, self._store.bucket, entry.key, offset + start + 1)
+                for run in runs_of(Ranges.span(offset, offset + length), foreign):
+                    first = ordinal + run.ordinal - offset
+                    for start in range(0, run.length, LINES_PER_CHUNK):
+                        stop = min(run.length, start + LINES_PER_CHUNK)
+                        part = rows[run.row + start : run.row + stop]
+                        line = run.row + start + 1
+                        yield Chunk(first + start, part, self._store.bucket, entry.key, line)
 
     def _wanted(self, cursor: _Cursor) -> Iterator[tuple[SuccessEntry, list[tuple[int, int, int]]]]:
         row = 0
@@ -334,17 +340,20 @@ class SuccessesSource:
         row.pop("from")
         return identifier, row
 
-    def _rows(self, entry: SuccessEntry) -> list[Any]:
+    def _rows(self, entry: SuccessEntry) -> tuple[list[Any], Ranges]:
+        """A segment's lines, and which of them another segment vouches for."""
         body = self._store.get(entry.key).body
         rows: list[Any]
         if entry.key.endswith(".parquet"):
-            from winnow.formats import open_parquet
-
             rows = open_parquet(body, entry.key).read().to_pylist()
         else:
             rows = decompress(body).decode().split("\n")
             rows.pop()
-        return rows if entry.accept is None else _accepted(rows, self._sidecar(entry)["of"], entry.accept)
+        foreign = Ranges.empty()
+        if entry.accept is not None:
+            of = self._sidecar(entry)["of"]
+            foreign = Ranges.of(line for line, ordinal in enumerate(of) if ordinal not in entry.accept)
+        return rows, foreign
 
     def _sidecar(self, entry: SuccessEntry) -> dict[str, Any]:
         side: dict[str, Any] = json.loads(decompress(self._store.get(entry.ids_key).body))
