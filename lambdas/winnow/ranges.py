@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import chain, compress, islice
+from operator import gt, lt
 
 MAX_ORDINAL = 2**53
 """Whole numbers beyond it do not survive every JSON reader; no batch comes near it, so such a claim is garbage."""
@@ -32,28 +34,14 @@ class Ranges:
     @classmethod
     def of(cls, ordinals: Iterable[int]) -> Ranges:
         """From single ordinals in any order, repeats allowed."""
-        flat: list[int] = []
-        for ordinal in sorted(ordinals):
-            if flat and ordinal <= flat[-1]:
-                if ordinal == flat[-1]:
-                    flat[-1] = ordinal + 1
-            else:
-                flat += (ordinal, ordinal + 1)
-        return cls(flat)
+        starts = sorted(set(ordinals))
+        return cls(_covered(starts, [start + 1 for start in starts]))
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[tuple[int, int]]) -> Ranges:
         """From half-open intervals in any order, overlaps allowed."""
-        flat: list[int] = []
-        for start, stop in sorted(pairs):
-            if start >= stop:
-                continue
-            if flat and start <= flat[-1]:
-                if stop > flat[-1]:
-                    flat[-1] = stop
-            else:
-                flat += (start, stop)
-        return cls(flat)
+        kept = [pair for pair in pairs if pair[0] < pair[1]]
+        return cls(_covered(sorted(start for start, _ in kept), sorted(stop for _, stop in kept)))
 
     @classmethod
     def from_json(cls, value: object) -> Ranges:
@@ -64,13 +52,12 @@ class Ranges:
         """
         if not isinstance(value, list) or len(value) % 2:
             raise ValueError("ranges must be a flat list of start, stop pairs")
-        before = -1
-        for item in value:
-            if type(item) is not int or item <= before:
-                raise ValueError("ranges must be ascending whole numbers")
-            before = item
-        if before > MAX_ORDINAL:
-            raise ValueError(f"ranges must be of ordinals up to {MAX_ORDINAL}, got: {before}")
+        if value and (
+            {*map(type, value)} != {int} or value[0] < 0 or not all(map(lt, value, islice(value, 1, None)))
+        ):
+            raise ValueError("ranges must be ascending whole numbers")
+        if value and value[-1] > MAX_ORDINAL:
+            raise ValueError(f"ranges must be of ordinals up to {MAX_ORDINAL}, got: {value[-1]}")
         return cls(value)
 
     def to_json(self) -> list[int]:
@@ -116,44 +103,25 @@ class Ranges:
         return union((self, other))
 
     def __and__(self, other: Ranges) -> Ranges:
-        flat: list[int] = []
-        if not self or not other:
-            return Ranges(flat)
+        if not self or self._flat == other._flat:
+            return self
+        if not other:
+            return other
         mine, _, _ = self._cut(other._flat[0], other._flat[-1])
         theirs, _, _ = other._cut(self._flat[0], self._flat[-1])
-        i = j = 0
-        while i < len(mine) and j < len(theirs):
-            start, stop = max(mine[i], theirs[j]), min(mine[i + 1], theirs[j + 1])
-            if start < stop:
-                flat += (start, stop)
-            if mine[i + 1] < theirs[j + 1]:
-                i += 2
-            else:
-                j += 2
-        return Ranges(flat)
+        return Ranges(_shared(mine, theirs))
 
     def __sub__(self, other: Ranges) -> Ranges:
         if not other or not self:
             return self
+        if self._flat == other._flat:
+            return Ranges([])
         touched, before, after = self._cut(other._flat[0], other._flat[-1])
-        removed, _, _ = other._cut(self._flat[0], self._flat[-1])
-        flat = before
-        i, last = 0, len(removed)
-        for start, stop in zip(touched[::2], touched[1::2], strict=True):
-            while i < last and removed[i + 1] <= start:
-                i += 2
-            j = i
-            while j < last and removed[j] < stop:
-                if removed[j] > start:
-                    flat += (start, removed[j])
-                start = removed[j + 1]
-                if start >= stop:
-                    break
-                j += 2
-            if start < stop:
-                flat += (start, stop)
-            i = j
-        return Ranges(flat + after)
+        if not touched:
+            return self
+        low, high = touched[0], touched[-1]
+        kept = _between(low, _clipped(other._flat, low, high), high)
+        return Ranges(before + _shared(touched, kept) + after)
 
     def _cut(self, low: int, high: int) -> tuple[list[int], list[int], list[int]]:
         """The intervals that touch `[low, high)`, those before and those after: work stays local to what changes."""
@@ -186,4 +154,57 @@ class Ranges:
 
 def union(many: Iterable[Ranges]) -> Ranges:
     """The union of any number of sets, in one sort."""
-    return Ranges.from_pairs(pair for ranges in many for pair in ranges.pairs())
+    flats = [ranges._flat for ranges in many if ranges]  # noqa: SLF001  ours
+    if len(flats) < 2:
+        return Ranges(flats[0] if flats else [])
+    starts = sorted(chain.from_iterable(flat[::2] for flat in flats))
+    stops = sorted(chain.from_iterable(flat[1::2] for flat in flats))
+    return Ranges(_covered(starts, stops))
+
+
+# The arithmetic, without a loop in Python. Of intervals whose starts and whose stops are sorted, each by itself, as many
+# have ended before the i-th start as there are stops before it; which start belongs to which stop does not matter.
+
+
+def _covered(starts: list[int], stops: list[int]) -> list[int]:
+    """Where at least one interval is: a gap lies between a start and the stop before it in the order of stops."""
+    gaps = [*map(gt, islice(starts, 1, None), stops)]
+    return _flat(
+        [*starts[:1], *compress(islice(starts, 1, None), gaps)], [*compress(stops, gaps), *stops[-1:]]
+    )
+
+
+def _shared(mine: list[int], theirs: list[int]) -> list[int]:
+    """Where intervals of both are: each set's own are disjoint, so two are open from a start to the stop one before it."""
+    if len(theirs) == 2:  # one interval only clips
+        mine, theirs = theirs, mine
+    if len(mine) == 2:
+        return _clipped(theirs, *mine)
+    starts = sorted(mine[::2] + theirs[::2])
+    stops = sorted(mine[1::2] + theirs[1::2])
+    del starts[:1]
+    both = [*map(lt, starts, stops)]
+    return _flat([*compress(starts, both)], [*compress(stops, both)])
+
+
+def _clipped(flat: list[int], low: int, high: int) -> list[int]:
+    """The part of intervals that lies within bounds."""
+    inside, _, _ = Ranges(flat)._cut(low, high)  # noqa: SLF001  ours
+    if inside and inside[0] < low:
+        inside[0] = low
+    if inside and inside[-1] > high:
+        inside[-1] = high
+    return inside
+
+
+def _between(low: int, flat: list[int], high: int) -> list[int]:
+    """The gaps of a flat list within bounds that it touches or does not reach."""
+    inner = flat[1:] if flat and flat[0] == low else [low, *flat]
+    return inner[:-1] if inner and inner[-1] == high else [*inner, high]
+
+
+def _flat(starts: list[int], stops: list[int]) -> list[int]:
+    flat = starts * 2
+    flat[::2] = starts
+    flat[1::2] = stops
+    return flat
