@@ -12,7 +12,7 @@ from winnow.conservation import Proof, Reached, StageProof, prove
 from winnow.errors import LedgerObjectMissing
 from winnow.journal import Segment
 from winnow.keys import StageKeys
-from winnow.ledger import compress, decompress
+from winnow.ledger import compress
 from winnow.plan import BLOCK_IDS
 from winnow.ranges import Ranges
 from winnow.sequence import Feed
@@ -464,7 +464,3 @@ class TestTrace:
         told = json.loads(json.dumps(trace(pipeline.ledger, RUN_ID, "bad1").to_json()))
         assert told["steps"][0]["outcome"] == "failed"
         assert told["cut"] is False
-
-
-def test_the_ledger_of_a_test_run_is_gzipped_where_it_says_so(pipeline: Pipeline) -> None:
-    assert decompress(pipeline.ledger.store.get(of("adapt").batch(0)).body).startswith(b'["a",')

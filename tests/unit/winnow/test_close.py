@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.unit.winnow.runs import EXECUTION, RUN_ID, STAGES, Pipeline
+from tests.unit.winnow.test_alert import FakeSns
+from winnow import keys
+from winnow.announce import Announcer
+from winnow.close import Closer, CloseRunIncomplete, Closing, RunEnded, explain
+from winnow.observability import Metric, Watch
+from winnow.state_table import Holder
+
+LOSSY = {"records": ["a", "b~1", "b~2", "bad1", "flaky", "skip1", "twin", "a"]}
+FATAL = {"records": ["bad1", "bad2"]}
+
+
+def ended(status: str = "SUCCEEDED", **detail: Any) -> RunEnded:
+    return RunEnded.from_event(
+        {
+            "detail-type": "Step Functions Execution Status Change",
+            "detail": {
+                "executionArn": EXECUTION,
+                "stateMachineArn": "arn:aws:states:eu-west-1:123456789012:stateMachine:catalogue",
+                "name": RUN_ID,
+                "status": status,
+                "startDate": 1_800_000_000_000,
+                "stopDate": 1_800_000_090_500,
+                "input": "{}",
+                "output": None,
+                **detail,
+            },
+        }
+    )
+
+
+class World:
+    """A run, and a closer with everything around it in memory."""
+
+    def __init__(self, event: dict[str, Any] | None = None, **pipeline: Any) -> None:
+        self.pipeline = Pipeline(STAGES, **pipeline)
+        if event is not None:
+            self.pipeline.run(event)
+        self.ledger, self.state = self.pipeline.ledger, self.pipeline.state
+        self.sns = FakeSns()
+        self.watch = Watch(pipeline="catalogue")
+        self.announcer = Announcer(topic_arn="arn:topic", environment="prod", sns=self.sns)
+        self.closer = Closer(
+            pipeline="catalogue",
+            ledger=self.ledger,
+            state=self.state,
+            announcer=self.announcer,
+            watch=self.watch,
+        )
+
+    def close(self, status: str = "SUCCEEDED", **detail: Any) -> Closing:
+        return self.closer.close(ended(status, **detail))
+
+    def deliver(self, stage: str, attempt: int) -> None:
+        """What the Alert Lambda does in time."""
+        self.announcer.announce_attempt(
+            self.ledger, keys.StageKeys(RUN_ID, stage).attempt(attempt), execution=EXECUTION
+        )
+
+    def counted(self, metric: Metric) -> float:
+        return self.watch._sums.get(metric, 0)
+
+    @property
+    def alerts(self) -> list[dict[str, Any]]:
+        return [json.loads(json.loads(request["Message"])["lambda"]) for request in self.sns.published]
+
+    @property
+    def report(self) -> Any:
+        return self.ledger.read_json(keys.run_report(RUN_ID))
+
+
+class TestARunThatSucceeded:
+    def test_is_proved_reported_and_counted(self) -> None:
+        world = World(LOSSY)
+        world.deliver("adapt", 0)
+        world.deliver("adapt", 1)
+        closing = world.close()
+        assert closing.to_payload() == {
+            "run_id": RUN_ID,
+            "status": "SUCCEEDED",
+            "holds": True,
+            "lost": 2,
+            "alerts": [],
+        }
+        assert world.report["proof"]["holds"] is True
+        assert (world.report["status"], world.report["seconds"]) == ("SUCCEEDED", 90.5)
+        assert world.counted(Metric.RUN_SUCCEEDED) == 1
+        assert world.counted(Metric.RUN_SECONDS) == 90.5
+        assert world.counted(Metric.RECORDS_LOST) == 2
+        assert world.counted(Metric.CONSERVATION_VIOLATION) == 0
+        assert len(world.sns.published) == 2
+
+    def test_law_5_sends_the_alerts_that_are_owed(self) -> None:
+        world = World(LOSSY)
+        world.deliver("adapt", 0)
+        closing = world.close()
+        assert closing.alerts == ["adapt EXHAUSTED"]
+        assert [alert["verdict"] for alert in world.alerts] == ["RETRY", "EXHAUSTED"]
+        assert [example["record_id"] for example in world.alerts[1]["examples"]] == ["flaky"]
+        assert world.close().alerts == []
+
+    def test_is_counted_and_alerted_once_however_often_it_is_closed(self) -> None:
+        world = World(LOSSY)
+        world.close()
+        world.close()
+        assert world.counted(Metric.RUN_SUCCEEDED) == 1
+        assert world.counted(Metric.RECORDS_LOST) == 2
+        assert len(world.sns.published) == 2
+
+    def test_gives_the_schedules_lock_back(self) -> None:
+        world = World({"trigger": {"kind": "schedule"}})
+        assert world.state.acquire_lock("catalogue", Holder(run_id="next", execution="arn:next"))
+        world.close()
+        assert world.state.acquire_lock("catalogue", Holder(run_id="next", execution="arn:next")) is None
+
+    def test_leaves_the_lock_to_its_holder_when_it_stepped_aside(self) -> None:
+        world = World()
+        holder = Holder(run_id="before", execution="arn:before")
+        world.state.acquire_lock("catalogue", holder)
+        run = {"run_id": RUN_ID, "execution": EXECUTION, "stepped_aside": "another runs"}
+        world.ledger.write_json(keys.run(RUN_ID), run)
+        assert world.close().to_payload()["holds"] is None
+        assert world.state.acquire_lock("catalogue", Holder(run_id="x", execution="arn:x")) == holder
+        assert world.counted(Metric.RUN_SUCCEEDED) == 0
+        assert world.sns.published == []
+
+    @pytest.mark.parametrize(
+        "detail",
+        [
+            {"name": "by-hand", "input": json.dumps({"run_id": RUN_ID})},
+            {"name": "by-hand", "output": json.dumps({"run_id": RUN_ID})},
+            {"name": "by-hand", "input": None, "output": json.dumps({"run_id": RUN_ID, "lost": 0})},
+        ],
+    )
+    def test_is_found_whatever_its_execution_is_called(self, detail: dict[str, Any]) -> None:
+        assert World(LOSSY).close(**detail).run_id == RUN_ID
+
+    def test_is_found_by_the_name_that_plan_run_made_up(self) -> None:
+        world = World(LOSSY)
+        world.state.run_of(EXECUTION, RUN_ID)
+        assert world.close(name="7e4c4a1e-2c9b-4d3c-9e55-0f6c2f1f8a11").run_id == RUN_ID
+
+
+class TestALedgerThatDoesNotAddUp:
+    def broken(self) -> World:
+        world = World({"records": ["a", "b"]})
+        world.pipeline.change(
+            world.pipeline.keys("adapt").result, lambda said: said["counts"].update(failed=1)
+        )
+        return world
+
+    def test_is_alerted_once_with_the_reason(self) -> None:
+        world = self.broken()
+        world.close()
+        world.close()
+        (alert,) = world.alerts
+        assert (alert["verdict"], alert["severity"]) == ("NOT_CONSERVED", "critical")
+        assert alert["cause"] == "adapt: the result's count 'failed' says 1, but the evidence says 0"
+        assert alert["replay_command"] == f"./scripts/winnow verify {RUN_ID}"
+        assert world.counted(Metric.CONSERVATION_VIOLATION) == 1
+
+    def test_is_reported(self) -> None:
+        world = self.broken()
+        world.close()
+        assert world.report["proof"]["holds"] is False
+
+
+class TestARunThatDidNotSucceed:
+    def test_is_alerted_once_by_its_stage_where_that_failed_totally(self) -> None:
+        world = World(FATAL)
+        world.deliver("adapt", 0)
+        world.close("FAILED", error="StageTotalFailure", cause="none of 2 records succeeded")
+        assert [alert["verdict"] for alert in world.alerts] == ["TOTAL_FAILURE"]
+        assert world.counted(Metric.RUN_FAILED) == 1
+
+    def test_is_alerted_with_the_stages_words_where_its_alert_was_owed(self) -> None:
+        world = World(FATAL)
+        world.close("FAILED", error="StageTotalFailure")
+        world.close("FAILED", error="StageTotalFailure")
+        (alert,) = world.alerts
+        assert (alert["verdict"], alert["stage"], alert["counts"]["failed"]) == ("TOTAL_FAILURE", "adapt", 2)
+
+    @pytest.mark.parametrize(
+        ("status", "severity", "said"),
+        [
+            ("FAILED", "critical", "[prod] CRITICAL catalogue: the run failed"),
+            ("TIMED_OUT", "critical", "[prod] CRITICAL catalogue: the run timed out"),
+            ("ABORTED", "error", "[prod] catalogue: the run was aborted"),
+        ],
+    )
+    def test_is_alerted_once_where_no_stage_failed_totally(
+        self, status: str, severity: str, said: str
+    ) -> None:
+        world = World(LOSSY, stop_after=lambda stage, attempt: (stage, attempt) == ("adapt", 0))
+        world.deliver("adapt", 0)
+        world.close(status, error="States.Runtime", cause="stopped by hand")
+        world.close(status, error="States.Runtime", cause="stopped by hand")
+        _, alert = world.alerts
+        assert (alert["title"], alert["severity"], alert["stage"]) == (said, severity, None)
+        assert alert["cause"] == (
+            "it had come as far as stage adapt (5 of 7 records done there): States.Runtime: stopped by hand"
+        )
+        assert alert["replay_command"] == "./scripts/winnow run catalogue"
+        assert world.report["proof"]["finished"] is False
+
+    def test_is_alerted_from_the_event_alone_when_it_was_never_planned(self) -> None:
+        world = World()
+        cause = json.dumps(
+            {"errorType": "StageInputError", "errorMessage": "prefix: must begin with tei/, got: 'x'"}
+        )
+        closing = world.close("FAILED", error="StageInputError", cause=cause)
+        world.close("FAILED", error="StageInputError", cause=cause)
+        (alert,) = world.alerts
+        assert alert["run_id"] == RUN_ID
+        assert alert["cause"] == "StageInputError: prefix: must begin with tei/, got: 'x'"
+        assert closing.proof is None
+        assert world.counted(Metric.RUN_FAILED) == 1
+
+    def test_is_not_mistaken_for_the_run_whose_id_it_wanted_to_use(self) -> None:
+        world = World(LOSSY)
+        other = EXECUTION.replace(RUN_ID, "again")
+        closing = world.close(
+            "FAILED",
+            executionArn=other,
+            name="again",
+            input=json.dumps({"run_id": RUN_ID}),
+            error="StageInputError",
+        )
+        assert closing.run_id == "again"
+        assert closing.proof is None
+        assert [alert["run_id"] for alert in world.alerts] == ["again"]
+
+    def test_is_alerted_again_when_a_redrive_of_it_fails(self) -> None:
+        world = World(FATAL, stop_after=lambda *_: True)
+        world.pipeline.change(
+            world.pipeline.keys("adapt").attempt(0).alert, lambda alert: alert.update(verdict="EXHAUSTED")
+        )
+        world.close("FAILED", redriveCount=0)
+        world.close("FAILED", redriveCount=1)
+        assert [alert["verdict"] for alert in world.alerts] == ["EXHAUSTED", "FAILED", "FAILED"]
+
+
+class TestLaw6:
+    def test_sns_down_keeps_nothing_else_back_and_the_rest_is_done_when_it_is_up(self) -> None:
+        world = World({**LOSSY, "trigger": {"kind": "schedule"}})
+        world.sns.refuses = RuntimeError("throttled")
+        with pytest.raises(CloseRunIncomplete, match="send an alert that was owed: throttled"):
+            world.close()
+        assert world.report["proof"]["holds"] is True
+        assert world.counted(Metric.RUN_SUCCEEDED) == 1
+        assert world.counted(Metric.ALERT_FAILED) == 2
+        assert world.state.acquire_lock("catalogue", Holder(run_id="n", execution="arn:n")) is None
+        world.sns.refuses = None
+        assert world.close().alerts == ["adapt RETRY", "adapt EXHAUSTED"]
+        assert world.counted(Metric.RUN_SUCCEEDED) == 1
+
+    def test_a_failed_run_is_alerted_although_its_stages_alert_cannot_be_read(self) -> None:
+        world = World(FATAL)
+        world.ledger.store.put(world.pipeline.keys("adapt").attempt(0).alert, b"{")
+        with pytest.raises(CloseRunIncomplete, match="owed"):
+            world.close("FAILED", error="StageTotalFailure")
+        assert [alert["verdict"] for alert in world.alerts] == ["FAILED"]
+
+    def test_an_unreadable_ledger_does_not_silence_the_alert(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        world = World(LOSSY, stop_after=lambda *_: True)
+        world.deliver("adapt", 0)
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError("S3 refuses")
+
+        monkeypatch.setattr("winnow.close.prove", refuse)
+        with pytest.raises(CloseRunIncomplete, match="prove: S3 refuses"):
+            world.close("FAILED", error="X")
+        assert world.alerts[-1]["verdict"] == "FAILED"
+        assert world.counted(Metric.WATCHING_FAILED) == 1
+        assert world.counted(Metric.RUN_FAILED) == 1
+
+    def test_raises_so_that_the_run_is_closed_again_when_it_cannot_be_looked_up(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = World(FATAL)
+
+        def refuse(_: str) -> None:
+            raise OSError("S3 refuses")
+
+        monkeypatch.setattr(world.ledger, "find_json", refuse)
+        with pytest.raises(CloseRunIncomplete, match="find the run: S3 refuses"):
+            world.close("FAILED")
+        assert world.sns.published == []
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "said"),
+    [
+        ("", "", ""),
+        ("States.Timeout", "", "States.Timeout"),
+        ("StageTotalFailure", "none of 2 succeeded", "StageTotalFailure: none of 2 succeeded"),
+        (
+            "States.TaskFailed",
+            json.dumps(
+                {
+                    "ExecutionArn": "arn:x",
+                    "Status": "FAILED",
+                    "Error": "StageTotalFailure",
+                    "Cause": "none of 2",
+                }
+            ),
+            "StageTotalFailure: none of 2",
+        ),
+        (
+            "States.TaskFailed",
+            json.dumps(
+                {
+                    "ExecutionArn": "arn:x",
+                    "Error": "LedgerObjectMissing",
+                    "Cause": json.dumps({"errorType": "LedgerObjectMissing", "errorMessage": "no plan"}),
+                }
+            ),
+            "LedgerObjectMissing: no plan",
+        ),
+        ("States.TaskFailed", json.dumps({"ExecutionArn": "arn:x", "Status": "ABORTED"}), "ABORTED"),
+        ("E", "[1]", "E: [1]"),
+    ],
+)
+def test_explains_nested_causes(error: str, cause: str, said: str) -> None:
+    assert explain(error, cause) == said
+
+
+def test_takes_an_event_without_its_payloads() -> None:
+    news = ended(input=None, output="not json", startDate=None, stopDate=None)
+    assert (news.input, news.output, news.seconds, news.reason) == ({}, {}, None, "")

@@ -1,0 +1,241 @@
+"""Our own Lambdas' handlers, wired to AWS as moto plays it: what they read from the environment, call and return."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import botocore.session
+import pytest
+from moto import mock_aws
+
+from tests.unit.winnow.runs import RUN_ID
+from tests.unit.winnow.test_alert import content
+from tests.unit.winnow.test_slack import FakeSlack
+from winnow import clients, keys
+from winnow.handlers import alert, close_run, plan_run, slack, start_run
+from winnow.ledger import Ledger
+from winnow.settings import SettingsError
+from winnow.state_table import DynamoStateTable
+from winnow.store import S3Store
+from winnow.testing import FakeContext
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REGION = "us-east-1"
+
+
+@dataclass(slots=True)
+class Account:
+    """What a deployed pipeline has, as far as these handlers touch it."""
+
+    machine_arn: str
+    queue_url: str
+    sqs: Any
+    stepfunctions: Any
+    s3: Any
+    secrets: Any
+    ledger: Ledger
+    state: DynamoStateTable
+
+    def execution(self, name: str) -> str:
+        return f"{self.machine_arn.replace(':stateMachine:', ':execution:')}:{name}"
+
+    def messages(self) -> list[dict[str, Any]]:
+        """What subscribers of the alert topic got."""
+        found = self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages", [])
+        return [json.loads(message["Body"]) for message in found]
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": REGION,
+        "WINNOW_PIPELINE": "catalogue",
+        "WINNOW_LEDGER_BUCKET": "ledger",
+        "WINNOW_SOURCE_BUCKET": "source",
+        "WINNOW_STATE_TABLE": "state",
+        "WINNOW_STAGES": "adapt,transform,mint",
+        "WINNOW_ENVIRONMENT": "prod",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with mock_aws():
+        clients.client.cache_clear()
+        clients._session.cache_clear()
+        make = botocore.session.get_session().create_client
+        s3: Any = make("s3", region_name=REGION)
+        dynamodb: Any = make("dynamodb", region_name=REGION)
+        sns: Any = make("sns", region_name=REGION)
+        sqs: Any = make("sqs", region_name=REGION)
+        stepfunctions: Any = make("stepfunctions", region_name=REGION)
+        for bucket in ("ledger", "source"):
+            s3.create_bucket(Bucket=bucket)
+        dynamodb.create_table(
+            TableName="state",
+            KeySchema=[
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        topic = sns.create_topic(Name="alerts")["TopicArn"]
+        queue = sqs.create_queue(QueueName="alerts")["QueueUrl"]
+        queue_arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue_arn)
+        machine = stepfunctions.create_state_machine(
+            name="catalogue",
+            definition=json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}),
+            roleArn="arn:aws:iam::123456789012:role/any",
+        )["stateMachineArn"]
+        monkeypatch.setenv("WINNOW_ALERT_TOPIC_ARN", topic)
+        yield Account(
+            machine_arn=machine,
+            queue_url=queue,
+            sqs=sqs,
+            stepfunctions=stepfunctions,
+            s3=s3,
+            secrets=make("secretsmanager", region_name=REGION),
+            ledger=Ledger(S3Store("ledger", s3)),
+            state=DynamoStateTable("state", dynamodb),
+        )
+    clients.client.cache_clear()
+    clients._session.cache_clear()
+
+
+def call(handler: Any, event: object) -> Any:
+    """Invoke a handler as Lambda does: what it returns must be JSON."""
+    return json.loads(json.dumps(handler(event, FakeContext(seconds=30))))
+
+
+def test_plan_run_plans_and_steps_aside(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WINNOW_PIPELINE_ARN", raising=False)  # it cannot be told the machine that invokes it
+    account.s3.put_object(Bucket="source", Key="a.xml", Body=b"<x/>")
+    scheduled = {"trigger": {"kind": "schedule", "time": "2026-11-20T06:00:00Z"}}
+    account.stepfunctions.start_execution(stateMachineArn=account.machine_arn, name=RUN_ID, input="{}")
+    first = call(
+        plan_run.handler, {"input": scheduled, "execution": account.execution(RUN_ID), "name": RUN_ID}
+    )
+    assert first["proceed"] is True
+    location = first["stages"]["source"]["successes"]["batch_file_location"]
+    assert json.loads(account.ledger.store.get(location["key"]).body)["id"] == "a.xml"
+    second = call(
+        plan_run.handler, {"input": scheduled, "execution": account.execution("next"), "name": "next"}
+    )
+    assert second["proceed"] is False
+    assert RUN_ID in second["reason"]
+
+
+def test_start_run_starts_what_event_bridge_and_the_queue_ask_for(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINNOW_PIPELINE_ARN", account.machine_arn)
+    event = {"id": "e1", "time": "2026-11-20T06:00:00Z", "detail": {"pipeline": "catalogue"}}
+    run_id = call(start_run.handler, event)["run_id"]
+    assert call(start_run.handler, event) == {"run_id": run_id}
+    created = {
+        "source": "aws.s3",
+        "detail-type": "Object Created",
+        "time": "2026-11-20T06:00:00Z",
+        "detail": {
+            "bucket": {"name": "source"},
+            "object": {"key": "a.xml", "size": 1, "etag": "e", "sequencer": "1"},
+        },
+    }
+    records = [
+        {"eventSource": "aws:sqs", "messageId": "good", "body": json.dumps(created)},
+        {"eventSource": "aws:sqs", "messageId": "bad", "body": "?"},
+    ]
+    for _ in range(2):
+        assert call(start_run.handler, {"Records": records}) == {
+            "batchItemFailures": [{"itemIdentifier": "bad"}]
+        }
+    found = account.stepfunctions.list_executions(stateMachineArn=account.machine_arn)["executions"]
+    assert len(found) == 2
+    assert call(start_run.handler, {"id": "e2", "time": "2026", "detail": {"pipeline": "?"}}) == {
+        "run_id": None
+    }
+
+
+def test_alert_publishes_once(account: Account) -> None:
+    attempt = keys.StageKeys(RUN_ID, "transform").attempt(3)
+    account.ledger.write_json(attempt.alert, content().to_json())
+    order = {
+        "run_id": RUN_ID,
+        "pipeline": "catalogue",
+        "stage": "transform",
+        "attempt": 3,
+        "try_count": 3,
+        "count": 9,
+        "plan": {"bucket": "ledger", "key": "plan.json"},
+        "policy": {},
+    }
+    event = {
+        "execution": account.execution(RUN_ID),
+        "state": {"verdict": "EXHAUSTED", "order": order, "alert": True},
+    }
+    assert call(alert.handler, event) == {"alerted": True}
+    assert call(alert.handler, event) == {"alerted": False}
+    (message,) = account.messages()
+    assert "3 of 183,755 records lost" in message["Subject"]
+    assert message["MessageAttributes"]["severity"]["Value"] == "error"
+
+
+def test_alert_fails_where_the_machine_can_see_it(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WINNOW_ALERT_TOPIC_ARN")
+    with pytest.raises(SettingsError, match="WINNOW_ALERT_TOPIC_ARN is not set"):
+        call(
+            alert.handler,
+            {
+                "execution": account.execution(RUN_ID),
+                "state": {
+                    "order": {
+                        "run_id": RUN_ID,
+                        "pipeline": "catalogue",
+                        "stage": "transform",
+                        "attempt": 0,
+                        "try_count": 0,
+                        "count": 0,
+                        "plan": {"bucket": "b", "key": "k"},
+                        "policy": {},
+                    }
+                },
+            },
+        )
+
+
+def test_close_run_alerts_a_run_that_was_never_planned(account: Account) -> None:
+    event = {
+        "detail": {
+            "executionArn": account.execution(RUN_ID),
+            "name": RUN_ID,
+            "status": "FAILED",
+            "startDate": 1_800_000_000_000,
+            "stopDate": 1_800_000_001_000,
+            "input": "{}",
+            "error": "StageInputError",
+            "cause": "prefix: must begin with tei/",
+        }
+    }
+    for sent in (["FAILED"], []):
+        assert call(close_run.handler, event)["alerts"] == sent
+    (message,) = account.messages()
+    assert json.loads(message["Message"])["cause"] == "StageInputError: prefix: must begin with tei/"
+
+
+def test_slack_posts_what_the_topic_says(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    slack._courier.cache_clear()
+    monkeypatch.setenv("WINNOW_SLACK_SECRET_ARN", "webhook")
+    with FakeSlack().serve() as fake:
+        account.secrets.create_secret(Name="webhook", SecretString=fake.url())
+        record = {"Sns": {"MessageId": "m1", "Subject": "Subject", "Message": "hello"}}
+        for _ in range(2):
+            assert call(slack.handler, {"Records": [record]}) is None
+    assert len(fake.received) == 1
+    slack._courier.cache_clear()
