@@ -109,7 +109,9 @@ class Settings:
             remedy = f"must be at least backoff_seconds, which is {self.backoff_seconds}"
             raise SettingsError("max_backoff_seconds", self.max_backoff_seconds, remedy)
         if self.recursion_timeout_seconds < SHORTEST_RECURSION_SECONDS:
-            shortest = self.stage_timeout_seconds - self.recursion_timeout_seconds + SHORTEST_RECURSION_SECONDS
+            shortest = (
+                self.stage_timeout_seconds - self.recursion_timeout_seconds + SHORTEST_RECURSION_SECONDS
+            )
             remedy = (
                 f"must be at least {shortest}: twice worker_timeout_seconds, {PLANNING_AND_SETTLING_SECONDS} s to plan "
                 f"and to settle, {SHORTEST_RECURSION_SECONDS} s for retries"
@@ -206,7 +208,11 @@ def _flag(value: object) -> str | None:
 def _one_of(*choices: object) -> Callable[[object], str | None]:
     def check(value: object) -> str | None:
         # True == 1, and a log is not kept for True days.
-        return None if value in choices and not isinstance(value, bool) else f"must be one of {', '.join(map(str, choices))}"
+        return (
+            None
+            if value in choices and not isinstance(value, bool)
+            else f"must be one of {', '.join(map(str, choices))}"
+        )
 
     return check
 
@@ -219,19 +225,28 @@ def _schedule(value: object) -> str | None:
     if rate := re.fullmatch(r"rate\(([1-9]\d*) (minute|hour|day)(s?)\)", value):
         return None if (rate[1] == "1") != bool(rate[3]) else f"{remedy}; one is singular, more are plural"
     if cron := re.fullmatch(r"cron\((\S+) (\S+) (\S+) (\S+) (\S+) (\S+)\)", value):
-        return None if (cron[3] == "?") != (cron[5] == "?") else f"{remedy}; either day of month or day of week is ?"
+        return (
+            None
+            if (cron[3] == "?") != (cron[5] == "?")
+            else f"{remedy}; either day of month or day of week is ?"
+        )
     return remedy
 
 
 def _emails(value: object) -> str | None:
-    if isinstance(value, tuple) and all(isinstance(each, str) and re.fullmatch(r"[^@\s]+@[^@\s]+", each) for each in value):
+    if isinstance(value, tuple) and all(
+        isinstance(each, str) and re.fullmatch(r"[^@\s]+@[^@\s]+", each) for each in value
+    ):
         return None
     return "must be a list of e-mail addresses"
 
 
 def _tags(value: object) -> str | None:
     if isinstance(value, Mapping) and all(
-        isinstance(key, str) and isinstance(text, str) and 0 < len(key) <= 128 and not key.lower().startswith("aws:")
+        isinstance(key, str)
+        and isinstance(text, str)
+        and 0 < len(key) <= 128
+        and not key.lower().startswith("aws:")
         for key, text in value.items()
     ):
         return None
@@ -243,7 +258,9 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "account": _optional(_matching(r"\d{12}", "must be 12 digits in quotes")),
     "region": _optional(_matching(r"[a-z]{2}(-[a-z]+)+-\d", "must be a region such as eu-west-1")),
     "schedule": _optional(_schedule),
-    "source_prefix": _matching(r"([^/*?].*)?", "must be empty or the beginning of keys, without a leading / and wildcards"),
+    "source_prefix": _matching(
+        r"([^/*?].*)?", "must be empty or the beginning of keys, without a leading / and wildcards"
+    ),
     "arrivals_window_seconds": _optional(_whole(1, 300, "seconds")),
     "max_tries": _whole(1, 20),
     "spend_tries_first": _flag,
@@ -260,7 +277,9 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "removal": _one_of(*Removal),
     "alert_emails": _emails,
     "slack_webhook_secret": _optional(
-        _matching(r"[A-Za-z0-9/_+=.@-]{1,512}", "must be the name of a secret that holds the webhook's address")
+        _matching(
+            r"[A-Za-z0-9/_+=.@-]{1,512}", "must be the name of a secret that holds the webhook's address"
+        )
     ),
     "bundle_dependencies": _flag,
     "tracing": _flag,

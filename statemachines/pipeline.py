@@ -33,10 +33,14 @@ def check_stage_names(names: Sequence[str]) -> None:
     states: set[str] = set()
     for name in names:
         if not STAGE_NAME.fullmatch(name):
-            raise ValueError(f"a stage's name must be lower-case letters, digits and -, at most 32, got: {name!r}")
+            raise ValueError(
+                f"a stage's name must be lower-case letters, digits and -, at most 32, got: {name!r}"
+            )
         state = pascal_case(name)
         if name == SOURCE or state in OWN_STATES:
-            raise ValueError(f"a stage's name must not be one of the pipeline's own ({SOURCE}, {', '.join(OWN_STATES)}), got: {name!r}")
+            raise ValueError(
+                f"a stage's name must not be one of the pipeline's own ({SOURCE}, {', '.join(OWN_STATES)}), got: {name!r}"
+            )
         if state in states:
             raise ValueError(f"a stage's name must be its own in the pipeline, got twice: {name!r}")
         states.add(state)

@@ -34,7 +34,9 @@ def fill(template: object, values: Mapping[str, object]) -> Any:
     """
     wanted = placeholders(template)
     if missing := sorted(wanted - values.keys()):
-        raise TemplateError(f"${{{missing[0]}}} has no value: pass one for each of {', '.join(sorted(wanted))}")
+        raise TemplateError(
+            f"${{{missing[0]}}} has no value: pass one for each of {', '.join(sorted(wanted))}"
+        )
     if unknown := sorted(values.keys() - wanted):
         raise TemplateError(f"${{{unknown[0]}}} is not in the template: it has {', '.join(sorted(wanted))}")
     return _fill(template, values)
@@ -59,7 +61,9 @@ def _fill(node: object, values: Mapping[str, object]) -> object:
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise TemplateError(f"${{{name}}} stands within a longer string, so its value must be one, got: {value!r}")
+        raise TemplateError(
+            f"${{{name}}} stands within a longer string, so its value must be one, got: {value!r}"
+        )
     return value
 
 

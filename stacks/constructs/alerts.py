@@ -53,7 +53,9 @@ class Alerts(Construct):
 
     def grant_publish(self, grantee: iam.IGrantable) -> None:
         """May publish, which with an encrypted topic takes its key as well."""
-        iam.Grant.add_to_principal(grantee=grantee, actions=["sns:Publish"], resource_arns=[self.topic.topic_arn])
+        iam.Grant.add_to_principal(
+            grantee=grantee, actions=["sns:Publish"], resource_arns=[self.topic.topic_arn]
+        )
         iam.Grant.add_to_principal(
             grantee=grantee, actions=["kms:Decrypt", "kms:GenerateDataKey"], resource_arns=[self._key.key_arn]
         )
@@ -61,13 +63,18 @@ class Alerts(Construct):
     def _let_alarms_publish(self) -> None:
         """The topic's TLS policy replaces the one by which SNS lets the account's alarms in."""
         alarms = iam.ServicePrincipal(
-            "cloudwatch.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": Stack.of(self).account}}
+            "cloudwatch.amazonaws.com",
+            conditions={"StringEquals": {"aws:SourceAccount": Stack.of(self).account}},
         )
         self.topic.add_to_resource_policy(
-            iam.PolicyStatement(actions=["sns:Publish"], principals=[alarms], resources=[self.topic.topic_arn])
+            iam.PolicyStatement(
+                actions=["sns:Publish"], principals=[alarms], resources=[self.topic.topic_arn]
+            )
         )
         self._key.add_to_resource_policy(
-            iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey*"], principals=[alarms], resources=["*"])
+            iam.PolicyStatement(
+                actions=["kms:Decrypt", "kms:GenerateDataKey*"], principals=[alarms], resources=["*"]
+            )
         )
 
     def _subscribe_slack(self, secret_name: str, deployment: Deployment) -> None:

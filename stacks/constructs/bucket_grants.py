@@ -20,7 +20,9 @@ def grant_objects(bucket: s3.IBucket, grantee: iam.IGrantable, *, actions: Seque
     iam.Grant.add_to_principal(grantee=grantee, actions=list(actions), resource_arns=[objects])
     principal = grantee.grant_principal
     if isinstance(principal, iam.Role):
-        accept_wildcard(principal, objects, reason="keys are known when a run writes them; the pattern is the narrowest")
+        accept_wildcard(
+            principal, objects, reason="keys are known when a run writes them; the pattern is the narrowest"
+        )
 
 
 def grant_list(bucket: s3.IBucket, grantee: iam.IGrantable) -> None:

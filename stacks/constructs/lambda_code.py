@@ -21,13 +21,15 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "lambdas"
 CONSTRAINTS = ROOT / "constraints.txt"
 OWN_REQUIREMENTS = SOURCES / "winnow" / "requirements.txt"
+PARQUET_REQUIREMENTS = SOURCES / "winnow" / "requirements-parquet.txt"
 
 RUNTIME = lambda_.Runtime.PYTHON_3_14
 ARCHITECTURE = lambda_.Architecture.ARM_64
 """A fifth cheaper than x86 for the same time."""
 
 PYTHON_VERSION = RUNTIME.name.removeprefix("python")
-WHEEL_PLATFORMS = tuple(f"manylinux_2_{minor}_aarch64" for minor in (34, 31, 28, 27, 26, 24, 17)) + (
+WHEEL_PLATFORMS = (
+    *(f"manylinux_2_{minor}_aarch64" for minor in (34, 31, 28, 27, 26, 24, 17)),
     "manylinux2014_aarch64",
 )
 """Lambda's Amazon Linux 2023 has glibc 2.34; a wheel names the oldest glibc that it runs on, and pip wants each spelt out."""
@@ -58,6 +60,11 @@ class LambdaCode:
     def own(self) -> lambda_.Code:
         """Winnow's own functions: the runtime without anybody's workers, whose changes then leave them alone."""
         return self._code((OWN_REQUIREMENTS,), packages=("winnow",))
+
+    @functools.cached_property
+    def own_with_parquet(self) -> lambda_.Code:
+        """The same with pyarrow, which is fifty times as big as all the rest."""
+        return self._code((OWN_REQUIREMENTS, PARQUET_REQUIREMENTS), packages=("winnow",))
 
     def worker(self, requirements: str | None) -> lambda_.Code:
         """A worker: everything under `lambdas/`.
@@ -122,7 +129,15 @@ class PipBundler:
         return True
 
     def _install(self, target: Path) -> None:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-compile",
+        ]
         command += ["--target", str(target), "--constraint", str(CONSTRAINTS), "--only-binary=:all:"]
         command += ["--implementation", "cp", "--python-version", PYTHON_VERSION]
         for name in WHEEL_PLATFORMS:
@@ -131,7 +146,9 @@ class PipBundler:
             command += ["--requirement", str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise BundlingError(f"pip could not gather {', '.join(map(str, self._requirements))}:\n{done.stderr.strip()}")
+            raise BundlingError(
+                f"pip could not gather {', '.join(map(str, self._requirements))}:\n{done.stderr.strip()}"
+            )
 
 
 def source_files(packages: Iterable[str] = ()) -> list[Path]:
@@ -178,7 +195,7 @@ def strip(target: Path) -> None:
 
 def bytecode_compiler() -> str | None:
     """An interpreter of Lambda's version on this machine: bytecode of another version is of no use there."""
-    if PYTHON_VERSION == f"{sys.version_info.major}.{sys.version_info.minor}":
+    if f"{sys.version_info.major}.{sys.version_info.minor}" == PYTHON_VERSION:
         return sys.executable
     return shutil.which(f"python{PYTHON_VERSION}")
 
@@ -193,7 +210,9 @@ def compile_bytecode(target: Path) -> None:
         return
     command = [compiler, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
     # Packages may hold files that this Python cannot compile (templates, other versions): they are not imported.
-    subprocess.run([*command, "-s", str(target), "-p", "/var/task", str(target)], capture_output=True, check=False)
+    subprocess.run(
+        [*command, "-s", str(target), "-p", "/var/task", str(target)], capture_output=True, check=False
+    )
 
 
 def check_size(target: Path) -> None:
@@ -206,4 +225,6 @@ def check_size(target: Path) -> None:
     if total_mb > MAX_UNZIPPED_MB:
         biggest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:3]
         shares = ", ".join(f"{name} {sizes[name] / 1e6:.0f} MB" for name in biggest)
-        raise BundlingError(f"packages must be at most {MAX_UNZIPPED_MB} MB unzipped, got: {total_mb:.0f} MB ({shares})")
+        raise BundlingError(
+            f"packages must be at most {MAX_UNZIPPED_MB} MB unzipped, got: {total_mb:.0f} MB ({shares})"
+        )

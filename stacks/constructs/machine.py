@@ -57,7 +57,7 @@ class Machine(Construct):
         )
         if waits_for_executions:
             self._let_wait_for_executions()
-        self.state_machine: sfn.IStateMachine = sfn.StateMachine(
+        self.state_machine = sfn.StateMachine(
             self,
             "StateMachine",
             definition_body=sfn.DefinitionBody.from_string(definition),
@@ -98,23 +98,29 @@ class Machine(Construct):
     def grant_start(self, grantee: iam.IGrantable) -> None:
         """May start executions."""
         iam.Grant.add_to_principal(
-            grantee=grantee, actions=["states:StartExecution"], resource_arns=[self.state_machine.state_machine_arn]
+            grantee=grantee,
+            actions=["states:StartExecution"],
+            resource_arns=[self.state_machine.state_machine_arn],
         )
 
-    def grant_describe_executions(self, function: lambda_.IFunction) -> None:
+    def grant_describe_executions(self, function: lambda_.Function) -> None:
         """A function may ask what became of executions. In a policy of its own, as it may be one that this invokes."""
         assert function.role is not None
         policy = iam.Policy(
             function,
             "DescribeExecutions",
             roles=[function.role],
-            statements=[iam.PolicyStatement(actions=["states:DescribeExecution"], resources=[self.executions_arn])],
+            statements=[
+                iam.PolicyStatement(actions=["states:DescribeExecution"], resources=[self.executions_arn])
+            ],
         )
         self._accept_executions(policy)
 
     def _start_and_wait(self) -> list[iam.PolicyStatement]:
         return [
-            iam.PolicyStatement(actions=["states:StartExecution"], resources=[self.state_machine.state_machine_arn]),
+            iam.PolicyStatement(
+                actions=["states:StartExecution"], resources=[self.state_machine.state_machine_arn]
+            ),
             iam.PolicyStatement(
                 actions=["states:DescribeExecution", "states:StopExecution"], resources=[self.executions_arn]
             ),
@@ -126,10 +132,14 @@ class Machine(Construct):
         In the default policy, because it checks for these when the machine is created.
         """
         rule = Stack.of(self).format_arn(
-            service="events", resource="rule", resource_name="StepFunctionsGetEventsForStepFunctionsExecutionRule"
+            service="events",
+            resource="rule",
+            resource_name="StepFunctionsGetEventsForStepFunctionsExecutionRule",
         )
         self.role.add_to_principal_policy(
-            iam.PolicyStatement(actions=["events:PutTargets", "events:PutRule", "events:DescribeRule"], resources=[rule])
+            iam.PolicyStatement(
+                actions=["events:PutTargets", "events:PutRule", "events:DescribeRule"], resources=[rule]
+            )
         )
 
     def _accept_executions(self, construct: Construct) -> None:

@@ -37,7 +37,9 @@ class Monitoring(Construct):
             "TimedOut": machine.metric_timed_out(period=PERIOD),
             "Aborted": machine.metric_aborted(period=PERIOD),
         }.items():
-            self._alarm(f"Run{status}", metric, f"A run ended as {status}; the run closer has sent the alert.")
+            self._alarm(
+                f"Run{status}", metric, f"A run ended as {status}; the run closer has sent the alert."
+            )
 
     def watch_errors(self, name: str, function: lambda_.IFunction, description: str) -> None:
         """Notify when a function fails that others depend on to be told of failures."""

@@ -78,6 +78,7 @@ class Pipeline(Construct):
             ledger=self.ledger,
             alerts=self.alerts,
             source=source,
+            parquet_input=any(spec.parquet_input for spec in stages),
         )
         # One group for all machines, so that a run can be followed through its stages.
         self.executions = LogGroup(self, "Executions", settings=settings)
@@ -156,8 +157,12 @@ class Pipeline(Construct):
             variables={**self._variables(), "pipeline_arn": self._arn},
             source=self.source,
         )
-        self.machine.grant_start(triggers.start_run.function)
-        self.state.grant_read_write(triggers.start_run.function)
+        start_run = triggers.start_run.function
+        self.machine.grant_start(start_run)
+        # To tell an event whose run was started from one whose delivery died half way.
+        self.machine.grant_describe_executions(start_run)
+        self.state.grant_read_write(start_run)
+        self.ledger.grant_write(start_run)
         return triggers
 
     def _run_closer(self) -> RunCloser:
@@ -165,11 +170,7 @@ class Pipeline(Construct):
             self,
             "RunCloser",
             deployment=self._deployment,
-            variables={
-                **self._variables(),
-                "pipeline_arn": self._arn,
-                "alert_topic_arn": self.alerts.topic.topic_arn,
-            },
+            variables={**self._variables(), "alert_topic_arn": self.alerts.topic.topic_arn},
             machine=self.machine.state_machine,
         )
         self.ledger.grant_read(closer.close_run.function)
@@ -196,17 +197,27 @@ class Pipeline(Construct):
         monitoring = Monitoring(self, "Monitoring", alerts=self.alerts)
         monitoring.watch_runs(self.machine.state_machine)
         monitoring.watch_errors("Alert", self.functions.alert.function, "A stage's alert could not be sent.")
-        monitoring.watch_errors("CloseRun", self.run_closer.close_run.function, "A run that ended was not proved.")
-        monitoring.watch_dead_letters("StartRun", self.triggers.dead_letters, "Something should have started a run.")
-        monitoring.watch_dead_letters("CloseRun", self.run_closer.dead_letters, "A run that ended was not proved.")
+        monitoring.watch_errors(
+            "CloseRun", self.run_closer.close_run.function, "A run that ended was not proved."
+        )
+        monitoring.watch_dead_letters(
+            "StartRun", self.triggers.dead_letters, "Something should have started a run."
+        )
+        monitoring.watch_dead_letters(
+            "CloseRun", self.run_closer.dead_letters, "A run that ended was not proved."
+        )
         if self.alerts.slack_dead_letters:
-            monitoring.watch_dead_letters("Slack", self.alerts.slack_dead_letters, "An alert did not reach Slack.")
+            monitoring.watch_dead_letters(
+                "Slack", self.alerts.slack_dead_letters, "An alert did not reach Slack."
+            )
 
     def _export(self) -> None:
         """The outputs by which the command line finds everything; their names are fixed, so one pipeline to a stack."""
         stack = Stack.of(self)
         if stack.node.try_find_child("PipelineName"):
-            raise ValueError(f"a stack must hold one pipeline, got a second: {self.name!r}; give it a stack of its own")
+            raise ValueError(
+                f"a stack must hold one pipeline, got a second: {self.name!r}; give it a stack of its own"
+            )
         values = {
             "PipelineName": self.name,
             "PipelineArn": self._arn,

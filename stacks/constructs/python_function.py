@@ -25,6 +25,8 @@ METRICS_NAMESPACE = "Winnow"
 
 OWN_MEMORY_MB = 512
 """Our own functions stream and need a quarter of it; the rest buys processor time to start, unzip and parse."""
+PARQUET_MEMORY_MB = 2048
+"""A Parquet file is read whole, as its index stands at its end."""
 
 
 class PythonFunction(Construct):
@@ -99,7 +101,11 @@ class PythonFunction(Construct):
             },
         )
         if settings.tracing:
-            accept(role, "AwsSolutions-IAM5[Resource::*]", reason="X-Ray has no resources to name: traces go to the service")
+            accept(
+                role,
+                "AwsSolutions-IAM5[Resource::*]",
+                reason="X-Ray has no resources to name: traces go to the service",
+            )
 
 
 class OwnFunction(PythonFunction):
@@ -114,6 +120,7 @@ class OwnFunction(PythonFunction):
         name: str,
         timeout_seconds: int,
         variables: Mapping[str, str],
+        reads_parquet: bool = False,
         dead_letter_queue: sqs.IQueue | None = None,
     ) -> None:
         super().__init__(
@@ -121,9 +128,9 @@ class OwnFunction(PythonFunction):
             construct_id,
             deployment=deployment,
             handler=f"winnow.handlers.{name}.handler",
-            code=deployment.code.own,
+            code=deployment.code.own_with_parquet if reads_parquet else deployment.code.own,
             timeout_seconds=timeout_seconds,
-            memory_mb=OWN_MEMORY_MB,
+            memory_mb=PARQUET_MEMORY_MB if reads_parquet else OWN_MEMORY_MB,
             variables=variables,
             dead_letter_queue=dead_letter_queue,
         )

@@ -36,13 +36,16 @@ class StageSpec:
     requirements: str | None
     environment: Mapping[str, str]
     code: lambda_.Code | None
+    parquet_input: bool
     overrides: Mapping[str, Any]
     """Fields of `Settings` that this stage has its own values for."""
 
     def __post_init__(self) -> None:
         module, _, function = self.worker.rpartition(".")
         if not module or not function:
-            raise ValueError(f"worker must be a dotted path to a function, as catalogue.adapt.adapt, got: {self.worker!r}")
+            raise ValueError(
+                f"worker must be a dotted path to a function, as catalogue.adapt.adapt, got: {self.worker!r}"
+            )
         file = SOURCES.joinpath(*module.split("."))
         if self.code is None and not (file.with_suffix(".py").is_file() or (file / "__init__.py").is_file()):
             raise ValueError(f"worker must be a function of a module under {SOURCES}, got: {self.worker!r}")
@@ -71,6 +74,7 @@ class Stage(Construct):
         reserved_concurrency: int | None = None,
         max_tries: int | None = None,
         spend_tries_first: bool | None = None,
+        parquet_input: bool = False,
         code: lambda_.Code | None = None,
     ) -> StageSpec:
         """Describe a stage for a `Pipeline`.
@@ -85,6 +89,7 @@ class Stage(Construct):
             reserved_concurrency: instead of `worker_reserved_concurrency`.
             max_tries: instead of the environment's.
             spend_tries_first: instead of the environment's.
+            parquet_input: it may be started with a list in Parquet that no stage of ours wrote.
             code: instead of everything under `lambdas/`.
         """
         overrides = {
@@ -100,6 +105,7 @@ class Stage(Construct):
             requirements=requirements,
             environment=environment or {},
             code=code,
+            parquet_input=parquet_input,
             overrides={name: value for name, value in overrides.items() if value is not None},
         )
 
@@ -154,7 +160,12 @@ class Stage(Construct):
                 recursion_timeout_seconds=settings.recursion_timeout_seconds,
                 stage_timeout_seconds=settings.stage_timeout_seconds,
             ).to_json(),
-            invokes=[functions.plan.function, self.worker, functions.settle.function, functions.alert.function],
+            invokes=[
+                functions.plan.function,
+                self.worker,
+                functions.settle.function,
+                functions.alert.function,
+            ],
             waits_for_executions=True,
             log_group=log_group,
             settings=settings,

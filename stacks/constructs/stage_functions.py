@@ -30,14 +30,26 @@ class StageFunctions(Construct):
         ledger: Ledger,
         alerts: Alerts,
         source: SourceBucket,
+        parquet_input: bool,
     ) -> None:
         super().__init__(scope, construct_id)
         variables = {"ledger_bucket": ledger.bucket.bucket_name}
         self.plan = OwnFunction(
-            self, "Plan", deployment=deployment, name="plan", timeout_seconds=MAX_LAMBDA_SECONDS, variables=variables
+            self,
+            "Plan",
+            deployment=deployment,
+            name="plan",
+            timeout_seconds=MAX_LAMBDA_SECONDS,
+            variables=variables,
+            reads_parquet=parquet_input,
         )
         self.settle = OwnFunction(
-            self, "Settle", deployment=deployment, name="settle", timeout_seconds=MAX_LAMBDA_SECONDS, variables=variables
+            self,
+            "Settle",
+            deployment=deployment,
+            name="settle",
+            timeout_seconds=MAX_LAMBDA_SECONDS,
+            variables=variables,
         )
         self.alert = OwnFunction(
             self,

@@ -88,7 +88,9 @@ class Triggers(Construct):
             enforce_ssl=True,
             # AWS asks for six times the function's timeout, and the window on top.
             visibility_timeout=Duration.seconds(6 * START_RUN_SECONDS + window.to_seconds()),
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=TRIES_OF_AN_ARRIVAL),
+            dead_letter_queue=sqs.DeadLetterQueue(
+                queue=self.dead_letters, max_receive_count=TRIES_OF_AN_ARRIVAL
+            ),
         )
         events.Rule(
             self,

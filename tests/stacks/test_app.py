@@ -1,0 +1,45 @@
+"""app.py, run as the CDK command line runs it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.stacks.conftest import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.stacks.conftest import RunApp
+
+WITHOUT_BUNDLING: dict[str, Any] = {"aws:cdk:bundling-stacks": []}
+"""Packages come from an index, and this is about doing without a network."""
+
+
+@pytest.mark.parametrize("environment", ["local", "prod"])
+def test_synthesises_offline_in_an_empty_environment(
+    run_app: RunApp, tmp_path: Path, environment: str
+) -> None:
+    done = run_app({**WITHOUT_BUNDLING, "environment": environment})
+
+    assert done.returncode == 0, done.stderr
+    template = json.loads((tmp_path / f"catalogue-{environment}.template.json").read_text(encoding="utf-8"))
+    assert template["Outputs"]["PipelineName"]["Value"] == "catalogue"
+
+
+def test_says_a_mistake_in_one_line(run_app: RunApp, context: dict[str, Any]) -> None:
+    environments = {**context["environments"], "dev": {"max_tries": 0}}
+
+    done = run_app({"environment": "dev", "environments": environments})
+
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if not line.startswith("b'!!")] == [
+        "cdk.json: environments.dev.max_tries must be a whole number from 1 to 20, got: 0"
+    ]
+    assert done.stdout == ""
+
+
+def test_app_stays_short() -> None:
+    assert len((ROOT / "app.py").read_text(encoding="utf-8").splitlines()) < 40

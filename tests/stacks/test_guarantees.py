@@ -1,0 +1,511 @@
+"""What the example's stack guarantees, whatever it is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.stacks.synthesized import Synthesized, allowed
+
+if TYPE_CHECKING:
+    pass
+
+WORKERS = {
+    "adapt": "catalogue.adapt.adapt",
+    "transform": "catalogue.transform.transform",
+    "mint": "catalogue.mint.mint",
+}
+OWN = {
+    name: f"winnow.handlers.{name}.handler"
+    for name in ("plan_run", "plan", "settle", "alert", "close_run", "start_run", "slack")
+}
+DATA = ("AWS::S3::Bucket", "AWS::DynamoDB::GlobalTable", "AWS::Logs::LogGroup", "AWS::KMS::Key")
+REFUSED_BY_THE_EMULATOR = (
+    "AWS::Logs::QueryDefinition",
+    "AWS::CloudWatch::CompositeAlarm",
+    "AWS::CloudWatch::AnomalyDetector",
+    "AWS::Chatbot::",
+    "Custom::",
+)
+ALARMS = ("RunFailed", "RunTimedOut", "RunAborted")
+
+
+@pytest.fixture
+def ledger(prod: Synthesized) -> str:
+    return f"<{prod.the('AWS::S3::Bucket', 'Ledger')}.Arn>"
+
+
+@pytest.fixture
+def source(prod: Synthesized) -> str:
+    return f"<{prod.the('AWS::S3::Bucket', 'Source')}.Arn>"
+
+
+# The ledger
+
+
+@pytest.mark.parametrize("handler", [*WORKERS.values(), *OWN.values()])
+def test_nobody_can_delete_from_the_ledger(prod: Synthesized, handler: str) -> None:
+    permissions = prod.permissions(handler)
+
+    for action in (
+        "s3:DeleteObject",
+        "s3:DeleteObjectVersion",
+        "s3:PutLifecycleConfiguration",
+        "s3:PutBucketPolicy",
+    ):
+        assert allowed(permissions, action) == set()
+
+
+@pytest.mark.parametrize(("stage", "handler"), WORKERS.items())
+def test_worker_vouches_for_its_own_stage_only(
+    prod: Synthesized, ledger: str, stage: str, handler: str
+) -> None:
+    assert allowed(prod.permissions(handler), "s3:PutObject") == {f"{ledger}/runs/*/{stage}/attempts/*"}
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [*WORKERS.values(), OWN["plan"], OWN["settle"], OWN["alert"], OWN["close_run"], OWN["plan_run"]],
+)
+def test_who_reads_the_ledger_is_told_that_an_object_is_missing(
+    prod: Synthesized, ledger: str, handler: str
+) -> None:
+    permissions = prod.permissions(handler)
+
+    assert f"{ledger}/runs/*" in allowed(permissions, "s3:GetObject")
+    assert ledger in allowed(permissions, "s3:ListBucket"), "without it S3 answers 403 for a missing object"
+
+
+def test_ledger_forgets_runs_after_the_configured_days(prod: Synthesized, ledger: str) -> None:
+    bucket = prod.properties("AWS::S3::Bucket")[ledger.strip("<>").removesuffix(".Arn")]
+    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
+
+    assert (rule["Prefix"], rule["ExpirationInDays"], rule["Status"]) == ("runs/", 365, "Enabled")
+    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+
+
+# The source
+
+
+def test_only_the_first_worker_and_plan_read_the_source(prod: Synthesized, source: str) -> None:
+    readers = {
+        handler
+        for handler in prod.handlers()
+        if any(resource.startswith(source) for resource in allowed(prod.permissions(handler), "s3:GetObject"))
+    }
+
+    assert readers == {WORKERS["adapt"], OWN["plan"]}
+
+
+def test_source_is_read_under_its_prefix_only(prod: Synthesized, source: str) -> None:
+    found = allowed(prod.permissions(WORKERS["adapt"]), "s3:GetObject")
+
+    assert {each for each in found if each.startswith(source)} == {f"{source}/tei/*"}
+
+
+def test_nobody_writes_to_the_source(prod: Synthesized, source: str) -> None:
+    for handler in prod.handlers():
+        written = allowed(prod.permissions(handler), "s3:PutObject")
+        assert not [each for each in written if each.startswith(source)], handler
+
+
+def test_source_tells_of_arrivals_without_a_custom_resource(prod: Synthesized) -> None:
+    bucket = prod.properties("AWS::S3::Bucket")[prod.the("AWS::S3::Bucket", "Source")]
+
+    assert bucket["NotificationConfiguration"] == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
+
+
+# Buckets, queues, topics, tables
+
+
+def test_buckets_are_private_encrypted_and_refuse_plain_http(prod: Synthesized) -> None:
+    denied = {
+        policy["Bucket"]["Ref"]
+        for policy in prod.properties("AWS::S3::BucketPolicy").values()
+        if _denies_plain_http(policy["PolicyDocument"])
+    }
+
+    for name, bucket in prod.properties("AWS::S3::Bucket").items():
+        assert bucket["BucketEncryption"], name
+        assert all(bucket["PublicAccessBlockConfiguration"].values()), name
+        assert name in denied
+
+
+def test_queues_are_encrypted_and_refuse_plain_http(prod: Synthesized) -> None:
+    denied = {
+        queue["Ref"]
+        for policy in prod.properties("AWS::SQS::QueuePolicy").values()
+        for queue in policy["Queues"]
+        if _denies_plain_http(policy["PolicyDocument"])
+    }
+
+    for name, queue in prod.properties("AWS::SQS::Queue").items():
+        assert queue["SqsManagedSseEnabled"] is True, name
+        assert name in denied
+
+
+def test_topic_is_encrypted_and_refuses_plain_http(prod: Synthesized) -> None:
+    (topic,) = prod.properties("AWS::SNS::Topic").values()
+    (policy,) = prod.properties("AWS::SNS::TopicPolicy").values()
+
+    assert topic["KmsMasterKeyId"]
+    assert _denies_plain_http(policy["PolicyDocument"])
+
+
+def test_alarms_get_through_to_the_encrypted_topic(prod: Synthesized) -> None:
+    (topic,) = prod.properties("AWS::SNS::TopicPolicy").values()
+    (key,) = prod.properties("AWS::KMS::Key").values()
+
+    for document, action in ((topic["PolicyDocument"], "sns:Publish"), (key["KeyPolicy"], "kms:Decrypt")):
+        (statement,) = (
+            each
+            for each in document["Statement"]
+            if each["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+        )
+        assert action in statement["Action"]
+        assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_tables_can_be_restored_to_any_second(prod: Synthesized) -> None:
+    for name, table in prod.properties("AWS::DynamoDB::GlobalTable").items():
+        for replica in table["Replicas"]:
+            assert replica["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}, name
+
+
+def test_locks_and_marks_expire(prod: Synthesized) -> None:
+    table = prod.properties("AWS::DynamoDB::GlobalTable")[prod.the("AWS::DynamoDB::GlobalTable", "State")]
+
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+
+
+def test_mint_can_give_identifiers_and_never_take_one_back(prod: Synthesized) -> None:
+    permissions = prod.permissions(WORKERS["mint"])
+    table = f"<{prod.the('AWS::DynamoDB::GlobalTable', 'Identifiers')}.Arn>"
+
+    for action in ("dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"):
+        assert allowed(permissions, action) == {table}
+    assert allowed(permissions, "dynamodb:DeleteItem") == set()
+    assert prod.variables(WORKERS["mint"])["IDENTIFIERS_TABLE"] == {
+        "Ref": table.strip("<>").removesuffix(".Arn")
+    }
+
+
+# What outlives what
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_production_data_outlives_its_stack(prod: Synthesized, kind: str) -> None:
+    for name, resource in prod.resources(kind).items():
+        assert resource["DeletionPolicy"] in {"Retain", "RetainExceptOnCreate"}, name
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_local_data_goes_with_its_stack(local: Synthesized, kind: str) -> None:
+    for name, resource in local.resources(kind).items():
+        assert resource["DeletionPolicy"] == "Delete", name
+
+
+def test_every_log_expires(prod: Synthesized) -> None:
+    for name, group in prod.properties("AWS::Logs::LogGroup").items():
+        assert group["RetentionInDays"] == 90, name
+
+
+def test_every_function_and_machine_logs_to_a_group_of_ours(prod: Synthesized) -> None:
+    groups = prod.resources("AWS::Logs::LogGroup")
+
+    for name, function in prod.properties("AWS::Lambda::Function").items():
+        assert function["LoggingConfig"]["LogGroup"]["Ref"] in groups, name
+    for name, machine in prod.properties("AWS::StepFunctions::StateMachine").items():
+        (destination,) = machine["LoggingConfiguration"]["Destinations"]
+        assert destination["CloudWatchLogsLogGroup"]["LogGroupArn"]["Fn::GetAtt"][0] in groups, name
+        assert machine["LoggingConfiguration"]["Level"] == "ALL"
+        assert machine["LoggingConfiguration"]["IncludeExecutionData"] is False, "records may be personal"
+
+
+def test_nothing_has_a_name_of_ours(prod: Synthesized) -> None:
+    names = (
+        "BucketName",
+        "FunctionName",
+        "QueueName",
+        "RoleName",
+        "StateMachineName",
+        "TableName",
+        "TopicName",
+        "LogGroupName",
+    )
+
+    for name, resource in prod.template["Resources"].items():
+        for each in names:
+            if resource["Type"] not in {"AWS::Lambda::Permission", "AWS::Lambda::EventSourceMapping"}:
+                assert each not in resource.get("Properties", {}), name
+
+
+# Functions
+
+
+@pytest.mark.parametrize("handler", [*WORKERS.values(), *OWN.values()])
+def test_functions_are_current(prod: Synthesized, handler: str) -> None:
+    function = prod.function(handler)
+
+    assert (function["Runtime"], function["Architectures"]) == ("python3.14", ["arm64"])
+    assert function["TracingConfig"] == {"Mode": "Active"}
+
+
+@pytest.mark.parametrize("handler", [*WORKERS.values(), *OWN.values()])
+def test_functions_have_roles_of_their_own_without_managed_policies(prod: Synthesized, handler: str) -> None:
+    role = prod.function(handler)["Role"]["Fn::GetAtt"][0]
+    users = [
+        name
+        for name, each in prod.properties("AWS::Lambda::Function").items()
+        if each["Role"]["Fn::GetAtt"][0] == role
+    ]
+
+    assert users == [prod.handlers()[handler]]
+    assert "ManagedPolicyArns" not in prod.properties("AWS::IAM::Role")[role]
+
+
+@pytest.mark.parametrize("handler", [*WORKERS.values(), *OWN.values()])
+def test_functions_know_where_they_are(prod: Synthesized, handler: str) -> None:
+    variables = prod.variables(handler)
+
+    assert variables["WINNOW_PIPELINE"] == variables["POWERTOOLS_SERVICE_NAME"] == "catalogue"
+    assert variables["WINNOW_ENVIRONMENT"] == "prod"
+    assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "Winnow"
+
+
+@pytest.mark.parametrize(("stage", "handler"), WORKERS.items())
+def test_workers_know_their_stage_and_version(prod: Synthesized, stage: str, handler: str) -> None:
+    variables = prod.variables(handler)
+
+    assert variables["WINNOW_STAGE"] == stage
+    assert len(variables["WINNOW_CODE_VERSION"]) == 16
+
+
+@pytest.mark.parametrize("name", ["plan_run", "start_run", "close_run"])
+def test_functions_around_a_run_know_the_pipeline(prod: Synthesized, name: str) -> None:
+    variables = prod.variables(OWN[name])
+
+    assert variables["WINNOW_STAGES"] == "adapt,transform,mint"
+    assert variables["WINNOW_SOURCE_PREFIX"] == "tei/"
+    assert "Identifiers" not in variables["WINNOW_STATE_TABLE"]["Ref"]
+    assert "Source" in variables["WINNOW_SOURCE_BUCKET"]["Ref"]
+
+
+def test_slack_reads_one_secret(prod: Synthesized) -> None:
+    (secret,) = allowed(prod.permissions(OWN["slack"]), "secretsmanager:GetSecretValue")
+
+    assert secret.endswith(":secret:winnow/slack-webhook-??????")
+
+
+@pytest.mark.parametrize("name", ["slack", "start_run", "close_run"])
+def test_an_event_that_a_function_cannot_handle_is_kept(prod: Synthesized, name: str) -> None:
+    queue = prod.function(OWN[name])["DeadLetterConfig"]["TargetArn"]["Fn::GetAtt"][0]
+    watched = {
+        dimension["Value"]["Fn::GetAtt"][0]
+        for alarm in prod.properties("AWS::CloudWatch::Alarm").values()
+        for dimension in alarm["Dimensions"]
+        if dimension["Name"] == "QueueName"
+    }
+
+    assert prod.properties("AWS::SQS::Queue")[queue]["MessageRetentionPeriod"] == 14 * 24 * 3600
+    assert queue in watched
+
+
+# Machines
+
+
+@pytest.mark.parametrize(("stage", "handler"), WORKERS.items())
+def test_a_stage_machine_invokes_its_own_functions_only(prod: Synthesized, stage: str, handler: str) -> None:
+    functions = [handler, OWN["plan"], OWN["settle"], OWN["alert"]]
+
+    invoked = allowed(prod.machine_permissions(f"{stage.title()}Stage"), "lambda:InvokeFunction")
+
+    assert invoked == {f"<{prod.handlers()[each]}.Arn>" for each in functions}
+
+
+@pytest.mark.parametrize("stage", WORKERS)
+def test_a_stage_machine_may_start_itself_and_nothing_else(prod: Synthesized, stage: str) -> None:
+    machine = prod.the("AWS::StepFunctions::StateMachine", f"{stage.title()}Stage")
+
+    assert allowed(prod.machine_permissions(machine), "states:StartExecution") == {f"<{machine}>"}
+    for action in ("states:DescribeExecution", "states:StopExecution"):
+        (executions,) = allowed(prod.machine_permissions(machine), action)
+        assert executions.endswith(f":execution:<{machine}.Name>:*")
+
+
+def test_the_pipeline_machine_may_start_every_stage(prod: Synthesized) -> None:
+    machine = prod.the("AWS::StepFunctions::StateMachine", "CatalogueMachine")
+    stages = {prod.the("AWS::StepFunctions::StateMachine", f"{stage.title()}Stage") for stage in WORKERS}
+
+    permissions = prod.machine_permissions(machine)
+
+    assert allowed(permissions, "states:StartExecution") == {f"<{stage}>" for stage in stages}
+    for stage in stages:
+        assert any(
+            each.endswith(f"<{stage}.Name>:*") for each in allowed(permissions, "states:StopExecution")
+        )
+
+
+def test_waiting_for_executions_is_allowed_before_the_machine_is_created(prod: Synthesized) -> None:
+    """Step Functions checks for it then, so it must be in a policy that the machine depends on."""
+    for name, machine in prod.resources("AWS::StepFunctions::StateMachine").items():
+        (policy,) = {
+            each.policy
+            for each in prod.machine_permissions(name)
+            if each.allows("events:PutRule")
+            and each.allows("events:PutTargets")
+            and each.allows("events:DescribeRule")
+        }
+        assert policy in machine["DependsOn"], name
+
+
+def test_definitions_stay_readable_in_the_template(prod: Synthesized) -> None:
+    definition = prod.definition("AdaptStage")
+
+    assert definition["States"]["RunWorker"]["Resource"] == f"<{prod.handlers()[WORKERS['adapt']]}.Arn>"
+    assert definition["States"]["Plan"]["Parameters"]["Payload"]["stage"] == "adapt"
+
+
+def test_a_task_outlasts_its_function(prod: Synthesized) -> None:
+    states = prod.definition("AdaptStage")["States"]
+
+    for state, handler in {
+        "RunWorker": WORKERS["adapt"],
+        "Plan": OWN["plan"],
+        "Settle": OWN["settle"],
+        "AlertExhausted": OWN["alert"],
+    }.items():
+        assert states[state]["TimeoutSeconds"] > prod.function(handler)["Timeout"], state
+
+
+def test_every_wait_is_outlasted_by_what_waits_for_it(prod: Synthesized) -> None:
+    stage, pipeline = prod.definition("AdaptStage"), prod.definition("CatalogueMachine")
+    nested = stage["States"]["RunOutstanding"]["TimeoutSeconds"]
+
+    assert (
+        nested
+        < stage["TimeoutSeconds"]
+        < pipeline["States"]["Adapt"]["TimeoutSeconds"]
+        < pipeline["TimeoutSeconds"]
+    )
+
+
+# What starts and ends a run
+
+
+def test_a_run_starts_on_request_on_schedule_and_on_arrival(prod: Synthesized) -> None:
+    rules = prod.properties("AWS::Events::Rule")
+    requested = rules[prod.the("AWS::Events::Rule", "RunRequested")]
+    arrived = rules[prod.the("AWS::Events::Rule", "ObjectCreated")]
+
+    assert requested["EventPattern"] == {
+        "source": ["winnow"],
+        "detail-type": ["Run requested"],
+        "detail": {"pipeline": ["catalogue"]},
+    }
+    assert rules[prod.the("AWS::Events::Rule", "Schedule")]["ScheduleExpression"] == "cron(0 2 * * ? *)"
+    assert arrived["EventPattern"]["detail"]["object"] == {"key": [{"prefix": "tei/"}]}
+    assert "Source" in arrived["EventPattern"]["detail"]["bucket"]["name"][0]["Ref"]
+
+
+def test_objects_that_arrive_together_make_one_run(prod: Synthesized) -> None:
+    (mapping,) = prod.properties("AWS::Lambda::EventSourceMapping").values()
+    queue = prod.properties("AWS::SQS::Queue")[mapping["EventSourceArn"]["Fn::GetAtt"][0]]
+
+    assert mapping["MaximumBatchingWindowInSeconds"] == 60
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert queue["VisibilityTimeout"] >= 6 * prod.function(OWN["start_run"])["Timeout"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] > 1
+
+
+def test_nothing_starts_by_itself_unless_configured(local: Synthesized) -> None:
+    assert [
+        name for name in local.resources("AWS::Events::Rule") if "Schedule" in name or "ObjectCreated" in name
+    ] == []
+    assert local.resources("AWS::Lambda::EventSourceMapping") == {}
+
+
+def test_the_run_closer_hears_of_every_end_of_this_pipeline_only(prod: Synthesized) -> None:
+    rule = prod.properties("AWS::Events::Rule")[prod.the("AWS::Events::Rule", "RunEnded")]
+    detail = rule["EventPattern"]["detail"]
+
+    assert sorted(detail["status"]) == ["ABORTED", "FAILED", "SUCCEEDED", "TIMED_OUT"]
+    assert detail["stateMachineArn"] == [
+        {"Ref": prod.the("AWS::StepFunctions::StateMachine", "CatalogueMachine")}
+    ]
+
+
+def test_every_delivery_of_an_event_that_fails_is_kept(prod: Synthesized) -> None:
+    for name, rule in prod.properties("AWS::Events::Rule").items():
+        for target in rule["Targets"]:
+            assert target["DeadLetterConfig"]["Arn"], name
+
+
+# Watching
+
+
+def test_a_failed_run_is_one_message(prod: Synthesized) -> None:
+    """The run closer sends it, so the alarms on the same failure notify nobody."""
+    for name, alarm in prod.properties("AWS::CloudWatch::Alarm").items():
+        silent = any(each in name for each in ALARMS)
+        assert ("AlarmActions" not in alarm) == silent, name
+
+
+def test_missing_data_is_no_alarm(prod: Synthesized) -> None:
+    for name, alarm in prod.properties("AWS::CloudWatch::Alarm").items():
+        assert alarm["TreatMissingData"] == "notBreaching", name
+
+
+def test_alerts_go_to_email_and_slack_as_configured(prod: Synthesized, local: Synthesized) -> None:
+    def protocols(template: Synthesized) -> list[str]:
+        return sorted(each["Protocol"] for each in template.properties("AWS::SNS::Subscription").values())
+
+    assert protocols(prod) == ["email", "lambda"]
+    assert protocols(local) == ["lambda"]
+
+
+@pytest.mark.parametrize("name", ["alert", "close_run"])
+def test_who_alerts_may_use_the_key_of_the_topic(prod: Synthesized, name: str) -> None:
+    permissions = prod.permissions(OWN[name])
+
+    assert allowed(permissions, "sns:Publish") == {f"<{prod.the('AWS::SNS::Topic', 'Alerts')}>"}
+    assert allowed(permissions, "kms:GenerateDataKey") == {f"<{prod.the('AWS::KMS::Key', 'Alerts')}.Arn>"}
+
+
+# The command line, the emulator
+
+
+def test_the_command_line_finds_everything(prod: Synthesized) -> None:
+    outputs: dict[str, Any] = prod.template["Outputs"]
+
+    assert outputs["PipelineName"]["Value"] == "catalogue"
+    assert outputs["StageNames"]["Value"] == "adapt,transform,mint"
+    assert outputs["Environment"]["Value"] == "prod"
+    for name in ("PipelineArn", "LedgerBucket", "SourceBucket", "StateTable", "AlertTopicArn"):
+        assert "Ref" in outputs[name]["Value"], name
+    for stage in WORKERS:
+        assert outputs[f"{stage.title()}WorkerName"]["Value"] == {"Ref": prod.handlers()[WORKERS[stage]]}
+        assert f"{stage.title()}Stage" in outputs[f"{stage.title()}MachineArn"]["Value"]["Ref"]
+
+
+def test_nothing_that_the_emulator_refuses_is_deployed_to_it(local: Synthesized) -> None:
+    kinds = {each["Type"] for each in local.template["Resources"].values()}
+
+    assert not [kind for kind in kinds if kind.startswith(REFUSED_BY_THE_EMULATOR)]
+
+
+def test_the_emulator_and_production_run_the_same_machines(local: Synthesized, prod: Synthesized) -> None:
+    def shape(template: Synthesized, machine: str) -> dict[str, list[str]]:
+        definition = template.definition(machine)
+        return {name: sorted(state) for name, state in definition["States"].items()}
+
+    for machine in ("AdaptStage", "CatalogueMachine"):
+        assert shape(local, machine) == shape(prod, machine)
+
+
+def _denies_plain_http(document: dict[str, Any]) -> bool:
+    return any(
+        each["Effect"] == "Deny" and each.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
+        for each in document["Statement"]
+    )

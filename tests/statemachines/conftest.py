@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from moto.awslambda_simple.models import LambdaSimpleBackend
+from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
+
+from statemachines.pipeline import PipelineMachine, StageStep
+from statemachines.stage import StageMachine
+from tests.statemachines.interpreter import Interpreter, function_arn
+from winnow.contract import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STAGES = ("adapt", "check-quality", "mint")
+
+
+@pytest.fixture
+def stage_definition() -> dict[str, Any]:
+    return StageMachine(
+        stage="adapt",
+        policy=Policy(max_tries=3, backoff_seconds=7),
+        plan_function_arn=function_arn("plan"),
+        worker_function_arn=function_arn("worker"),
+        settle_function_arn=function_arn("settle"),
+        alert_function_arn=function_arn("alert"),
+        plan_timeout_seconds=930,
+        worker_timeout_seconds=330,
+        settle_timeout_seconds=930,
+        alert_timeout_seconds=90,
+        worker_retry_wait_seconds=30,
+        recursion_timeout_seconds=10_000,
+        stage_timeout_seconds=20_000,
+    ).definition()
+
+
+@pytest.fixture
+def pipeline_definition() -> dict[str, Any]:
+    return PipelineMachine(
+        name="catalogue",
+        stages=[
+            StageStep(
+                name=name,
+                machine_arn=f"arn:aws:states:eu-west-1:123456789012:stateMachine:{name}",
+                timeout_seconds=60,
+            )
+            for name in STAGES
+        ],
+        plan_run_function_arn=function_arn("plan_run"),
+        plan_run_timeout_seconds=60,
+        timeout_seconds=600,
+    ).definition()
+
+
+@pytest.fixture(scope="module")
+def moto_interpreter() -> Iterator[Interpreter]:
+    """moto's Step Functions, with functions of ours and without waiting before retries. Slow to start."""
+    waits: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
+            patch.delenv(name, raising=False)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "none")
+        patch.setattr(retrier_decl, "time", SimpleNamespace(sleep=waits.append))
+        with mock_aws(
+            config={"stepfunctions": {"execute_state_machine": True}, "lambda": {"use_docker": False}}
+        ):
+            made = Interpreter(client=boto3.client("stepfunctions", region_name="eu-west-1"), waits=waits)
+
+            def invoke(
+                _backend: object,
+                function_name: str,
+                _qualifier: object,
+                body: Any,
+                _headers: object,
+                response_headers: Any,
+            ) -> bytes:
+                return made.invoke(function_name, body, response_headers)
+
+            patch.setattr(LambdaSimpleBackend, "invoke", invoke)
+            yield made
+
+
+@pytest.fixture
+def interpreter(moto_interpreter: Interpreter) -> Interpreter:
+    """An interpreter that knows no functions yet."""
+    moto_interpreter.functions.clear()
+    return moto_interpreter

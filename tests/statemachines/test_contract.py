@@ -1,0 +1,183 @@
+"""What holds for every state of every machine, whatever it does."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from statemachines.stage import TEMPLATE
+from statemachines.template import placeholders
+from winnow.contract import Verdict
+from winnow.sfn_errors import SfnError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_HAPPY_TRANSITIONS = 8
+"""Each is charged for, and the benchmark promises as much."""
+
+SELF_EXPLANATORY = {"Pass"}
+"""Types of states that may go without a Comment; none of ours does."""
+
+
+@pytest.fixture(params=["stage", "pipeline"])
+def definition(request: pytest.FixtureRequest) -> dict[str, Any]:
+    found: dict[str, Any] = request.getfixturevalue(f"{request.param}_definition")
+    return found
+
+
+def successors(state: dict[str, Any]) -> Iterator[str]:
+    yield from (state[field] for field in ("Next", "Default") if field in state)
+    for branch in [*state.get("Choices", ()), *state.get("Catch", ())]:
+        yield branch["Next"]
+
+
+def error_names(definition: dict[str, Any]) -> set[str]:
+    names: set[str] = set()
+    for state in definition["States"].values():
+        for rule in [*state.get("Retry", ()), *state.get("Catch", ())]:
+            names |= set(rule["ErrorEquals"])
+        if state["Type"] == "Fail":
+            names.add(state["Error"])
+    return names
+
+
+def test_every_placeholder_is_filled(definition: dict[str, Any]) -> None:
+    assert not placeholders(definition)
+    assert "${" not in json.dumps(definition)
+
+
+def test_every_state_that_is_named_exists(definition: dict[str, Any]) -> None:
+    named = {name for state in definition["States"].values() for name in successors(state)}
+
+    assert named | {definition["StartAt"]} <= definition["States"].keys()
+
+
+def test_every_state_can_be_reached(definition: dict[str, Any]) -> None:
+    reached, ahead = set(), [definition["StartAt"]]
+    while ahead:
+        name = ahead.pop()
+        if name not in reached:
+            reached.add(name)
+            ahead.extend(successors(definition["States"][name]))
+
+    assert reached == definition["States"].keys()
+
+
+def test_every_state_goes_on_or_ends(definition: dict[str, Any]) -> None:
+    for name, state in definition["States"].items():
+        ends = state.get("End") is True or state["Type"] in {"Succeed", "Fail", "Choice"}
+        assert ends != ("Next" in state), name
+
+
+def test_every_task_and_the_machine_itself_have_a_timeout(definition: dict[str, Any]) -> None:
+    assert definition["TimeoutSeconds"] > 0
+    for name, state in definition["States"].items():
+        if state["Type"] == "Task":
+            assert isinstance(state["TimeoutSeconds"], int), name
+            assert state["TimeoutSeconds"] > 0, name
+
+
+def test_every_state_and_every_rule_says_why(definition: dict[str, Any]) -> None:
+    assert definition["Comment"]
+    for name, state in definition["States"].items():
+        assert state.get("Comment"), name
+        for rule in [*state.get("Retry", ()), *state.get("Catch", ())]:
+            assert rule.get("Comment"), f"{name}: {rule['ErrorEquals']}"
+
+
+def test_every_choice_has_a_default(definition: dict[str, Any]) -> None:
+    for name, state in definition["States"].items():
+        assert state["Type"] != "Choice" or "Default" in state, name
+
+
+def test_choices_are_questions_and_nothing_else_is(definition: dict[str, Any]) -> None:
+    for name, state in definition["States"].items():
+        assert name.endswith("?") == (state["Type"] == "Choice"), name
+
+
+def test_only_known_error_names_are_used(definition: dict[str, Any]) -> None:
+    assert error_names(definition) <= {str(name) for name in SfnError}
+
+
+def test_every_known_error_name_has_a_use(
+    stage_definition: dict[str, Any], pipeline_definition: dict[str, Any]
+) -> None:
+    used = error_names(stage_definition) | error_names(pipeline_definition)
+
+    assert {str(name) for name in SfnError} - used == {SfnError.TASK_FAILED}, (
+        "a name is in the list that no state uses"
+    )
+
+
+def test_states_all_comes_last_and_alone(definition: dict[str, Any]) -> None:
+    for name, state in definition["States"].items():
+        for rules in (state.get("Retry", ()), state.get("Catch", ())):
+            for position, rule in enumerate(rules):
+                if SfnError.ALL in rule["ErrorEquals"]:
+                    assert rule["ErrorEquals"] == [SfnError.ALL], name
+                    assert position == len(rules) - 1, name
+
+
+def test_no_error_name_is_listed_twice_in_a_state(definition: dict[str, Any]) -> None:
+    for name, state in definition["States"].items():
+        listed = [error for rule in state.get("Retry", ()) for error in rule["ErrorEquals"]]
+        assert len(listed) == len(set(listed)), name
+
+
+def test_only_jsonpath_that_every_interpreter_knows_is_used(definition: dict[str, Any]) -> None:
+    text = json.dumps(definition)
+
+    assert "QueryLanguage" not in text
+    assert "Assign" not in text
+    assert "States.Format" not in text
+
+
+def test_the_pipeline_catches_and_retries_nothing(pipeline_definition: dict[str, Any]) -> None:
+    for name, state in pipeline_definition["States"].items():
+        assert "Catch" not in state, name
+        assert "Retry" not in state, name
+
+
+def test_settling_is_never_caught(stage_definition: dict[str, Any]) -> None:
+    for name in ("Plan", "Settle", "SettleWhatIsProven"):
+        assert "Catch" not in stage_definition["States"][name], name
+
+
+def test_the_two_settle_states_differ_in_words_only(stage_definition: dict[str, Any]) -> None:
+    first, second = (dict(stage_definition["States"][name]) for name in ("Settle", "SettleWhatIsProven"))
+    del first["Comment"], second["Comment"]
+
+    assert first == second
+
+
+def test_every_verdict_has_a_route(stage_definition: dict[str, Any]) -> None:
+    routed = json.dumps(stage_definition["States"]["Verdict?"]["Choices"])
+
+    for verdict in Verdict:
+        assert f'"{verdict}"' in routed
+
+
+def test_a_happy_stage_is_cheap(stage_definition: dict[str, Any]) -> None:
+    states = stage_definition["States"]
+    path, name = 1, stage_definition["StartAt"]
+    while states[name]["Type"] != "Succeed":
+        choices = states[name].get("Choices")
+        name = choices[0]["Next"] if choices else states[name]["Next"]
+        path += 1
+
+    # One more is charged for the start of the execution.
+    assert path + 1 <= MOST_HAPPY_TRANSITIONS
+
+
+def test_a_stage_has_time_to_settle_after_its_recursion_ran_out(stage_definition: dict[str, Any]) -> None:
+    settle = stage_definition["States"]["SettleWhatIsProven"]["TimeoutSeconds"]
+    recursion = stage_definition["States"]["RunOutstanding"]["TimeoutSeconds"]
+
+    assert recursion + settle < stage_definition["TimeoutSeconds"]
+
+
+def test_the_template_is_what_people_paste_into_workflow_studio() -> None:
+    assert json.loads(TEMPLATE.read_text(encoding="utf-8"))["StartAt"] == "Plan"
