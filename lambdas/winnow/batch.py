@@ -16,20 +16,25 @@ from winnow.contract import (
     Pointer,
     Policy,
     StageInput,
+    Verdict,
+    check_run_id,
     now,
     record_id_problem,
 )
-from winnow.errors import DuplicateAttempt, LedgerConflict, StageInputError
+from winnow.errors import DuplicateAttempt, LedgerConflict, LedgerObjectMissing, StageInputError
 from winnow.failures import FailureReport, write_reports
-from winnow.journal import Segment
+from winnow.journal import BY_PLAN, Segment
 from winnow.keys import StageKeys
 from winnow.ledger import Ledger
 from winnow.plan import BLOCK_IDS, Digest, Plan, read_plan
-from winnow.ranges import Ranges
+from winnow.ranges import Ranges, append
+from winnow.settlement import read_settlement
 from winnow.source import Source, Unreadable, detect, read_manifest
 
 PARTITIONS = 64
 """Hash partitions while looking for repeated ids; at 10,000,000 ids each holds 160,000 hashes."""
+REPORTS_PER_OBJECT = 5_000
+"""Rejections are written down as they come up: a list may hold nothing else."""
 SPILL = 16_384
 """Hashes kept in memory per partition before they go to a file."""
 
@@ -67,26 +72,44 @@ def continue_stage(
     """The order for a deeper attempt, which Settle asked for.
 
     Raises:
-        StageInputError: this is not what Settle makes.
+        StageInputError: this is not what Settle made. An attempt that was started by hand would take a number that the run
+            itself may come to, and be in its way then.
         DuplicateAttempt: another execution owns the attempt.
     """
     for name, wanted in (("run_id", str), ("attempt", int), ("try_count", int), ("plan", Mapping)):
-        if not isinstance(event.get(name), wanted):
-            raise StageInputError(
-                name, event.get(name), 'is wrong beside "plan"; start a stage with "records" only'
-            )
-    keys = StageKeys(event["run_id"], stage)
-    claim(ledger, keys, event["attempt"], execution)
+        value = event.get(name)
+        if not isinstance(value, wanted) or value is True or (name == "attempt" and value < 1):
+            raise StageInputError(name, value, f'is wrong beside "plan"; {_BY_HAND}')
+    keys = StageKeys(check_run_id(event["run_id"]), stage)
+    attempt, try_count = event["attempt"], event["try_count"]
+    plan = _planned(ledger, keys)
+    before = read_settlement(ledger, plan, attempt - 1)
+    if before is None or not before.next:
+        raise StageInputError("attempt", attempt, f"attempt {attempt - 1} has not asked for it; {_BY_HAND}")
+    asked = before.try_count + (before.verdict is Verdict.RETRY)
+    if try_count != asked:
+        raise StageInputError("try_count", try_count, f"is not what was asked for, {asked}; {_BY_HAND}")
+    claim(ledger, keys, attempt, execution)
     return Order(
-        run_id=event["run_id"],
+        run_id=keys.run_id,
         pipeline=pipeline,
         stage=stage,
-        attempt=event["attempt"],
-        try_count=event["try_count"],
-        count=read_plan(ledger, keys).count,
-        plan=Pointer.from_event(event["plan"], "plan"),
+        attempt=attempt,
+        try_count=try_count,
+        count=plan.count,
+        plan=Pointer(bucket=ledger.bucket, key=keys.plan),
         policy=policy,
     )
+
+
+_BY_HAND = 'a deeper attempt is not started by hand: start a stage with "records" only'
+
+
+def _planned(ledger: Ledger, keys: StageKeys) -> Plan:
+    try:
+        return read_plan(ledger, keys)
+    except LedgerObjectMissing as error:
+        raise StageInputError("run_id", keys.run_id, f"no such run of this stage; {_BY_HAND}") from error
 
 
 def claim(ledger: Ledger, keys: StageKeys, attempt: int, execution: str) -> None:
@@ -113,6 +136,8 @@ def _fix(ledger: Ledger, stage_input: StageInput, keys: StageKeys, pipeline: str
         pointer = _move_inline(ledger, keys.input, pointer)
     ref = detect(ledger.store, pointer)
     lost = read_manifest(ledger.store, pointer).lost_in_run if ref.format == "successes" else 0
+    if stage_input.only and pointer.only:
+        raise StageInputError("only", str(pointer.only), "is given twice, here and in records.only; give one")
     only = _only(ledger, stage_input.only or pointer.only, keys)
     listing = _List(ledger, keys, only)
     listing.take(ref.open(ledger.store))
@@ -125,12 +150,15 @@ def _fix(ledger: Ledger, stage_input: StageInput, keys: StageKeys, pipeline: str
         source=ref,
         dropped=listing.dropped,
         duplicates=listing.duplicates,
-        rejected=Ranges.of(report.ordinal for report in listing.rejected),
+        rejected=listing.rejected,
         lost_upstream=lost,
         created_at=now(),
     )
-    _report_rejected(ledger, plan, listing.rejected)
-    ledger.write_json(keys.plan, plan.to_json())
+    _journal_rejected(ledger, plan, listing.reports)
+    try:
+        ledger.write_json(keys.plan, plan.to_json(), if_absent=True)
+    except LedgerConflict:  # a Plan that Step Functions had given up on was only slow
+        return read_plan(ledger, keys)
     return plan
 
 
@@ -146,14 +174,30 @@ def _only(ledger: Ledger, only: Pointer | tuple[str, ...] | None, keys: StageKey
     if only is None:
         return None
     if isinstance(only, Pointer):
-        ref = detect(ledger.store, only)
-        source: Source = ref.open(ledger.store)
-        wanted = frozenset(i for ids in source.ids() for i in ids if isinstance(i, str))
+        try:
+            wanted = frozenset(_asked_for(detect(ledger.store, only).open(ledger.store), only))
+        except StageInputError as error:
+            raise error.under("only") from error
         if not wanted:
             raise StageInputError("only", str(only), 'holds no id, and that is not "all"')
         return wanted
     _move_inline(ledger, keys.only, tuple(InlineRecord(id=i) for i in only))
     return frozenset(only)
+
+
+def _asked_for(source: Source, only: Pointer) -> Iterator[str]:
+    """Ids of a subset. A row that is none is refused: whom it was to ask for would be forgotten in silence."""
+    row = 0
+    for ids in source.ids():
+        for row, value in enumerate(ids, start=row + 1):  # noqa: B020  goes on counting
+            if isinstance(value, Unreadable):
+                raise StageInputError("records", str(only), f"line {value.line} {value.problem}")
+            if value is None:
+                continue
+            problem = record_id_problem(value)
+            if problem:
+                raise StageInputError("records", str(only), f"line {row}: a record id {problem}")
+            yield value
 
 
 class _List:
@@ -170,9 +214,13 @@ class _List:
         self._blocks = 0
         self._hash = Digest()
         self._dropped: list[int] = []
+        """Flat intervals; so is the next."""
+        self._rejected: list[int] = []
+        self._unreported: list[FailureReport] = []
+        self.reports: list[tuple[str, Ranges]] = []
+        """Where the reasons of rejections are, and whom each object speaks of."""
         self.count = 0
         self.duplicates = 0
-        self.rejected: list[FailureReport] = []
 
     def take(self, source: Source) -> None:
         """Read a source's ids. Twice only when some id comes up twice: then the second reading leaves repetitions out."""
@@ -185,6 +233,7 @@ class _List:
         self._ask_for_the_rest()
         while self._block:
             self._flush()
+        self._report()
 
     def _pass(self, source: Source, repeats: Repeats | None, seen: dict[int, set[str]]) -> None:
         row = 0
@@ -206,13 +255,13 @@ class _List:
 
     def _take_one(self, row: int, value: str | Unreadable | None, seen: dict[int, set[str]]) -> None:
         if value is None:
-            self._dropped.append(row)
+            append(self._dropped, row)
             return
         if isinstance(value, Unreadable):
             if self._only is None:
                 self._reject(f"line {value.line}", "UnreadableRow", f"line {value.line} {value.problem}")
             else:
-                self._dropped.append(row)
+                append(self._dropped, row)
             return
         problem = record_id_problem(value)
         if problem:
@@ -224,15 +273,15 @@ class _List:
                     f"line {row + 1}: the record id {problem}, got: {shown!r}",
                 )
             else:
-                self._dropped.append(row)
+                append(self._dropped, row)
             return
         if self._only is not None and value not in self._only:
-            self._dropped.append(row)
+            append(self._dropped, row)
             return
         known = seen.get(hash(value))
         if known is not None:
             if value in known:
-                self._dropped.append(row)
+                append(self._dropped, row)
                 self.duplicates += 1
                 return
             known.add(value)
@@ -241,7 +290,8 @@ class _List:
         self.count += 1
 
     def _reject(self, record_id: str, error_type: str, message: str) -> None:
-        self.rejected.append(
+        append(self._rejected, self.count)
+        self._unreported.append(
             FailureReport(
                 ordinal=self.count,
                 record_id=record_id,
@@ -252,6 +302,16 @@ class _List:
         )
         self._block.append(record_id)
         self.count += 1
+        if len(self._unreported) >= REPORTS_PER_OBJECT:
+            self._report()
+
+    def _report(self) -> None:
+        if not self._unreported:
+            return
+        key = self._keys.attempt(0).failures(BY_PLAN, len(self.reports))
+        write_reports(self._ledger, key, self._keys.stage, self._unreported)
+        self.reports.append((key, Ranges.of(report.ordinal for report in self._unreported)))
+        self._unreported.clear()
 
     def _ask_for_the_rest(self) -> None:
         for value in sorted(self._asked):
@@ -270,7 +330,11 @@ class _List:
 
     @property
     def dropped(self) -> Ranges:
-        return Ranges.of(self._dropped)
+        return Ranges(self._dropped)
+
+    @property
+    def rejected(self) -> Ranges:
+        return Ranges(self._rejected)
 
 
 MAX_PLAIN_CHARS = 256
@@ -323,21 +387,17 @@ class Repeats:
         return repeated
 
 
-def _report_rejected(ledger: Ledger, plan: Plan, rejected: list[FailureReport]) -> None:
+def _journal_rejected(ledger: Ledger, plan: Plan, reports: list[tuple[str, Ranges]]) -> None:
     """What no worker is given failed permanently at attempt 0; Plan journals it like a worker would."""
-    if not rejected:
-        return
-    keys = plan.keys.attempt(0)
-    failures_key = keys.failures("plan", 0)
-    write_reports(ledger, failures_key, plan, rejected)
-    segment = Segment(
-        batch=plan.digest,
-        invocation="plan",
-        sequence=0,
-        succeeded=Ranges.empty(),
-        skipped=Ranges.empty(),
-        failed={Kind.PERMANENT: plan.rejected},
-        failures_key=failures_key,
-        written_at=now(),
-    )
-    ledger.write_json(keys.segment("plan", 0), segment.to_json())
+    for sequence, (failures_key, rejected) in enumerate(reports):
+        segment = Segment(
+            batch=plan.digest,
+            invocation=BY_PLAN,
+            sequence=sequence,
+            succeeded=Ranges.empty(),
+            skipped=Ranges.empty(),
+            failed={Kind.PERMANENT: rejected},
+            failures_key=failures_key,
+            written_at=now(),
+        )
+        ledger.write_json(plan.keys.attempt(0).segment(BY_PLAN, sequence), segment.to_json())

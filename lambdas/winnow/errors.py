@@ -24,6 +24,12 @@ class StageInputError(WinnowError):
     def __init__(self, field: str, value: object, remedy: str) -> None:
         super().__init__(f"{field}: {remedy}, got: {shorten(value)}")
         self.field = field
+        self.value = value
+        self.remedy = remedy
+
+    def under(self, field: str) -> StageInputError:
+        """The same of another list of records than `records`, which is what a source calls its list."""
+        return StageInputError(self.field.replace("records", field, 1), self.value, self.remedy)
 
 
 class DuplicateAttempt(WinnowError):

@@ -113,10 +113,10 @@ def fingerprint(stage: str, error_type: str, message: str) -> str:
     ).hexdigest()
 
 
-def write_reports(ledger: Ledger, key: str, plan: Plan, reports: Iterable[FailureReport]) -> None:
+def write_reports(ledger: Ledger, key: str, stage: str, reports: Iterable[FailureReport]) -> None:
     """Write the reasons that one journal segment refers to."""
     at = now()
-    text = "".join(report.to_line(plan.stage, at) + "\n" for report in reports)
+    text = "".join(report.to_line(stage, at) + "\n" for report in reports)
     ledger.store.put(key, compress(text.encode("utf-8", "replace")))
 
 

@@ -19,6 +19,10 @@ from winnow.ledger import Ledger
 from winnow.ranges import Ranges, union
 
 
+BY_PLAN = "plan"
+"""The invocation under whose name Plan journals what no worker is given."""
+
+
 class Stop(StrEnum):
     """Why a worker stopped, told in its last segment."""
 
@@ -279,7 +283,7 @@ def fold(
     succeeded = union(part for _, part, _, _ in accepted)
     skipped = union(part for _, _, part, _ in accepted)
 
-    failed = _last_reports(believed, order, succeeded | skipped)
+    failed, recovered = _last_reports(believed, order, succeeded | skipped)
     last = next((segment for segment in reversed(believed) if segment.stop), None)
     return Evidence(
         succeeded=succeeded,
@@ -289,7 +293,7 @@ def fold(
         refused=refused,
         repeated=repeated,
         warnings=sum(segment.warnings for segment in believed),
-        recovered=len(union(s.reported for s in believed if s.failed) & claimed),
+        recovered=len(recovered),
         skip_reasons=_sum(s.skip_reasons for s in believed),
         warned=_sum(s.warned for s in believed),
         stop=last.stop if last else None,
@@ -307,20 +311,24 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return dict(total)
 
 
-def _last_reports(segments: list[Segment], order: Ranges, done: Ranges) -> dict[Kind, Ranges]:
-    """Each record that is not done under the kind it was last reported with."""
+def _last_reports(
+    segments: list[Segment], order: Ranges, done: Ranges
+) -> tuple[dict[Kind, Ranges], Ranges]:
+    """Each record that is not done under the kind it was last reported with; and those reported that are done."""
     by_kind = {kind: union(s.failed[kind] for s in segments if kind in s.failed) for kind in Kind}
     reported = union(by_kind.values())
+    recovered = reported & done
     once = len(reported) == sum(len(ordinals) for s in segments for ordinals in s.failed.values())
     if not once:
-        described = done
+        described = recovered
         last: dict[Kind, list[Ranges]] = {kind: [] for kind in Kind}
         for segment in reversed(segments):
             for kind, ordinals in segment.failed.items():
                 last[kind].append(ordinals - described)
             described = described | segment.reported
         by_kind = {kind: union(parts) for kind, parts in last.items()}
-    return {kind: left for kind, ordinals in by_kind.items() if (left := (ordinals - done) & order)}
+    failed = {kind: left for kind, ordinals in by_kind.items() if (left := (ordinals - recovered) & order)}
+    return failed, recovered
 
 
 Accepted = tuple[Segment, Ranges, Ranges, SuccessEntry | None]

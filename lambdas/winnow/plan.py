@@ -112,7 +112,7 @@ def ids_of(ledger: Ledger, keys: StageKeys, ordinals: Ranges) -> Iterator[tuple[
 
 def find_id(ledger: Ledger, plan: Plan, record_id: str) -> int | None:
     """The ordinal of an id, or None when the batch does not have it."""
-    wanted = json.dumps(record_id, ensure_ascii=False).encode()
+    wanted = json.dumps(record_id, ensure_ascii=False).encode("utf-8", "replace")
     for block in range(-(-plan.count // BLOCK_IDS)):
         body = decompress(ledger.store.get(plan.keys.batch(block)).body)
         if wanted in body:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import chain, compress, islice
-from operator import gt, lt
+from itertools import chain, compress, islice, pairwise
+from operator import gt, itemgetter, lt
 
 MAX_ORDINAL = 2**53
 """Whole numbers beyond it do not survive every JSON reader; no batch comes near it, so such a claim is garbage."""
+
+
+def append(flat: list[int], ordinal: int) -> None:
+    """Add an ordinal to the end of a flat list of intervals that is still being made."""
+    if flat and flat[-1] == ordinal:
+        flat[-1] = ordinal + 1
+    else:
+        flat += (ordinal, ordinal + 1)
 
 
 class Ranges:
@@ -154,9 +162,11 @@ class Ranges:
 
 def union(many: Iterable[Ranges]) -> Ranges:
     """The union of any number of sets, in one sort."""
-    flats = [ranges._flat for ranges in many if ranges]  # noqa: SLF001  ours
+    flats = sorted((ranges._flat for ranges in many if ranges), key=itemgetter(0))  # noqa: SLF001  ours
     if len(flats) < 2:
         return Ranges(flats[0] if flats else [])
+    if all(before[-1] <= after[0] for before, after in pairwise(flats)):
+        return Ranges(_joined(flats))
     starts = sorted(chain.from_iterable(flat[::2] for flat in flats))
     stops = sorted(chain.from_iterable(flat[1::2] for flat in flats))
     return Ranges(_covered(starts, stops))
@@ -164,6 +174,18 @@ def union(many: Iterable[Ranges]) -> Ranges:
 
 # The arithmetic, without a loop in Python. Of intervals whose starts and whose stops are sorted, each by itself, as many
 # have ended before the i-th start as there are stops before it; which start belongs to which stop does not matter.
+
+
+def _joined(flats: list[list[int]]) -> list[int]:
+    """Lists of which each begins where the one before it ends, or later: what segments of one worker speak of."""
+    flat: list[int] = []
+    for each in flats:
+        if flat and flat[-1] == each[0]:
+            flat.pop()
+            flat += islice(each, 1, None)
+        else:
+            flat += each
+    return flat
 
 
 def _covered(starts: list[int], stops: list[int]) -> list[int]:

@@ -23,7 +23,7 @@ from winnow.keys import AttemptKeys
 from winnow.ledger import Ledger
 from winnow.outcome import Line
 from winnow.plan import Plan
-from winnow.ranges import Ranges
+from winnow.ranges import Ranges, append
 from winnow.settlement import FIRST_HORIZON
 
 FLUSH_BYTES = 8 * 1024 * 1024
@@ -59,13 +59,6 @@ class _Window:
 
     def __bool__(self) -> bool:
         return bool(self.succeeded or self.skipped or self.failures or self.lies)
-
-
-def _append(runs: list[int], ordinal: int) -> None:
-    if runs and runs[-1] == ordinal:
-        runs[-1] = ordinal + 1
-    else:
-        runs += (ordinal, ordinal + 1)
 
 
 def _ranges(runs: list[int]) -> Ranges:
@@ -207,7 +200,7 @@ class Recorder:
             self._in_hand.discard(ordinal)
             self._in_a_row = 0
             self.totals.succeeded += 1
-            _append(window.succeeded, ordinal)
+            append(window.succeeded, ordinal)
             if lines:
                 window.lines += lines
                 for line in lines:
@@ -222,7 +215,7 @@ class Recorder:
             self._in_hand.discard(ordinal)
             self._in_a_row = 0
             self.totals.skipped += 1
-            _append(self._window.skipped, ordinal)
+            append(self._window.skipped, ordinal)
             _tally(self._window.reasons, reason)
             if warnings:
                 self._warn(warnings)
@@ -371,7 +364,7 @@ class Recorder:
         if not window.failures:
             return None
         key = self._keys.failures(self._invocation, sequence)
-        write_reports(self._ledger, key, self._plan, window.failures)
+        write_reports(self._ledger, key, self._plan.stage, window.failures)
         return key
 
     def _persist(self, write: Callable[[], Any]) -> Any:

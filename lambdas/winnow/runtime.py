@@ -13,7 +13,7 @@ from winnow.contract import Kind, Order, new_run_id
 from winnow.engine import run, units
 from winnow.errors import EveryRecordFailed
 from winnow.failures import FailureReport
-from winnow.journal import Evidence, Stop, fold, read_segments
+from winnow.journal import BY_PLAN, Evidence, Stop, fold, read_segments
 from winnow.keys import StageKeys
 from winnow.ledger import Ledger
 from winnow.observability import Metric, Watch, get_logger
@@ -54,7 +54,7 @@ class Owed:
         known_bad = evidence.failed.get(Kind.PERMANENT, Ranges.empty())
         ordinals = before.next - plan.rejected - evidence.done - known_bad
         ends = {
-            segment.invocation: segment.stop for segment in evidence.segments if segment.invocation != "plan"
+            segment.invocation: segment.stop for segment in evidence.segments if segment.invocation != BY_PLAN
         }
         died = any(stop is None for stop in ends.values())
         careful = before.careful or died
