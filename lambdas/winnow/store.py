@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from itertools import chain
 from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
@@ -49,9 +48,6 @@ class ObjectStore(Protocol):
     def put_stream(self, key: str, pieces: Iterable[bytes]) -> None:
         """Write an object of any size, one part in memory at a time; it appears whole or not at all."""
 
-    def put_stream(self, key: str, pieces: Iterator[bytes]) -> None:
-        """Write an object whose size is not known, in memory that does not grow with it."""
-
     def get(self, key: str, *, bucket: str | None = None, if_match: str | None = None) -> StoredObject:
         """Read an object of this bucket, or of another.
 
@@ -73,8 +69,6 @@ class ObjectStore(Protocol):
 STREAM_PIECE_BYTES = 1024 * 1024
 PART_BYTES = 8 * 1024 * 1024
 """Of a multipart upload; S3 wants at least 5 MiB, and 10,000 of these hold 80 GB."""
-PART_BYTES = 8 * 1024 * 1024
-"""S3 takes parts from 5 MiB, and 10,000 of them: enough for 80 GB."""
 
 
 class S3Store:
@@ -109,29 +103,9 @@ class S3Store:
                 done.append({"PartNumber": number, "ETag": answer["ETag"]})
             self._s3.complete_multipart_upload(**where, MultipartUpload={"Parts": done})
         except BaseException:
-            with suppress(
-                Exception
-            ):  # the parts expire by the bucket's lifecycle; the first error is the one to see
+            # The parts expire by the bucket's lifecycle; the first error is the one to see.
+            with suppress(Exception):
                 self._s3.abort_multipart_upload(**where)
-            raise
-
-    def put_stream(self, key: str, pieces: Iterator[bytes]) -> None:
-        parts = _in_parts(pieces)
-        first = next(parts, b"")
-        second = next(parts, None)
-        if second is None:
-            self.put(key, first)
-            return
-        upload = self._s3.create_multipart_upload(Bucket=self.bucket, Key=key)["UploadId"]
-        where = {"Bucket": self.bucket, "Key": key, "UploadId": upload}
-        try:
-            done = [
-                {"PartNumber": n, "ETag": self._s3.upload_part(**where, PartNumber=n, Body=body)["ETag"]}
-                for n, body in enumerate(chain((first, second), parts), start=1)
-            ]
-            self._s3.complete_multipart_upload(**where, MultipartUpload={"Parts": done})
-        except BaseException:
-            self._s3.abort_multipart_upload(**where)
             raise
 
     def get(self, key: str, *, bucket: str | None = None, if_match: str | None = None) -> StoredObject:
@@ -197,17 +171,6 @@ def _parts(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(part)
 
 
-def _in_parts(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    part = bytearray()
-    for piece in pieces:
-        part += piece
-        if len(part) >= PART_BYTES:
-            yield bytes(part)
-            part = bytearray()
-    if part:
-        yield bytes(part)
-
-
 class MemoryStore:
     """A bucket in memory, for tests: the same promises, no network."""
 
@@ -223,9 +186,6 @@ class MemoryStore:
             self.objects[self.bucket, key] = body
 
     def put_stream(self, key: str, pieces: Iterable[bytes]) -> None:
-        self.put(key, b"".join(pieces))
-
-    def put_stream(self, key: str, pieces: Iterator[bytes]) -> None:
         self.put(key, b"".join(pieces))
 
     def get(self, key: str, *, bucket: str | None = None, if_match: str | None = None) -> StoredObject:
