@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from moto import mock_aws
+
+from winnow.errors import LedgerConflict, LedgerObjectMissing, SourceChanged
+from winnow.store import HEAD_BYTES, PART_BYTES, STREAM_PIECE_BYTES, MemoryStore, ObjectStore, S3Store
+
+
+@pytest.fixture(params=["S3", "memory"])
+def store(request: pytest.FixtureRequest) -> Iterator[ObjectStore]:
+    """The same promises, kept by S3 and by the fake that other tests rely on."""
+    if request.param == "memory":
+        yield MemoryStore("ledger")
+        return
+    with mock_aws():
+        s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+        s3.create_bucket(Bucket="ledger")
+        yield S3Store("ledger", s3)
+
+
+def test_gives_back_what_was_put(store: ObjectStore) -> None:
+    store.put("a/b", b"one")
+    store.put("a/b", b"two")
+    assert store.get("a/b").body == b"two"
+    assert b"".join(store.stream("a/b")) == b"two"
+
+
+def test_streams_a_large_object_in_pieces(store: ObjectStore) -> None:
+    body = bytes(range(256)) * (STREAM_PIECE_BYTES // 100)
+    store.put("big", body)
+    pieces = list(store.stream("big"))
+    assert b"".join(pieces) == body
+    assert max(map(len, pieces)) <= STREAM_PIECE_BYTES
+
+
+def test_writes_a_key_that_must_be_new_only_once(store: ObjectStore) -> None:
+    store.put("once", b"first", if_absent=True)
+    with pytest.raises(LedgerConflict, match="s3://ledger/once exists already"):
+        store.put("once", b"second", if_absent=True)
+    assert store.get("once").body == b"first"
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES + 7])
+def test_writes_a_stream_of_any_size_whole(store: ObjectStore, size: int) -> None:
+    body = bytes(size)
+    store.put_stream("stream", (body[n : n + 999_999] for n in range(0, size, 999_999)))
+    assert store.get("stream").body == body
+
+
+def test_a_stream_that_breaks_off_leaves_nothing(store: ObjectStore) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield bytes(PART_BYTES)
+        yield bytes(PART_BYTES)
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        store.put_stream("stream", pieces())
+    assert list(store.keys("")) == []
+
+
+def test_names_what_is_missing(store: ObjectStore) -> None:
+    for look in (store.get, store.head, lambda key: list(store.stream(key))):
+        with pytest.raises(LedgerObjectMissing, match="s3://ledger/none does not exist"):
+            look("none")
+
+
+def test_reads_only_what_it_saw_before(store: ObjectStore) -> None:
+    store.put("source", b"first")
+    tag = store.head("source").etag
+    assert store.get("source", if_match=tag).body == b"first"
+    store.put("source", b"second")
+    with pytest.raises(SourceChanged, match="s3://ledger/source changed after the batch was fixed from it"):
+        store.get("source", if_match=tag)
+    with pytest.raises(SourceChanged):
+        list(store.stream("source", if_match=tag))
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"x" * (HEAD_BYTES - 1), b"x" * HEAD_BYTES, b"x" * 1_000])
+def test_looks_at_the_beginning(store: ObjectStore, body: bytes) -> None:
+    store.put("source", body)
+    head = store.head("source")
+    assert head.start == body[:HEAD_BYTES]
+    assert head.etag == store.get("source").etag
+
+
+def test_lists_keys_under_a_prefix_in_order(store: ObjectStore) -> None:
+    names = [f"a/{n:04d}" for n in range(12)]
+    for name in (*reversed(names), "a", "b/1"):
+        store.put(name, b"")
+    assert list(store.keys("a/")) == names
+    assert list(store.keys("none/")) == []
+
+
+def test_lists_page_after_page() -> None:
+    store, stub = stubbed()
+    first = {"Contents": [{"Key": "a"}], "IsTruncated": True, "NextContinuationToken": "more"}
+    stub.add_response("list_objects_v2", first, {"Bucket": "ledger", "Prefix": ""})
+    second = {"Contents": [{"Key": "b"}], "IsTruncated": False}
+    stub.add_response(
+        "list_objects_v2", second, {"Bucket": "ledger", "Prefix": "", "ContinuationToken": "more"}
+    )
+    with stub:
+        assert list(store.keys("")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(412, "PreconditionFailed"), (409, "ConditionalRequestConflict")])
+def test_two_conditional_writes_at_the_same_moment_are_a_conflict(status: int, code: str) -> None:
+    store, stub = stubbed()
+    stub.add_client_error("put_object", service_error_code=code, http_status_code=status)
+    with stub, pytest.raises(LedgerConflict):
+        store.put("once", b"", if_absent=True)
+
+
+@pytest.mark.parametrize("status", [403, 500, 503])
+def test_any_other_refusal_is_raised_as_it_is(status: int) -> None:
+    store, stub = stubbed()
+    for method in ("put_object", "get_object", "get_object"):
+        stub.add_client_error(method, service_error_code="Refused", http_status_code=status)
+    with stub:
+        for call in (lambda: store.put("k", b"", if_absent=True), lambda: store.get("k"), lambda: store.head("k")):
+            with pytest.raises(Exception, match="Refused"):
+                call()
+
+
+def stubbed() -> tuple[S3Store, Any]:
+    s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    return S3Store("ledger", s3), Stubber(s3)
