@@ -6,18 +6,20 @@ their outputs, and the digest of the batch it speaks of. Whoever reads believes 
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, ClassVar
 
 from winnow.contract import Kind
+from winnow.errors import shorten
 from winnow.keys import AttemptKeys
 from winnow.ledger import Ledger
 from winnow.ranges import Ranges, union
-
 
 BY_PLAN = "plan"
 """The invocation under whose name Plan journals what no worker is given."""
@@ -36,6 +38,24 @@ class Stop(StrEnum):
     """Something that is no record's fault escaped: setup, or reading the input."""
 
 
+_REQUIRED: Any = object()
+
+
+def _field(value: Mapping[str, Any], name: str, kind: type, default: Any = _REQUIRED) -> Any:
+    """A field of a document, of exactly this type; counts are not negative. Raises ValueError."""
+    found = value.get(name, default)
+    if found is None and default is None:
+        return None
+    if type(found) is not kind or (kind is int and found < 0):
+        raise ValueError(f"`{name}` must be of type {kind.__name__}, got: {shorten(found)}")
+    return found
+
+
+def _counts(value: Mapping[str, Any], name: str) -> dict[str, int]:
+    found: dict[str, int] = _field(value, name, dict, {})
+    return {text: _field(found, text, int) for text in found}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSegment:
     """An object of output lines and its sidecar of ids."""
@@ -46,7 +66,11 @@ class OutputSegment:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> OutputSegment:
-        return cls(key=value["key"], ids_key=value["ids_key"], lines=value["lines"])
+        return cls(
+            key=_field(value, "key", str),
+            ids_key=_field(value, "ids_key", str),
+            lines=_field(value, "lines", int),
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"key": self.key, "ids_key": self.ids_key, "lines": self.lines}
@@ -84,28 +108,37 @@ class Segment:
     written_at: str = ""
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Segment:
-        """Raises KeyError, TypeError or ValueError when it is no segment."""
-        outputs = value.get("outputs")
+    def from_json(cls, value: object) -> Segment:
+        """Raises ValueError when it is no segment: whoever reads a journal must survive whatever lies in its folder."""
+        if not isinstance(value, dict):
+            raise ValueError("a segment must be an object")  # noqa: TRY004  all that is no segment is one error
+        succeeded, skipped = Ranges.from_json(value.get("succeeded")), Ranges.from_json(value.get("skipped"))
+        if succeeded & skipped:
+            raise ValueError("a record must not be both succeeded and skipped")
+        outputs = _field(value, "outputs", dict, None)
+        stop = _field(value, "stop", str, None)
         return cls(
-            batch=value["batch"],
-            invocation=value["invocation"],
-            sequence=value["sequence"],
-            succeeded=Ranges.from_json(value["succeeded"]),
-            skipped=Ranges.from_json(value["skipped"]),
-            failed={Kind(kind): Ranges.from_json(ordinals) for kind, ordinals in value["failed"].items()},
+            batch=_field(value, "batch", str),
+            invocation=_field(value, "invocation", str),
+            sequence=_field(value, "sequence", int),
+            succeeded=succeeded,
+            skipped=skipped,
+            failed={
+                Kind(kind): Ranges.from_json(ordinals)
+                for kind, ordinals in _field(value, "failed", dict).items()
+            },
             outputs=None if outputs is None else OutputSegment.from_json(outputs),
-            failures_key=value.get("failures_key"),
-            horizon=value.get("horizon", 0),
+            failures_key=_field(value, "failures_key", str, None),
+            horizon=_field(value, "horizon", int, 0),
             in_hand=Ranges.from_json(value.get("in_hand", [])),
-            warnings=value.get("warnings", 0),
-            skip_reasons=value.get("skip_reasons", {}),
-            warned=value.get("warned", {}),
-            lies=value.get("lies", 0),
-            stop=None if value.get("stop") is None else Stop(value["stop"]),
-            cause=value.get("cause", ""),
-            whole=value.get("whole", False),
-            written_at=value.get("written_at", ""),
+            warnings=_field(value, "warnings", int, 0),
+            skip_reasons=_counts(value, "skip_reasons"),
+            warned=_counts(value, "warned"),
+            lies=_field(value, "lies", int, 0),
+            stop=None if stop is None else Stop(stop),
+            cause=_field(value, "cause", str, ""),
+            whole=_field(value, "whole", bool, False),
+            written_at=_field(value, "written_at", str, ""),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -246,11 +279,14 @@ READERS = 8
 def read_segments(ledger: Ledger, keys: AttemptKeys) -> Iterator[Segment | None]:
     """The segments of an attempt in key order; None for an object that is none."""
     with ThreadPoolExecutor(max_workers=READERS) as pool:
-        for document in pool.map(ledger.read_json, list(ledger.store.keys(keys.journal))):
-            try:
-                yield Segment.from_json(document)
-            except (KeyError, TypeError, ValueError):
-                yield None
+        yield from pool.map(partial(_read_segment, ledger), list(ledger.store.keys(keys.journal)))
+
+
+def _read_segment(ledger: Ledger, key: str) -> Segment | None:
+    try:
+        return Segment.from_json(ledger.read_json(key))
+    except (ValueError, zlib.error, RecursionError):
+        return None
 
 
 def fold(
@@ -294,8 +330,8 @@ def fold(
         repeated=repeated,
         warnings=sum(segment.warnings for segment in believed),
         recovered=len(recovered),
-        skip_reasons=_sum(s.skip_reasons for s in believed),
-        warned=_sum(s.warned for s in believed),
+        skip_reasons=add_up(s.skip_reasons for s in believed),
+        warned=add_up(s.warned for s in believed),
         stop=last.stop if last else None,
         cause=last.cause if last else "",
         horizon=max((segment.horizon for segment in believed), default=0),
@@ -304,11 +340,19 @@ def fold(
     )
 
 
-def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+MAX_REASONS = 50
+"""Different reasons of skips and warnings that are told apart: some workers put an id into each."""
+OTHER_REASONS = "other"
+
+
+def add_up(tallies: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Tallies of reasons as one, the rarest of too many as "other"."""
     total: Counter[str] = Counter()
-    for each in counts:
-        total.update(each)
-    return dict(total)
+    for tally in tallies:
+        total.update(tally)
+    others = total.pop(OTHER_REASONS, 0) + sum(count for _, count in total.most_common()[MAX_REASONS:])
+    kept = dict(total.most_common(MAX_REASONS))
+    return {**kept, OTHER_REASONS: others} if others else kept
 
 
 def _last_reports(
@@ -325,7 +369,7 @@ def _last_reports(
         for segment in reversed(segments):
             for kind, ordinals in segment.failed.items():
                 last[kind].append(ordinals - described)
-            described = described | segment.reported
+                described = described | ordinals
         by_kind = {kind: union(parts) for kind, parts in last.items()}
     failed = {kind: left for kind, ordinals in by_kind.items() if (left := (ordinals - recovered) & order)}
     return failed, recovered

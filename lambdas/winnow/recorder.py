@@ -18,7 +18,7 @@ from winnow.contract import Kind, now
 from winnow.errors import WinnowError
 from winnow.failures import FailureReport, write_reports
 from winnow.formats import OutputFormat
-from winnow.journal import OutputSegment, Segment, Stop
+from winnow.journal import MAX_REASONS, OTHER_REASONS, OutputSegment, Segment, Stop
 from winnow.keys import AttemptKeys
 from winnow.ledger import Ledger
 from winnow.outcome import Line
@@ -30,8 +30,6 @@ FLUSH_BYTES = 8 * 1024 * 1024
 """Of outputs, before compression: what a segment costs in memory, and its reader."""
 FLUSH_FAILURES = 5_000
 """Of failure reports, which carry tracebacks."""
-MAX_REASONS = 50
-"""Different reasons of skips and warnings that are told apart in a segment."""
 WRITE_ATTEMPTS = 4
 """Of a segment, each with the client's own retries: about a minute of S3 refusing before the worker gives up."""
 
@@ -404,4 +402,4 @@ def _tally(reasons: Counter[str], reason: str) -> None:
     if short in reasons or len(reasons) < MAX_REASONS:
         reasons[short] += 1
     else:
-        reasons["other"] += 1
+        reasons[OTHER_REASONS] += 1

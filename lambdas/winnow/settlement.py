@@ -11,7 +11,7 @@ from typing import Any
 
 from winnow.contract import Kind, Policy, Verdict, now
 from winnow.failures import Undescribed
-from winnow.journal import Evidence, Stop, SuccessEntry
+from winnow.journal import Evidence, Stop, SuccessEntry, add_up
 from winnow.ledger import Ledger
 from winnow.plan import Plan
 from winnow.ranges import Ranges, union
@@ -295,8 +295,8 @@ def settle_attempt(
         otherwise=_otherwise(stop, evidence, end, lived, recursion_died),
         wait_seconds=_backoff(policy, try_count, evidence, stop, jitter) if verdict is Verdict.RETRY else 0,
         counters=dict(counters),
-        skip_reasons=Counter(before.skip_reasons) + Counter(evidence.skip_reasons),
-        warned=Counter(before.warned) + Counter(evidence.warned),
+        skip_reasons=add_up((before.skip_reasons, evidence.skip_reasons)),
+        warned=add_up((before.warned, evidence.warned)),
     )
 
 
