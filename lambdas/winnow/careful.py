@@ -9,6 +9,7 @@ before it, a leak for instance, is not its fault.
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import select
@@ -26,6 +27,7 @@ from winnow.contract import Kind
 from winnow.engine import Gate, Options
 from winnow.errors import WinnowError
 from winnow.failures import FailureReport
+from winnow.journal import Stop
 from winnow.outcome import Item
 
 MIN_RECORD_SECONDS = 1.0
@@ -51,6 +53,10 @@ class Killed(Exception):
         self.hung = hung
 
 
+class OutOfTime(Exception):
+    """The worker's own time ran out before the child's did: nothing is known about the records in its hands."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What a child may use."""
@@ -68,7 +74,7 @@ class Limits:
 class Child:
     """A child process that runs the worker's function on what it is sent."""
 
-    def __init__(self, worker: str, limits: Limits) -> None:
+    def __init__(self, worker: str, limits: Limits, *, seconds_left: float = math.inf) -> None:
         """Start it. `worker` is `module:attribute`.
 
         Raises:
@@ -98,7 +104,7 @@ class Child:
         for descriptor in inherited:
             os.close(descriptor)
         try:
-            problem = self._read(START_SECONDS)
+            problem = self._read(max(0.0, min(START_SECONDS, seconds_left)))
         except Killed as error:
             self.close()
             raise WorkerNotStarted(f"{worker} cannot be started in a child process: {error}") from error
@@ -106,7 +112,9 @@ class Child:
             self.close()
             raise WorkerNotStarted(f"{worker} cannot be started in a child process: {problem}")
 
-    def run(self, items: Sequence[Item]) -> list[tuple[str, tuple[Any, ...]]]:
+    def run(
+        self, items: Sequence[Item], *, seconds_left: float = math.inf
+    ) -> list[tuple[str, tuple[Any, ...]]]:
         """Outcomes of a unit of work, as calls of a sink.
 
         Raises:
@@ -118,7 +126,8 @@ class Child:
             _write_all(self._send, HEADER.pack(len(body)) + body)
         except OSError:
             raise Killed(self._ending(), hung=False) from None
-        outcome: list[tuple[str, tuple[Any, ...]]] = self._read(self._limits.record_seconds * len(items))
+        seconds = min(self._limits.record_seconds * len(items), seconds_left)
+        outcome: list[tuple[str, tuple[Any, ...]]] = self._read(max(0.0, seconds))
         return outcome
 
     def _read(self, seconds: float) -> Any:
@@ -132,7 +141,7 @@ class Child:
             ready, _, _ = select.select([self._receive], [], [], max(0.0, until - time.monotonic()))
             if not ready:
                 self._process.kill()
-                raise Killed(f"took longer than {seconds:g} s and was stopped", hung=True)
+                raise Killed(f"took longer than {seconds:.3g} s and was stopped", hung=True)
             piece = os.read(self._receive, size - len(found))
             if not piece:
                 raise Killed(self._ending(), hung=False)
@@ -225,6 +234,8 @@ class _Lane:
         self._child: Child | None = None
         self._again: deque[list[Item]] = deque()
         """Units that were in hand when a child died, split into single records; the first of them starts in a fresh child."""
+        self._began = False
+        """Whether a unit was finished with. The first may have all the time there is, so that each attempt gets somewhere."""
 
     def run(self) -> None:
         try:
@@ -233,6 +244,10 @@ class _Lane:
                 if unit is None:
                     return
                 self._run_unit(unit)
+                self._began = True
+        except OutOfTime:
+            # Lambda would kill us with the child: then this attempt would have died, and that costs everybody a try.
+            self._gate.request_stop(Stop.TIME, "little time was left")
         finally:
             self._end_child()
 
@@ -240,8 +255,10 @@ class _Lane:
         child = self._child or self._start_child()
         fresh = child.fresh
         try:
-            outcomes = child.run(unit)
+            outcomes = child.run(unit, seconds_left=self._gate.seconds_left)
         except Killed as killed:
+            if killed.hung and self._began and self._gate.seconds_left <= 0:
+                raise OutOfTime from killed
             self._end_child()
             if len(unit) == 1 and (fresh or killed.hung):
                 self._crashed(unit[0], killed)
@@ -264,7 +281,12 @@ class _Lane:
         )
 
     def _start_child(self) -> Child:
-        self._child = Child(self._worker, self._limits)
+        try:
+            self._child = Child(self._worker, self._limits, seconds_left=self._gate.seconds_left)
+        except WorkerNotStarted as error:
+            if self._began and self._gate.seconds_left <= 0:
+                raise OutOfTime from error
+            raise
         return self._child
 
     def _end_child(self) -> None:

@@ -19,6 +19,7 @@ from winnow.contract import Kind
 from winnow.errors import RecordTimeout
 from winnow.failures import FailureReport
 from winnow.formats import NDJSON, OutputFormat, UnusableOutput
+from winnow.journal import Stop
 from winnow.outcome import (
     CAUGHT,
     BatchMismatch,
@@ -69,6 +70,12 @@ class Gate(Sink, Protocol):
 
     @property
     def stopping(self) -> bool: ...
+
+    @property
+    def seconds_left(self) -> float:
+        """Until no record is taken any more."""
+
+    def request_stop(self, stop: Stop, cause: str = "") -> None: ...
 
     def take(self, ordinal: int) -> bool: ...
 

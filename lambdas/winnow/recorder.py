@@ -190,6 +190,10 @@ class Recorder:
     def stopping(self) -> bool:
         return self.stop is not None or self._broken is not None
 
+    @property
+    def seconds_left(self) -> float:
+        return self._deadline - time.monotonic()
+
     # Sink
 
     def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None:
