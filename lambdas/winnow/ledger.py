@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from winnow.clients import client
 from winnow.errors import LedgerObjectMissing
 from winnow.store import ObjectStore, S3Store
 
@@ -35,6 +34,8 @@ class Ledger:
 
     @classmethod
     def of_bucket(cls, bucket: str) -> Ledger:
+        from winnow.clients import client  # noqa: PLC0415  botocore is slow to import, and no ledger on disk needs it
+
         return cls(S3Store(bucket, client("s3")))
 
     @property

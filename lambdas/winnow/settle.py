@@ -19,11 +19,10 @@ from winnow.failures import AttemptReports, describe
 from winnow.journal import SuccessManifest, fold, read_segments
 from winnow.keys import StageKeys
 from winnow.ledger import Ledger
-from winnow.observability import Metric
+from winnow.metric import Metric
 from winnow.plan import Plan, read_plan
 from winnow.ranges import Ranges
 from winnow.settlement import FINAL, Settlement, WorkerEnd, read_settlement, settle_attempt
-
 
 Count = Callable[[Metric, float], None]
 

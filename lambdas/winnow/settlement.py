@@ -92,7 +92,7 @@ class Settlement:
             counters=value["counters"],
             skip_reasons=value["skip_reasons"],
             warned=value["warned"],
-            **{name: Ranges.from_json(value[name]) for name in cls.RANGES},
+            **{name: _read_ranges(value, name) for name in cls.RANGES},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -114,11 +114,29 @@ class Settlement:
             "counters": dict(self.counters),
             "skip_reasons": dict(self.skip_reasons),
             "warned": dict(self.warned),
-            **{name: getattr(self, name).to_json() for name in self.RANGES},
+            **_each_once({name: getattr(self, name).to_json() for name in self.RANGES}),
         }
 
     def outstanding(self, plan: Plan) -> Ranges:
         return plan.everything - self.succeeded - self.skipped
+
+
+SPELT_OUT = 100
+"""Numbers in ranges that are written down again where another field has the same."""
+
+
+def _each_once(ranges: Mapping[str, list[int]]) -> dict[str, Any]:
+    """Long ranges are written once, and then by the name of the field that has them: what failed is mostly what comes next."""
+    written: dict[str, Any] = {}
+    for name, flat in ranges.items():
+        same = (other for other, before in written.items() if before == flat)
+        written[name] = next(same, flat) if len(flat) > SPELT_OUT else flat
+    return written
+
+
+def _read_ranges(value: Mapping[str, Any], name: str) -> Ranges:
+    found = value[name]
+    return Ranges.from_json(value[found] if isinstance(found, str) else found)
 
 
 NOBODY_KNOWS = Undescribed(
