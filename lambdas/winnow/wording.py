@@ -183,8 +183,8 @@ def _summary(content: AlertContent) -> str:
             before = counts.failed - counts.new
             said = f" ({before:,} of them alerted before)" if before > 0 else ""
             return (
-                f"Stage {stage} is done after {_tries(content.tries)}. Later stages get what succeeded; "
-                f"{_records(counts.failed)}{said} will be missing from them until replayed. Nothing is blocked."
+                f"Stage {stage} is done after {_tries(content.tries)}. What succeeded goes on; "
+                f"{_records(counts.failed)}{said} will be missing from the result until replayed. Nothing is blocked."
             )
         case Event.TOTAL_FAILURE, _:
             return (
