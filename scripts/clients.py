@@ -22,6 +22,8 @@ CONFIG = Config(
     retries={"mode": "standard", "max_attempts": 5},
     max_pool_connections=32,
 )
+LOCAL_CONFIG = CONFIG.merge(Config(retries={"mode": "standard", "max_attempts": 2}))
+"""An emulator that does not answer at once is not there."""
 LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 _LOCAL = "winnow.local"
@@ -60,7 +62,9 @@ def at_emulator(endpoint: Endpoint, *, region: str = REGION) -> Target:
                 os.environ["AWS_ENDPOINT_URL"] = overruling
         make = session.client
     return Target(
-        name=f"the emulator at {endpoint.url}", is_local=True, client=functools.partial(make, config=CONFIG)
+        name=f"the emulator at {endpoint.url}",
+        is_local=True,
+        client=functools.partial(make, config=LOCAL_CONFIG),
     )
 
 

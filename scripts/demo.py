@@ -16,17 +16,17 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
 
-from scripts import ROOT, emulator
+from scripts import ROOT, emulator, local_state
 from scripts.clients import at_emulator
 from scripts.commands.local import print_state
 from scripts.deployment import deploy_to_emulator
 from scripts.display import follow, print_end
 from scripts.errors import Failure, Refused
 from scripts.failures import lost_records
-from scripts.local_state import FOLDER, HOME, LocalState
+from scripts.local_state import FOLDER, LocalState
 from scripts.pipelines import find
 from scripts.progress import RunProgress, RunWatch
-from scripts.proofs import print_proof
+from scripts.proofs import print_proof, print_trace
 from scripts.repairs import mend
 from scripts.slack_receiver import SlackReceiver, render
 from scripts.sources import LocalSource
@@ -35,6 +35,7 @@ from winnow.conservation import prove
 from winnow.contract import now
 from winnow.ledger import Ledger
 from winnow.store import S3Store
+from winnow.trace import Outcome, trace
 
 MANUSCRIPTS = ROOT / "tests" / "data" / "manuscripts"
 CORRECTIONS = ROOT / "tests" / "data" / "corrections"
@@ -56,8 +57,8 @@ def main(source: Path | None, keep: bool) -> None:  # noqa: FBT001 click passes 
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(highlight=False)
-    home = HOME if keep else FOLDER / f"demo-{os.getpid()}"
-    if keep and emulator.is_running(HOME):
+    home = local_state.HOME if keep else FOLDER / f"demo-{os.getpid()}"
+    if keep and emulator.is_running(local_state.HOME):
         raise Refused(
             "--keep needs the place of the local emulator, which is up; stop it first: winnow local down"
         )
@@ -106,6 +107,7 @@ class _Demo:
                 self._target = at_emulator(running.endpoint)
                 self._pipeline = find(self._target, PIPELINE)
                 self._s3 = self._target.client("s3")
+                self._ledger = Ledger(S3Store(self._pipeline.ledger_bucket, self._s3))
             with self._act("2. A run, with whatever is wrong in its records"):
                 self._upload(self._source)
                 first = self._run()
@@ -164,9 +166,8 @@ class _Demo:
             detail["records"] = records
         with step(self._console, 'putting an event "Run requested" on the bus') as say:
             execution = self._request(detail)
-            run_id = execution.rsplit(":", 1)[-1]
-            say(f"it started run {run_id}")
-        watch = RunWatch(self._target, self._pipeline, run_id=run_id, execution=execution)
+            say(f"it started run {execution.rsplit(':', 1)[-1]}")
+        watch = RunWatch.of(self._target, self._pipeline, execution)
         ended = follow(watch.until_it_ends(), self._console)
         self._console.print()
         print_end(ended, self._console)
@@ -208,9 +209,8 @@ class _Demo:
         self._prove(ended.run_id)
 
     def _prove(self, run_id: str) -> None:
-        self._say(f"\n[bold]winnow verify {run_id}[/] proves it from the evidence alone:\n")
-        ledger = Ledger(S3Store(self._pipeline.ledger_bucket, self._s3))
-        proof = prove(ledger, run_id)
+        self._say(f"\n[bold]winnow verify {run_id}[/]\n")
+        proof = prove(self._ledger, run_id)
         print_proof(proof, self._console)
         if not proof.holds:
             raise Failure("the ledger does not add up, which must never happen: please report it")
@@ -231,7 +231,18 @@ class _Demo:
             keys = [prefix + key for key in corrections.files]
             second = self._run([{"id": key, "data": {"bucket": bucket, "key": key}} for key in keys])
         self._tell(second)
+        self._follow_one_record(first, second)
         return second
+
+    def _follow_one_record(self, first: RunProgress, second: RunProgress) -> None:
+        """The first record that was lost, in the run that lost it and in the one that did not."""
+        for record_id in lost_records(first.stages[0], self._s3):
+            after = trace(self._ledger, second.run_id, record_id)
+            if after.steps and after.steps[-1].outcome is Outcome.SUCCEEDED:
+                for run_id in (first.run_id, second.run_id):
+                    self._say(f"\n[bold]winnow verify {run_id} --id {record_id}[/]")
+                    print_trace(trace(self._ledger, run_id, record_id), self._console)
+                return
 
     def _mend(self, first: RunProgress) -> LocalSource:
         """Corrected versions of those broken files that a machine can correct."""

@@ -1,9 +1,9 @@
 """How far a run is: read from the ledger, which is the truth, and from Step Functions, which knows whether it ended."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from scripts.clients import Target
 from scripts.pipelines import Pipeline
@@ -87,13 +87,31 @@ class RunProgress:
 class RunWatch:
     """Looks at one run again and again, reading each piece of evidence once."""
 
-    def __init__(self, target: Target, pipeline: Pipeline, *, run_id: str, execution: str) -> None:
-        self._stepfunctions = target.client("stepfunctions")
+    def __init__(
+        self,
+        stages: Iterable[str],
+        *,
+        ledger: Ledger,
+        stepfunctions: Any,
+        execution: str,
+        pause_seconds: float,
+    ) -> None:
+        self._run_id = execution.rsplit(":", 1)[-1]
         self._execution = execution
-        self._run_id = run_id
-        self._pause = LOCAL_PAUSE_SECONDS if target.is_local else PAUSE_SECONDS
-        ledger = Ledger(S3Store(pipeline.ledger_bucket, target.client("s3")))
-        self._stages = [_StageWatch(ledger, StageKeys(run_id, stage)) for stage in pipeline.stages]
+        self._stepfunctions = stepfunctions
+        self._pause_seconds = pause_seconds
+        self._stages = [_StageWatch(ledger, StageKeys(self._run_id, stage)) for stage in stages]
+
+    @classmethod
+    def of(cls, target: Target, pipeline: Pipeline, execution: str) -> Self:
+        """Watch the run of an execution; we name executions after their runs."""
+        return cls(
+            pipeline.stages,
+            ledger=Ledger(S3Store(pipeline.ledger_bucket, target.client("s3"))),
+            stepfunctions=target.client("stepfunctions"),
+            execution=execution,
+            pause_seconds=LOCAL_PAUSE_SECONDS if target.is_local else PAUSE_SECONDS,
+        )
 
     def until_it_ends(self) -> Iterator[RunProgress]:
         """The run's progress, again and again; what comes last is how it ended."""
@@ -102,7 +120,7 @@ class RunWatch:
             yield progress
             if progress.has_ended:
                 return
-            time.sleep(self._pause)
+            time.sleep(self._pause_seconds)
 
     def look(self) -> RunProgress:
         """The run's progress now."""

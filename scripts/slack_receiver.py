@@ -15,6 +15,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 Message = dict[str, Any]
+POLL_SECONDS = 0.05
+"""How long it takes to notice that it is to stop."""
 
 
 class SlackReceiver:
@@ -43,7 +45,7 @@ class SlackReceiver:
         return f"http://127.0.0.1:{self._server.server_port}/services/slack"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(POLL_SECONDS,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

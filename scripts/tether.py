@@ -33,6 +33,8 @@ LOCK_WITHIN_SECONDS = 1.0
 """Long enough to outlast somebody who only looks whether the lock is held."""
 STOPPED_WITHIN_SECONDS = 10
 
+_released: list["subprocess.Popen[bytes]"] = []
+"""Kept, because Python warns of a process that is forgotten while it runs."""
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
@@ -76,6 +78,7 @@ class Tethered:
         assert self._process.stdin
         self._process.stdin.write(b"release\n")
         self._process.stdin.close()
+        _released.append(self._process)
 
     def stop(self) -> None:
         """Kill the command and all that it started. Harmless when it has ended."""
@@ -146,7 +149,11 @@ def main() -> int:
         os.killpg(command.pid, signal.SIGKILL)
     code = command.wait()
     if arguments.remove and received != signal.SIGCHLD:
-        shutil.rmtree(arguments.remove, ignore_errors=True)
+        # Gone at once, so that whoever waits for it may use the place again.
+        removed = arguments.remove.with_name(f".{arguments.remove.name}-{os.getpid()}")
+        with contextlib.suppress(OSError):
+            arguments.remove.rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
     if lock:
         lock.close()
     return code if code >= 0 else 128 - code

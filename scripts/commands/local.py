@@ -3,12 +3,12 @@
 import click
 from rich.console import Console
 
-from scripts import emulator, pipelines
+from scripts import emulator, local_state, pipelines
 from scripts.clients import at_emulator
 from scripts.deployment import deploy_to_emulator
 from scripts.emulator import CREDENTIALS, REGION, Endpoint
 from scripts.errors import Refused
-from scripts.local_state import HOME, LocalState
+from scripts.local_state import LocalState
 from winnow.contract import now
 
 
@@ -38,11 +38,11 @@ def up(wait_scale: float) -> None:
     """Start the embedded AWS and deploy the app."""
     console = Console(stderr=True)
     state = LocalState.read()
-    if state or emulator.is_running(HOME):
+    if state or emulator.is_running(local_state.HOME):
         raise Refused(
             "it is up already (winnow local status); to deploy changed code: winnow local down, then up"
         )
-    with deploy_to_emulator(HOME, console, wait_scale=wait_scale) as running:
+    with deploy_to_emulator(local_state.HOME, console, wait_scale=wait_scale) as running:
         state = LocalState(endpoint=running.endpoint, started_at=now())
         state.write()
         running.release()
@@ -54,7 +54,7 @@ def status() -> None:
     """Say whether it is up, where, what is deployed and how to reach it."""
     state = LocalState.read()
     if not state:
-        starting = emulator.is_running(HOME)
+        starting = emulator.is_running(local_state.HOME)
         click.echo("starting" if starting else "not running; start it: winnow local up")
         raise SystemExit(1)
     print_state(state, Console())
@@ -63,7 +63,7 @@ def status() -> None:
 @local.command()
 def down() -> None:
     """Stop it, with everything that runs in it."""
-    click.echo("stopped" if emulator.stop(HOME) else "not running")
+    click.echo("stopped" if emulator.stop(local_state.HOME) else "not running")
 
 
 def print_state(state: LocalState, console: Console) -> None:
@@ -72,7 +72,7 @@ def print_state(state: LocalState, console: Console) -> None:
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
-    say(f"[bold]{state.endpoint.url}[/]  since {state.started_at}, log {HOME / 'emulator.log'}")
+    say(f"[bold]{state.endpoint.url}[/]  since {state.started_at}, log {local_state.HOME / 'emulator.log'}")
     for pipeline in pipelines.deployed(at_emulator(state.endpoint)):
         say(f"\npipeline [bold]{pipeline.name}[/]: {' → '.join(pipeline.stages)}")
         say(f"  source   s3://{pipeline.source_bucket}/{pipeline.source_prefix}")

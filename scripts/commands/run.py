@@ -91,9 +91,9 @@ def run(
         order.over_records(records, id_column=id_column, start_at=start_at)
     execution = order.start(start_at)
     console.print(f"run {order.run_id} of {pipeline} started in {target.name}", highlight=False)
-    watched = RunWatch(target, order.pipeline, run_id=order.run_id, execution=execution)
+    watch_run = RunWatch.of(target, order.pipeline, execution)
     try:
-        ended = follow(watched.until_it_ends(), console)
+        ended = follow(watch_run.until_it_ends(), console)
     except KeyboardInterrupt:
         click.echo(
             f"not followed any more; run {order.run_id} goes on. Its end: winnow verify {order.run_id}",
