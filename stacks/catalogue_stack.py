@@ -50,7 +50,12 @@ class CatalogueStack(Stack):
             settings=settings,
             source=source,
             stages=[
-                Stage.of("adapt", worker="catalogue.adapt.adapt", requirements=requirements),
+                Stage.of(
+                    "adapt",
+                    worker="catalogue.adapt.adapt",
+                    requirements=requirements,
+                    environment={"SOURCE_BUCKET": source.bucket.bucket_name},
+                ),
                 Stage.of("transform", worker="catalogue.transform.transform", requirements=requirements),
                 Stage.of(
                     "mint",

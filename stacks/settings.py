@@ -96,7 +96,9 @@ class Settings:
     bundle_dependencies: bool = True
     """Ship the packages that the functions need. Not for an emulator that has them installed."""
     tracing: bool = True
-    """X-Ray for machines and functions."""
+    """X-Ray for machines and functions: which called which, and how long it took."""
+    tracer_sdk: bool = False
+    """Also trace within functions, each call to AWS. Its import outweighs all others at every cold start."""
     log_level: str = "INFO"
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -117,6 +119,8 @@ class Settings:
                 f"and to settle, {SHORTEST_RECURSION_SECONDS} s for retries"
             )
             raise SettingsError("stage_timeout_seconds", self.stage_timeout_seconds, remedy)
+        if self.tracer_sdk and not self.tracing:
+            raise SettingsError("tracer_sdk", self.tracer_sdk, "must be false where tracing is")
         if self.pipeline_timeout_seconds <= self.stage_timeout_seconds:
             remedy = f"must be more than stage_timeout_seconds, which is {self.stage_timeout_seconds}"
             raise SettingsError("pipeline_timeout_seconds", self.pipeline_timeout_seconds, remedy)
@@ -283,6 +287,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     ),
     "bundle_dependencies": _flag,
     "tracing": _flag,
+    "tracer_sdk": _flag,
     "log_level": _one_of("DEBUG", "INFO", "WARNING", "ERROR"),
     "tags": _tags,
 }

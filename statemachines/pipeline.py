@@ -26,6 +26,14 @@ def pascal_case(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in name.split("-"))
 
 
+def check_pipeline_name(name: str) -> None:
+    """Raises `ValueError` where it cannot be part of keys, alerts and commands."""
+    if not STAGE_NAME.fullmatch(name):
+        raise ValueError(
+            f"a pipeline's name must be lower-case letters, digits and -, at most 32, got: {name!r}"
+        )
+
+
 def check_stage_names(names: Sequence[str]) -> None:
     """Raises `ValueError` where a pipeline cannot be built of stages with these names."""
     if not names:
@@ -73,6 +81,7 @@ class PipelineMachine:
     timeout_seconds: int
 
     def __post_init__(self) -> None:
+        check_pipeline_name(self.name)
         check_stage_names([stage.name for stage in self.stages])
 
     def definition(self) -> dict[str, Any]:

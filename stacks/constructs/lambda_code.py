@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import jsii
 from aws_cdk import AssetHashType, BundlingOptions, DockerImage, IgnoreMode, ILocalBundling
@@ -22,6 +22,7 @@ SOURCES = ROOT / "lambdas"
 CONSTRAINTS = ROOT / "constraints.txt"
 OWN_REQUIREMENTS = SOURCES / "winnow" / "requirements.txt"
 PARQUET_REQUIREMENTS = SOURCES / "winnow" / "requirements-parquet.txt"
+TRACER_REQUIREMENTS = SOURCES / "winnow" / "requirements-tracer.txt"
 
 RUNTIME = lambda_.Runtime.PYTHON_3_14
 ARCHITECTURE = lambda_.Architecture.ARM_64
@@ -52,19 +53,20 @@ class LambdaCode:
     left out where packages are there already (an emulator that runs functions in the virtual environment).
     """
 
-    def __init__(self, *, bundled: bool) -> None:
+    def __init__(self, *, bundled: bool, tracer_sdk: bool = False) -> None:
         self._bundled = bundled
+        self._base = (OWN_REQUIREMENTS, TRACER_REQUIREMENTS) if tracer_sdk else (OWN_REQUIREMENTS,)
         self._codes: dict[tuple[Path, ...], lambda_.Code] = {}
 
     @functools.cached_property
     def own(self) -> lambda_.Code:
         """Winnow's own functions: the runtime without anybody's workers, whose changes then leave them alone."""
-        return self._code((OWN_REQUIREMENTS,), packages=("winnow",))
+        return self._code(self._base, packages=("winnow",))
 
     @functools.cached_property
     def own_with_parquet(self) -> lambda_.Code:
         """The same with pyarrow, which is fifty times as big as all the rest."""
-        return self._code((OWN_REQUIREMENTS, PARQUET_REQUIREMENTS), packages=("winnow",))
+        return self._code((*self._base, PARQUET_REQUIREMENTS), packages=("winnow",))
 
     def worker(self, requirements: str | None) -> lambda_.Code:
         """A worker: everything under `lambdas/`.
@@ -77,7 +79,7 @@ class LambdaCode:
         """
         if requirements and not (SOURCES / requirements).is_file():
             raise BundlingError(f"requirements must be a file under {SOURCES}, got: {requirements!r}")
-        files = (OWN_REQUIREMENTS, SOURCES / requirements) if requirements else (OWN_REQUIREMENTS,)
+        files = (*self._base, SOURCES / requirements) if requirements else self._base
         if files not in self._codes:
             self._codes[files] = self._code(files)
         return self._codes[files]
@@ -96,7 +98,8 @@ class LambdaCode:
             bundling=BundlingOptions(
                 # Required, never used: the local bundler does the work or raises.
                 image=DockerImage.from_registry("scratch"),
-                local=bundler,
+                # jsii hands the options over by position, whatever its stub says.
+                local=cast("ILocalBundling", bundler),
             ),
         )
 
@@ -111,10 +114,10 @@ class PipBundler:
 
     def fingerprint(self) -> str:
         """Stays the same as long as the folder would."""
-        files = [*source_files(self._packages), *self._requirements, CONSTRAINTS]
+        files = [*source_files(self._packages), *self._requirements, CONSTRAINTS, Path(__file__)]
         return digest(files, RUNTIME.name, ARCHITECTURE.name, "bytecode" if bytecode_compiler() else "")
 
-    def try_bundle(self, output_dir: str, **_options: object) -> bool:
+    def try_bundle(self, output_dir: str, _options: object) -> bool:
         """Called by CDK; the options describe a container that is not used.
 
         Raises:
@@ -122,8 +125,9 @@ class PipBundler:
         """
         target = Path(output_dir)
         self._install(target)
-        copy_sources(target, self._packages)
+        # Before the sources come in: what is called `tests` or `bin` there is the user's business.
         strip(target)
+        copy_sources(target, self._packages)
         compile_bytecode(target)
         check_size(target)
         return True

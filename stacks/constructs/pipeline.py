@@ -20,7 +20,13 @@ from stacks.constructs.stage import INVOCATION_SLACK_SECONDS, Stage
 from stacks.constructs.stage_functions import MAX_LAMBDA_SECONDS, StageFunctions
 from stacks.constructs.state_table import StateTable
 from stacks.constructs.triggers import Triggers
-from statemachines.pipeline import PipelineMachine, StageStep, check_stage_names, pascal_case
+from statemachines.pipeline import (
+    PipelineMachine,
+    StageStep,
+    check_pipeline_name,
+    check_stage_names,
+    pascal_case,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,11 +67,14 @@ class Pipeline(Construct):
             stages: in the order in which they run.
         """
         super().__init__(scope, construct_id)
+        check_pipeline_name(name)
         check_stage_names([spec.name for spec in stages])
         self.name = name
         self.settings = settings
         self._deployment = Deployment(
-            pipeline=name, settings=settings, code=LambdaCode(bundled=settings.bundle_dependencies)
+            pipeline=name,
+            settings=settings,
+            code=LambdaCode(bundled=settings.bundle_dependencies, tracer_sdk=settings.tracer_sdk),
         )
         self.source = source
         self.ledger = Ledger(self, "Ledger", settings=settings)

@@ -94,7 +94,7 @@ class PythonFunction(Construct):
                     {
                         "pipeline": deployment.pipeline,
                         "environment": settings.environment,
-                        "trace": str(settings.tracing).lower(),
+                        "trace": str(settings.tracer_sdk).lower(),
                         **(variables or {}),
                     }
                 ),

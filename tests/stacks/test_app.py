@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.stacks.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -18,14 +16,11 @@ WITHOUT_BUNDLING: dict[str, Any] = {"aws:cdk:bundling-stacks": []}
 """Packages come from an index, and this is about doing without a network."""
 
 
-@pytest.mark.parametrize("environment", ["local", "prod"])
-def test_synthesises_offline_in_an_empty_environment(
-    run_app: RunApp, tmp_path: Path, environment: str
-) -> None:
-    done = run_app({**WITHOUT_BUNDLING, "environment": environment})
+def test_synthesises_offline_in_an_empty_environment(run_app: RunApp, tmp_path: Path) -> None:
+    done = run_app({**WITHOUT_BUNDLING, "environment": "prod"})
 
     assert done.returncode == 0, done.stderr
-    template = json.loads((tmp_path / f"catalogue-{environment}.template.json").read_text(encoding="utf-8"))
+    template = json.loads((tmp_path / "catalogue-prod.template.json").read_text(encoding="utf-8"))
     assert template["Outputs"]["PipelineName"]["Value"] == "catalogue"
 
 

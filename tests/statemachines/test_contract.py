@@ -10,7 +10,7 @@ import pytest
 from statemachines.stage import TEMPLATE
 from statemachines.template import placeholders
 from winnow.contract import Verdict
-from winnow.sfn_errors import SfnError
+from winnow.sfn_errors import WORKER_DEATHS, SfnError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,6 +139,14 @@ def test_the_pipeline_catches_and_retries_nothing(pipeline_definition: dict[str,
     for name, state in pipeline_definition["States"].items():
         assert "Catch" not in state, name
         assert "Retry" not in state, name
+
+
+def test_a_death_that_makes_the_next_attempt_careful_is_not_retried_in_place(
+    stage_definition: dict[str, Any],
+) -> None:
+    (rule,) = (rule for rule in stage_definition["States"]["RunWorker"]["Retry"] if rule["MaxAttempts"] == 0)
+
+    assert set(rule["ErrorEquals"]) == WORKER_DEATHS
 
 
 def test_settling_is_never_caught(stage_definition: dict[str, Any]) -> None:

@@ -181,3 +181,14 @@ def test_refuses_names_that_no_pipeline_can_be_built_of(names: list[str], messag
             plan_run_timeout_seconds=1,
             timeout_seconds=1,
         )
+
+
+def test_refuses_a_pipelines_name_that_is_no_part_of_a_key() -> None:
+    with pytest.raises(ValueError, match=r"a pipeline's name must be lower-case letters, .* got: 'My books'"):
+        PipelineMachine(
+            name="My books",
+            stages=[StageStep(name="clean", machine_arn="arn", timeout_seconds=1)],
+            plan_run_function_arn="arn",
+            plan_run_timeout_seconds=1,
+            timeout_seconds=1,
+        )

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import re
+import struct
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from aws_cdk import App, Stack
+from aws_cdk import aws_lambda as lambda_
+
+from stacks.constructs import lambda_code
+from stacks.constructs.lambda_code import (
+    OWN_REQUIREMENTS,
+    SOURCES,
+    BundlingError,
+    LambdaCode,
+    PipBundler,
+    check_size,
+    compile_bytecode,
+    copy_sources,
+    digest,
+    source_files,
+    strip,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+UNCHECKED_HASH = 0b01
+"""Flags in a .pyc, PEP 552."""
+
+
+def function(stack: Stack, name: str, code: lambda_.Code) -> lambda_.Function:
+    return lambda_.Function(stack, name, code=code, handler="a.b", runtime=lambda_.Runtime.PYTHON_3_14)
+
+
+def staged(assembly: Path) -> list[set[str]]:
+    """What each asset holds at its top."""
+    return [{entry.name for entry in asset.iterdir()} for asset in assembly.glob("asset.*")]
+
+
+def synthesize(tmp_path: Path, codes: Iterable[lambda_.Code]) -> list[set[str]]:
+    app = App(outdir=str(tmp_path), builtin_cloud_formation_validation=False)
+    stack = Stack(app, "Stack")
+    for number, code in enumerate(codes):
+        function(stack, f"Function{number}", code)
+    app.synth()
+    return staged(tmp_path)
+
+
+@pytest.fixture
+def pretended_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages without an index."""
+
+    def install(_bundler: PipBundler, target: Path) -> None:
+        package = target / "aws_lambda_powertools"
+        (package / "tests").mkdir(parents=True)
+        (package / "__init__.py").write_text("answer = 42\n", encoding="utf-8")
+
+    monkeypatch.setattr(PipBundler, "_install", install)
+
+
+def test_own_functions_ship_without_anybodys_workers(tmp_path: Path) -> None:
+    (own,) = synthesize(tmp_path, [LambdaCode(bundled=False).own])
+
+    assert own == {"winnow"}
+
+
+def test_workers_ship_with_all_sources(tmp_path: Path) -> None:
+    (worker,) = synthesize(tmp_path, [LambdaCode(bundled=False).worker(None)])
+
+    assert {"winnow", "catalogue"} <= worker
+
+
+def test_sources_ship_without_this_machines_bytecode(tmp_path: Path) -> None:
+    synthesize(tmp_path, [LambdaCode(bundled=False).worker(None)])
+
+    assert not [*tmp_path.rglob("*.pyc"), *tmp_path.rglob("__pycache__")]
+
+
+def test_functions_with_the_same_code_share_an_asset(tmp_path: Path) -> None:
+    code = LambdaCode(bundled=False)
+    requirements = "catalogue/requirements.txt"
+
+    assets = synthesize(tmp_path, [code.own, code.own, code.worker(requirements), code.worker(requirements)])
+
+    assert len(assets) == 2
+
+
+@pytest.mark.usefixtures("pretended_pip")
+def test_bundles_sources_and_packages_without_docker(tmp_path: Path) -> None:
+    (own,) = synthesize(tmp_path, [LambdaCode(bundled=True).own])
+
+    assert own == {"winnow", "aws_lambda_powertools"}
+    assert not [*tmp_path.rglob("tests")]
+
+
+def test_says_what_pip_could_not_find(tmp_path: Path) -> None:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("--no-index\nno-such-package\n", encoding="utf-8")
+
+    with pytest.raises(
+        BundlingError, match=r"pip could not gather .*requirements\.txt(.|\n)*no-such-package"
+    ):
+        PipBundler(requirements=[requirements]).try_bundle(str(tmp_path / "out"), None)
+
+
+def test_names_a_requirements_file_that_is_missing() -> None:
+    with pytest.raises(BundlingError, match=r"requirements must be a file under .*lambdas, got: 'mine\.txt'"):
+        LambdaCode(bundled=False).worker("mine.txt")
+
+
+def test_ships_bytecode_that_python_takes_unchecked_and_that_stays_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lambda_code, "bytecode_compiler", lambda: sys.executable)
+    compiled = []
+    for name in ("first", "second"):
+        target = tmp_path / name
+        (target / "package").mkdir(parents=True)
+        (target / "package" / "module.py").write_text("answer = 42\n", encoding="utf-8")
+        compile_bytecode(target)
+        (file,) = target.rglob("*.pyc")
+        compiled.append(file.read_bytes())
+
+    assert struct.unpack("<I", compiled[0][4:8])[0] == UNCHECKED_HASH
+    assert b"/var/task/package/module.py" in compiled[0], "tracebacks name the file as it is on Lambda"
+    assert compiled[0] == compiled[1]
+
+
+def test_ships_no_bytecode_of_another_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(lambda_code, "bytecode_compiler", lambda: None)
+    (tmp_path / "module.py").write_text("answer = 42\n", encoding="utf-8")
+
+    compile_bytecode(tmp_path)
+
+    assert not [*tmp_path.rglob("*.pyc")]
+
+
+def test_refuses_what_lambda_would_refuse_with_the_arithmetic(tmp_path: Path) -> None:
+    for name, megabytes in {"polars": 200, "pyarrow": 100, "winnow": 0}.items():
+        (tmp_path / name).mkdir()
+        with (tmp_path / name / "library.so").open("wb") as file:
+            file.truncate(megabytes * 1_000_000)
+
+    with pytest.raises(
+        BundlingError, match=re.escape("got: 300 MB (polars 200 MB, pyarrow 100 MB, winnow 0 MB)")
+    ):
+        check_size(tmp_path)
+
+
+def test_strips_what_no_function_runs(tmp_path: Path) -> None:
+    for name in ("pyarrow/tests/data", "pyarrow/include/arrow", "bin", "winnow/testing"):
+        (tmp_path / name).mkdir(parents=True)
+
+    strip(tmp_path)
+
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "pyarrow",
+        "winnow",
+        "winnow/testing",
+    ]
+
+
+def test_copies_sources_over_packages_of_the_same_name(tmp_path: Path) -> None:
+    (tmp_path / "winnow").mkdir()
+    (tmp_path / "winnow" / "errors.py").write_text("somebody else's", encoding="utf-8")
+
+    copy_sources(tmp_path, ["winnow"])
+
+    assert (tmp_path / "winnow" / "errors.py").read_bytes() == (SOURCES / "winnow" / "errors.py").read_bytes()
+    assert not (tmp_path / "catalogue").exists()
+
+
+def test_the_version_of_the_code_changes_with_its_sources() -> None:
+    files = source_files(["winnow"])
+
+    assert OWN_REQUIREMENTS in files
+    assert digest(files) == digest(reversed(files))
+    assert digest(files) != digest(files[1:])
+    assert digest(files, "python3.14") != digest(files, "python3.15")
+
+
+def test_what_is_shipped_is_what_the_fingerprint_covers(tmp_path: Path) -> None:
+    copy_sources(tmp_path)
+
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(source_files())
