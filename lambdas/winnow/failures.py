@@ -47,7 +47,7 @@ class FailureReport:
             record_id=record_id,
             kind=kind,
             error_type=type(error).__name__,
-            message=_one_line(str(error)) or type(error).__name__,
+            message=words_of(error),
             traceback=trim_traceback(error.__traceback__),
             **where,
         )
@@ -80,9 +80,19 @@ def ordinal_of_line(line: bytes) -> int:
     return int(line[ORDINAL_START : line.index(b",", ORDINAL_START)])
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
+    """A text of any size as what fits into a message, a state or a line of a log."""
     line = " ".join(text.split())
-    return line if len(line) <= MAX_MESSAGE_CHARS else line[: MAX_MESSAGE_CHARS - 1] + "…"
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def words_of(error: BaseException) -> str:
+    """An error's message on one line; its type where it has none, or cannot say it."""
+    try:
+        words = one_line(str(error))
+    except Exception:  # noqa: BLE001  a record must not fail us with an error that fails to speak
+        words = ""
+    return words or type(error).__name__
 
 
 _HERE = os.path.dirname(__file__)
@@ -162,11 +172,11 @@ def describe(
             wanted = left & speaks_of
             if not wanted:
                 continue
-            told: list[int] = []
+            told: set[int] = set()
             for line in ledger.read_lines(key):
                 ordinal = ordinal_of_line(line)
-                if ordinal in wanted:
-                    told.append(ordinal)
+                if ordinal in wanted and ordinal not in told:
+                    told.add(ordinal)
                     yield _record(plan, json.loads(line), attempts)
             left = left - Ranges.of(told)
     lines = {run.ordinal: run for run in plan.runs(left - plan.rejected)}
@@ -187,7 +197,7 @@ def describe(
                 "fingerprint": fingerprint(plan.stage, otherwise.error_type, otherwise.message),
                 "source": {"bucket": pointer.bucket, "key": pointer.key, "line": line},
                 "code_version": code_version,
-                "at": now(),
+                "at": attempts[0].settled_at,
             },
             attempts,
         )

@@ -266,6 +266,19 @@ class Evidence:
     horizon: int
     in_hand: Ranges
     segments: tuple[Segment, ...]
+    """Those that were believed, in the order they were written."""
+
+    @property
+    def invocations(self) -> Mapping[str, Stop | None]:
+        """Calls of the worker that journaled, and why each stopped; None for one that never said."""
+        return {
+            segment.invocation: segment.stop for segment in self.segments if segment.invocation != BY_PLAN
+        }
+
+    @property
+    def died(self) -> bool:
+        """A call of the worker never said why it stopped: it was killed, or runs still."""
+        return any(stop is None for stop in self.invocations.values())
 
     @property
     def done(self) -> Ranges:

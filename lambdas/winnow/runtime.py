@@ -13,7 +13,7 @@ from winnow.contract import Kind, Order, new_run_id
 from winnow.engine import run, units
 from winnow.errors import EveryRecordFailed
 from winnow.failures import FailureReport
-from winnow.journal import BY_PLAN, Evidence, Stop, fold, read_segments
+from winnow.journal import Evidence, Stop, fold, read_segments
 from winnow.keys import StageKeys
 from winnow.ledger import Ledger
 from winnow.observability import Metric, Watch, get_logger
@@ -43,6 +43,7 @@ class Owed:
 
     ordinals: Ranges
     suspects: Ranges
+    killers: Ranges
     careful: bool
     again: bool
     """An earlier invocation of the same attempt failed or died: Step Functions tried the worker once more."""
@@ -53,20 +54,26 @@ class Owed:
         """Work it out from the settlement before and from what this attempt's journal already proves."""
         known_bad = evidence.failed.get(Kind.PERMANENT, Ranges.empty())
         ordinals = before.next - plan.rejected - evidence.done - known_bad
-        ends = {
-            segment.invocation: segment.stop for segment in evidence.segments if segment.invocation != BY_PLAN
-        }
-        died = any(stop is None for stop in ends.values())
-        careful = before.careful or died
-        horizon = evidence.horizon if ends else ordinals.first(FIRST_HORIZON).stop
+        again = bool(evidence.invocations)
+        careful = before.careful or evidence.died
+        killers = before.crashed | evidence.failed.get(Kind.CRASHED, Ranges.empty())
+        suspects = before.suspects | killers
+        if evidence.died:
+            suspects = suspects | ordinals.within(0, evidence.horizon)
+        horizon = evidence.horizon if again else ordinals.first(FIRST_HORIZON).stop
         return cls(
             ordinals=ordinals,
-            suspects=(before.suspects | ordinals.within(0, evidence.horizon) if died else before.suspects)
-            & ordinals,
+            suspects=suspects & ordinals,
+            killers=killers & ordinals,
             careful=careful,
-            again=bool(ends),
+            again=again,
             horizon=plan.count if careful else horizon,
         )
+
+    @property
+    def parts(self) -> tuple[Ranges, ...]:
+        """In what order: those that a death may be blamed on come last, and those that are known to kill or hang last of all."""
+        return self.ordinals - self.suspects, self.suspects - self.killers, self.killers
 
 
 class _Feed:
@@ -148,7 +155,7 @@ def run_attempt(
         locate=feed.locate,
         note=_log_some(),
     )
-    items = feed.items(owed.ordinals - owed.suspects, owed.suspects)
+    items = feed.items(*owed.parts)
     try:
         if owed.careful:
             limits = Limits.of(

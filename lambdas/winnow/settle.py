@@ -97,24 +97,23 @@ def _settle_once(
 
 
 def _settle_what_is_proven(ledger: Ledger, plan: Plan, order: Order) -> Settlement:
-    """The nested execution failed or was stopped: take over from the deepest attempt that was settled."""
-    attempt, last = order.attempt, read_settlement(ledger, plan, order.attempt)
-    while True:
-        deeper = read_settlement(ledger, plan, attempt + 1)
-        if deeper is None:
-            break
-        attempt, last = attempt + 1, deeper
-    if last and last.verdict in FINAL:
-        return last
-    return _settle_once(
-        ledger,
-        plan,
-        attempt=attempt + 1,
-        try_count=last.try_count if last else order.try_count,
-        policy=order.policy,
-        end=WorkerEnd(),
-        recursion_died=True,
-    )
+    """The nested execution failed or was stopped: go on from the deepest attempt that was settled, by it or by us."""
+    settlement = read_settlement(ledger, plan, order.attempt)
+    if settlement is None:
+        raise LookupError(f"attempt {order.attempt} of {plan.stage} went deeper before it was settled")
+    while settlement.verdict not in FINAL:
+        attempt = settlement.attempt + 1
+        began = ledger.find_json(plan.keys.attempt(attempt).claim) is not None
+        settlement = _settle_once(
+            ledger,
+            plan,
+            attempt=attempt,
+            try_count=settlement.try_count + (began and settlement.verdict is Verdict.RETRY),
+            policy=order.policy,
+            end=WorkerEnd(began=began),
+            recursion_died=True,
+        )
+    return settlement
 
 
 def _history(ledger: Ledger, plan: Plan, last: Settlement) -> Iterator[Settlement]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from winnow.contract import Kind, Policy, Verdict, now
-from winnow.failures import Undescribed
+from winnow.failures import Undescribed, one_line
 from winnow.journal import Evidence, Stop, SuccessEntry, add_up
 from winnow.ledger import Ledger
 from winnow.plan import Plan
@@ -20,6 +20,9 @@ from winnow.verdict import Facts, decide
 
 FIRST_HORIZON = 10_000
 """Records a worker may take before its first segment is durable; a death before that is blamed on these."""
+
+MAX_CAUSE_CHARS = 2_000
+"""The cause travels in a state (law 7), whatever a worker raised."""
 
 FINAL = frozenset({Verdict.COMPLETE, Verdict.EXHAUSTED, Verdict.TOTAL_FAILURE})
 
@@ -49,7 +52,7 @@ class Settlement:
     next: Ranges
     """What the next attempt is given."""
     careful: bool
-    """The next attempt runs the user's code in child processes."""
+    """The next attempt runs the user's code in child processes. Until none is left that a death may be blamed on."""
     suspects: Ranges
     """Who may have killed the worker; the careful attempt takes them last."""
     alerted: Ranges
@@ -189,6 +192,8 @@ class WorkerEnd:
     message: str = ""
     claimed: int = 0
     """Records the worker's return value says are done."""
+    began: bool = True
+    """Whether there was a worker at all; a nested execution may have ended before it came to one."""
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> WorkerEnd:
@@ -220,8 +225,8 @@ def _cause_message(cause: object) -> str:
     try:
         found = json.loads(text)
     except ValueError:
-        return text[:500]
-    return str(found.get("errorMessage", text) if isinstance(found, dict) else text)[:500]
+        return one_line(text, 500)
+    return one_line(str(found.get("errorMessage", text) if isinstance(found, dict) else text), 500)
 
 
 def settle_attempt(
@@ -244,16 +249,16 @@ def settle_attempt(
     stop = evidence.stop if lived else None
 
     reported = union(evidence.failed.values())
-    suspects = Ranges.empty()
-    if not lived or recursion_died:
-        window = _window(before, evidence)
-        suspects = window - evidence.done - reported
-    failed = (reported | suspects) & outstanding
+    untouched = before.next - evidence.done - reported
+    died = end.began and (not lived or recursion_died)
+    blamed = _window(plan, before, evidence) & untouched if died else Ranges.empty()
+    failed = (reported | blamed) & outstanding
     new_try = before.verdict is not Verdict.CONTINUE
     tried = (failed if new_try else before.tried | failed) & outstanding
     permanent = (before.permanent | evidence.failed.get(Kind.PERMANENT, Ranges.empty())) & outstanding
     retryable = outstanding - permanent
-    crashed = (before.crashed | evidence.failed.get(Kind.CRASHED, Ranges.empty())) & retryable
+    contained = evidence.failed.get(Kind.CRASHED, Ranges.empty()) - before.crashed
+    crashed = (before.crashed | contained) & retryable
     untried = retryable - tried
 
     verdict = decide(
@@ -264,6 +269,7 @@ def settle_attempt(
             retryable=len(retryable),
             untried=len(untried),
             journaled_now=len(evidence.done),
+            contained_now=len(contained),
             attempt=attempt,
             try_count=try_count,
             lived=lived,
@@ -278,6 +284,8 @@ def settle_attempt(
         Verdict.EXHAUSTED: outstanding,
         Verdict.TOTAL_FAILURE: outstanding,
     }.get(verdict, Ranges.empty()) - before.alerted
+    unfinished = (before.careful or evidence.died) and bool(untouched)
+    suspects = blamed | crashed | evidence.in_hand | _suspected_before(before, evidence) & untouched
     lies = max(0, end.claimed - len(evidence.done))
     counters = Counter(before.counters)
     counters.update(
@@ -290,7 +298,10 @@ def settle_attempt(
         attempt=attempt,
         try_count=try_count,
         verdict=verdict,
-        cause=_cause(plan, verdict, succeeded, permanent, outstanding, stop, evidence, end, recursion_died),
+        cause=one_line(
+            _cause(plan, verdict, succeeded, permanent, outstanding, stop, evidence, end, recursion_died),
+            MAX_CAUSE_CHARS,
+        ),
         settled_at=now(),
         given=before.next,
         succeeded=succeeded,
@@ -300,8 +311,8 @@ def settle_attempt(
         tried=tried,
         failed=failed,
         next=coming,
-        careful=bool(coming) and (not lived or bool(crashed)),
-        suspects=(suspects | crashed | evidence.in_hand) & coming,
+        careful=bool(coming) and (not lived or bool(crashed) or unfinished),
+        suspects=suspects & coming,
         alerted=before.alerted | alert_now,
         alert_now=alert_now,
         entries=evidence.entries,
@@ -318,13 +329,19 @@ def settle_attempt(
     )
 
 
-def _window(before: Settlement, evidence: Evidence) -> Ranges:
+def _window(plan: Plan, before: Settlement, evidence: Evidence) -> Ranges:
     """Whom a death may be blamed on: what could have been in hand since the last segment."""
     if before.careful:
         return before.next
     if not any(segment.horizon for segment in evidence.segments):
-        return before.next.first(FIRST_HORIZON)
+        return (before.next - plan.rejected).first(FIRST_HORIZON)
     return before.next.within(0, evidence.horizon)
+
+
+def _suspected_before(before: Settlement, evidence: Evidence) -> Ranges:
+    """Suspects that this attempt was given, or came by when it died and was called once more; it may not have got to them."""
+    mine = before.next.within(0, evidence.horizon) if evidence.died else Ranges.empty()
+    return before.suspects | mine
 
 
 def _backoff(
@@ -341,7 +358,7 @@ def _otherwise(
     stop: Stop | None, evidence: Evidence, end: WorkerEnd, lived: bool, recursion_died: bool
 ) -> Undescribed:
     if stop is Stop.DEPENDENCY:
-        message = f"not tried any more: {evidence.cause}"
+        message = one_line(f"not tried any more: {evidence.cause}")
         return Undescribed(kind=Kind.TRANSIENT, error_type="DependencyDown", message=message)
     if recursion_died:
         return replace(

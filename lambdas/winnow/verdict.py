@@ -23,6 +23,8 @@ class Facts:
     """Retryable, and not taken up in this try yet."""
     journaled_now: int
     """Done in this attempt."""
+    contained_now: int = 0
+    """First found in this attempt to kill a worker or to hang; from now on they cannot hold up the others."""
     attempt: int
     try_count: int
     lived: bool
@@ -44,7 +46,8 @@ def decide(facts: Facts, policy: Policy) -> Verdict:
         return Verdict.TOTAL_FAILURE
     if facts.retryable == 0:
         return given_up
-    if facts.stop is Stop.TIME and facts.journaled_now and facts.untried:
+    got_somewhere = facts.journaled_now or facts.contained_now
+    if facts.stop is Stop.TIME and got_somewhere and facts.untried:
         return Verdict.CONTINUE
     if facts.try_count + 1 >= policy.max_tries:
         return given_up
