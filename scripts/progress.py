@@ -1,5 +1,6 @@
 """How far a run is: read from the ledger, which is the truth, and from Step Functions, which knows whether it ended."""
 
+import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -139,8 +140,18 @@ class RunWatch:
             status=execution["status"],
             stages=tuple(stages),
             seconds=(until.timestamp() if until else time.time()) - execution["startDate"].timestamp(),
-            cause=execution.get("cause") or "",
+            cause=readable_cause(execution.get("cause") or ""),
         )
+
+
+def readable_cause(cause: str) -> str:
+    """What a person wants of a Cause, which may be JSON in JSON: a stage's execution, or what its function raised."""
+    try:
+        found = json.loads(cause)
+    except ValueError:
+        return cause
+    inner = isinstance(found, dict) and (found.get("Cause") or found.get("errorMessage"))
+    return readable_cause(inner) if isinstance(inner, str) else cause
 
 
 class _StageWatch:

@@ -90,7 +90,9 @@ def run(
     if records:
         order.over_records(records, id_column=id_column, start_at=start_at)
     execution = order.start(start_at)
-    console.print(f"run {order.run_id} of {pipeline} started in {target.name}", highlight=False)
+    console.print(
+        f"run {order.run_id} of {pipeline} started in {target.name}", highlight=False, soft_wrap=True
+    )
     watch_run = RunWatch.of(target, order.pipeline, execution)
     try:
         ended = follow(watch_run.until_it_ends(), console)
@@ -118,7 +120,7 @@ def _print(ended: RunProgress, target: Target) -> None:
     console = Console(highlight=False)
     print_end(ended, console)
     if ended.cause:
-        console.print(f"\n{ended.cause}", style="red", markup=False)
+        console.print(f"\n{ended.cause}", style="red", markup=False, soft_wrap=True)
     print_failures(ended, target.client("s3"), console)
 
 

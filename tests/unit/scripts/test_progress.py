@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from scripts.progress import RunProgress, RunWatch, StageProgress
+from scripts.progress import RunProgress, RunWatch, StageProgress, readable_cause
 from tests.unit.winnow.runs import RUN_ID, STAGES, Pipeline
 
 RECORDS = ["a", "b", "bad1", "flaky", "skip1", "a"]
@@ -119,3 +120,20 @@ def test_json_is_what_the_command_line_promises() -> None:
 @pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED"])
 def test_every_terminal_status_is_an_end(status: str) -> None:
     assert look(Pipeline(STAGES), status).has_ended
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "none succeeded",
+        json.dumps({"errorMessage": "none succeeded", "errorType": "StageInputError"}),
+        json.dumps({"ExecutionArn": EXECUTION, "Error": "StageTotalFailure", "Cause": "none succeeded"}),
+        json.dumps({"Cause": json.dumps({"errorMessage": "none succeeded"})}),
+    ],
+)
+def test_a_cause_is_told_in_words_however_deep_step_functions_wraps_it(cause: str) -> None:
+    assert readable_cause(cause) == "none succeeded"
+
+
+def test_a_cause_of_any_other_shape_is_told_as_it_is() -> None:
+    assert [readable_cause(cause) for cause in ("", "17", '{"a": 1}')] == ["", "17", '{"a": 1}']
