@@ -256,7 +256,8 @@ def _write_alert(ledger: Ledger, plan: Plan, settlement: Settlement) -> None:
             records_in=plan.count,
             succeeded=len(settlement.succeeded),
             skipped=len(settlement.skipped),
-            failed=len(outstanding),
+            # Before the end the others may still succeed: they are outstanding, not failed.
+            failed=len(outstanding if final else settlement.permanent),
             new=len(settlement.alert_now),
         ),
         causes=tally.causes,

@@ -367,6 +367,7 @@ def test_an_alert_tells_of_exactly_those_that_nobody_was_told_of() -> None:
     first = alert(stage, 0)
     assert (first["verdict"], first["severity"], first["counts"]["new"]) == ("RETRY", "error", 1)
     assert [example["record_id"] for example in first["examples"]] == ["r6"]
+    assert first["counts"]["failed"] == 1, "what is still worked on has not failed"
     lines = [json.loads(line) for line in stage.ledger.read_lines(first["failures_file"]["key"])]
     assert [line["record_id"] for line in lines] == ["r6"]
 
