@@ -7,6 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts.clients import local_option
 from scripts.commands.local import local
+from scripts.commands.replay import replay
 from scripts.commands.run import run
 from scripts.commands.verify import verify
 from scripts.errors import Failure
@@ -30,6 +31,8 @@ class _Group(click.Group):
 Examples:
   winnow local up                                       the whole system on this machine
   winnow run catalogue --source ./manuscripts --local   run it over a folder
+  winnow replay list                                    what failed and is not mended
+  winnow replay run --run RUN --execute                 run what failed in a run again
   winnow verify RUN --local                             prove that nothing was lost
   winnow verify RUN --id Arabic/WMS_1.xml               what became of one record
 
@@ -51,5 +54,6 @@ def main() -> None:
 
 
 main.add_command(run)
+main.add_command(replay)
 main.add_command(verify)
 main.add_command(local)

@@ -1,11 +1,13 @@
 """Finds deployed pipelines by the outputs of their stacks."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from scripts.clients import Target
 from scripts.errors import Mistake
+from statemachines.pipeline import pascal_case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,18 +21,35 @@ class Pipeline:
     ledger_bucket: str
     source_bucket: str
     source_prefix: str
+    state_table: str = ""
+    register_table: str = ""
+    """Empty where the deployed version has none yet."""
+    code_versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Of the deployed workers, by stage."""
+    workers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Names of the workers' Lambda functions, by stage."""
 
     @classmethod
     def from_outputs(cls, outputs: Mapping[str, str]) -> Self:
         """Read a stack's outputs; stacks/constructs/pipeline.py writes them."""
+        stages = tuple(outputs["StageNames"].split(","))
         return cls(
             name=outputs["PipelineName"],
             arn=outputs["PipelineArn"],
-            stages=tuple(outputs["StageNames"].split(",")),
+            stages=stages,
             ledger_bucket=outputs["LedgerBucket"],
             source_bucket=outputs["SourceBucket"],
             source_prefix=outputs.get("SourcePrefix", ""),
+            state_table=outputs.get("StateTable", ""),
+            register_table=outputs.get("RegisterTable", ""),
+            code_versions=_by_stage(outputs, stages, "CodeVersion"),
+            workers=_by_stage(outputs, stages, "WorkerName"),
         )
+
+
+def _by_stage(outputs: Mapping[str, str], stages: tuple[str, ...], suffix: str) -> dict[str, str]:
+    keys = {stage: f"{pascal_case(stage)}{suffix}" for stage in stages}
+    return {stage: outputs[key] for stage, key in keys.items() if key in outputs}
 
 
 def deployed(target: Target) -> list[Pipeline]:
@@ -40,8 +59,13 @@ def deployed(target: Target) -> list[Pipeline]:
     )
 
 
-def find(target: Target, name: str) -> Pipeline:
+def find(target: Target, name: str, *, field: str = "PIPELINE") -> Pipeline:
     """The pipeline of a name.
+
+    Args:
+        target: where to look.
+        name: as it is deployed.
+        field: the argument or option that named it, for whom it is a mistake.
 
     Raises:
         Mistake: there is none.
@@ -50,7 +74,7 @@ def find(target: Target, name: str) -> Pipeline:
     for pipeline in pipelines:
         if pipeline.name == name:
             return pipeline
-    raise Mistake("PIPELINE", name, _remedy(target, pipelines))
+    raise Mistake(field, name, _remedy(target, pipelines))
 
 
 def only_one(target: Target) -> Pipeline:

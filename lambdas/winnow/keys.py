@@ -23,6 +23,11 @@ def run_report(run_id: str) -> str:
 RUNS = "runs/"
 
 
+def replay_selection(replay_id: str) -> str:
+    """What a replay was started with."""
+    return f"replays/{replay_id}/selection.json"
+
+
 @dataclass(frozen=True, slots=True)
 class StageKeys:
     """Keys of one stage of one run."""

@@ -52,6 +52,11 @@ class Selection:
             raise ValueError(f"unknown format of a selection: {value['winnow']}")
         return cls(parts=tuple(Part.from_json(part) for part in value["parts"]))
 
+    @classmethod
+    def from_bytes(cls, body: bytes) -> Self:
+        """Raises as `from_json`."""
+        return cls.from_json(json.loads(body))
+
     def to_json(self) -> dict[str, Any]:
         return {"winnow": "selection/1", "parts": [part.to_json() for part in self.parts]}
 
@@ -67,7 +72,7 @@ def open_selection(store: ObjectStore, pointer: Pointer, etag: str | None) -> Se
     """
     body = store.get(pointer.key, bucket=pointer.bucket, if_match=etag).body
     try:
-        selection = Selection.from_json(json.loads(body))
+        selection = Selection.from_bytes(body)
     except (ValueError, KeyError, TypeError) as error:
         raise StageInputError("records", str(pointer), "is no selection that a replay wrote") from error
     return SelectionSource(store, selection)

@@ -171,13 +171,13 @@ def _outputs_in(ledger: Ledger, segment: Segment, ordinal: int, record_id: str) 
         yield from (found for found, of in zip(side["ids"], side["of"], strict=True) if of == ordinal)
         return
     # An output may join many records; only its own line names them all.
-    for identifier, origins in _lineage(ledger, segment.outputs.key):
+    for identifier, origins in origins_of_outputs(ledger, segment.outputs.key):
         if record_id in origins:
             yield identifier
 
 
-def _lineage(ledger: Ledger, key: str) -> Iterator[tuple[str, list[str]]]:
-    """Each output's id, and the ids of the records it came from."""
+def origins_of_outputs(ledger: Ledger, key: str) -> Iterator[tuple[str, list[str]]]:
+    """Each line of an output segment: the output's id, and the ids of the records it came from."""
     body = ledger.store.get(key).body
     if key.endswith(".parquet"):
         table = open_parquet(body, key).read(columns=["record_id", "from"]).to_pydict()

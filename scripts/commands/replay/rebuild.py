@@ -1,0 +1,84 @@
+"""`winnow replay rebuild`: makes the failure register again from the ledger."""
+
+import json
+
+import click
+from rich.console import Console
+
+from scripts.clients import current_target, local_option
+from scripts.errors import Refused
+from scripts.replay.rebuilding import Difference, MemoryRegister, compare, replay_history
+from scripts.replay.runs import documents, run_ids
+from scripts.replay.site import Site
+from winnow.register_table import RegisterUnavailable
+
+DIFFERS = 1
+
+
+@click.command(
+    short_help="Make the failure register again from the ledger.",
+    epilog="""
+\b
+Exit codes: 0 the register is what the ledger says (now), 1 with --dry-run: it differs.
+
+\b
+Examples:
+  winnow replay rebuild --dry-run
+  winnow replay rebuild
+""",
+)
+@click.option("--pipeline", metavar="NAME", help="Needed only where there are several.")
+@click.option("--dry-run", is_flag=True, help="Only compare.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@local_option
+def rebuild(pipeline: str | None, dry_run: bool, as_json: bool) -> None:
+    """Go through all runs that the ledger has, in order, and put the failure register right.
+
+    What only the register knows cannot be made again and is kept where it stands: who holds an entry, waivers with their
+    reasons, and occurrences in runs whose evidence has expired. An entry that was reopened by hand after it had resolved itself
+    becomes resolved again. Do not run it while runs are under way: what they register meanwhile may be put back by it.
+    """
+    site = Site.open(current_target(), pipeline)
+    console = Console(stderr=True, highlight=False)
+    runs = list(documents(site.ledger, run_ids(site.s3, site.ledger.bucket)))
+    console.print(f"reading {len(runs):,} runs in s3://{site.ledger.bucket}", soft_wrap=True)
+    rebuilt = MemoryRegister()
+    stage_runs = replay_history(site.ledger, runs, rebuilt)
+    try:
+        difference = compare(
+            site.register,
+            rebuilt,
+            pipeline=site.pipeline.name,
+            stages=site.pipeline.stages,
+            known_runs=frozenset(run["run_id"] for run in runs),
+            now=site.clock(),
+            write=not dry_run,
+            say=lambda text: console.print(f"  {text}"),
+        )
+    except RegisterUnavailable as error:
+        raise Refused(f"{error}; what was put right stays so, do it again to complete it") from error
+    difference.stage_runs = stage_runs
+    if as_json:
+        click.echo(json.dumps(difference.to_json()))
+    else:
+        _print(difference, dry_run=dry_run)
+    if dry_run and difference.to_write:
+        raise SystemExit(DIFFERS)
+
+
+def _print(difference: Difference, *, dry_run: bool) -> None:
+    verb = "would be" if dry_run else "were"
+    click.echo(
+        f"{difference.same:,} entries are as the ledger says, over {difference.stage_runs:,} stage runs"
+    )
+    for name, ids in (("missing", difference.missing), ("different", difference.changed)):
+        if ids:
+            click.echo(f"{len(ids):,} {verb} put right that are {name}, e.g. {ids[0]}")
+    if difference.kept:
+        click.echo(
+            f"{difference.kept:,} have a hold, a waiver or older occurrences that the ledger does not know; kept"
+        )
+    if difference.beyond:
+        click.echo(
+            f"{len(difference.beyond):,} are of runs that the ledger no longer has, e.g. {difference.beyond[0]}; kept"
+        )

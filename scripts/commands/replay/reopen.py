@@ -1,0 +1,36 @@
+"""`winnow replay reopen`: takes back a waiver, or a resolution that was none."""
+
+from typing import Any
+
+import click
+
+from scripts.clients import current_target, local_option
+from scripts.errors import Refused
+from scripts.replay.amending import amend, check_reason, report
+from scripts.replay.criteria import criteria_options
+from scripts.replay.site import Site
+from winnow import register
+
+
+@click.command(
+    short_help="Open failures again.",
+    epilog="""
+\b
+Examples:
+  winnow replay reopen --id Arabic/WMS_1.xml --reason "found again"
+  winnow replay reopen --status waived --stage mint --reason "the vendor has fixed it"
+""",
+)
+@criteria_options
+@click.option("--reason", required=True, help="Why, for whoever asks later.")
+@local_option
+def reopen(options: dict[str, Any], reason: str) -> None:
+    """Open failures again that were waived or resolved."""
+    check_reason(reason)
+    site = Site.open(current_target(), options["pipeline"])
+    criteria = site.criteria(options)
+    if not criteria.are_given:
+        raise Refused("a selection is needed, such as --id or --status waived")
+    now = site.clock()
+    changed, left_out = amend(site, site.entries(criteria), lambda found: register.reopen(found, now=now))
+    report("opened again", changed, left_out)

@@ -1,0 +1,56 @@
+"""`winnow replay waive`: accepts failures as they are."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from scripts.clients import current_target, local_option
+from scripts.errors import Mistake, Refused
+from scripts.replay.amending import amend, check_reason, report
+from scripts.replay.criteria import AGO, UNITS, criteria_options, read_moment
+from scripts.replay.site import Site
+from winnow import register
+
+
+@click.command(
+    short_help="Accept failures as they are.",
+    epilog="""
+\b
+Examples:
+  winnow replay waive --id Arabic/WMS_1.xml --reason "lost in 1941"
+  winnow replay waive --fingerprint 3f2a9c01b7de --reason "vendor fixes it in May" --waive-until 2026-06-01
+""",
+)
+@criteria_options
+@click.option("--reason", required=True, help="Why, for whoever asks later.")
+@click.option("--waive-until", metavar="WHEN", help="When it is to count again: 2026-06-01, or 30d from now.")
+@local_option
+def waive(options: dict[str, Any], reason: str, waive_until: str | None) -> None:
+    """Accept failures as they are: they are counted, but no longer alerted.
+
+    A record that fails differently is alerted all the same.
+    """
+    said = check_reason(reason)
+    site = Site.open(current_target(), options["pipeline"])
+    criteria = site.criteria(options)
+    if not criteria.are_given:
+        raise Refused("a selection is needed, such as --id or --fingerprint")
+    until = _later(waive_until)
+    now = site.clock()
+    changed, left_out = amend(
+        site,
+        site.entries(criteria),
+        lambda found: register.waive(found, reason=said, now=now, until=until),
+    )
+    report("waived", changed, left_out)
+
+
+def _later(text: str | None) -> str:
+    moment = datetime.now(UTC)
+    if text and (ahead := AGO.fullmatch(text)):
+        text = (moment + timedelta(**{UNITS[ahead[2]]: int(ahead[1])})).isoformat()
+    until = read_moment("--waive-until", text, moment)
+    if until and datetime.fromisoformat(until) <= moment:
+        raise Mistake("--waive-until", text, "must lie ahead")
+    return until

@@ -1,0 +1,247 @@
+"""What of a selection is replayed, and what is left out and why. Pure: facts in, decision out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from winnow.contract import Kind
+from winnow.executions import RUNNING
+from winnow.lineage import Place
+from winnow.register import Status
+from winnow.register_table import Summary
+
+MAX_GENERATIONS = 1_000
+"""Of replays of one and the same selection, each started after the one before ended without settling it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of an entry besides what the register says."""
+
+    places: tuple[Place, ...] = ()
+    """As what the stage to start from knows the record."""
+    lineage_problem: str = ""
+    rejected: bool = False
+    """There it was no record: an unreadable row, an id that cannot be one, or one that was not in the source."""
+    source_changed: bool | None = None
+    """Whether its source object is another than the one listed when it failed; None when nothing tells."""
+    newer_run: str = ""
+    """A later run that was given the changed object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a replay is allowed to take on."""
+
+    start_at: str
+    """The stage to start from; empty for the one that each record failed in."""
+    first_stage: str
+    """It reads its source as it is now; later ones are given what was made from it then."""
+    code_versions: Mapping[str, str]
+    """Deployed now, by stage."""
+    force: bool = False
+    waived: bool = False
+    """Waived failures were asked for by status or by id."""
+
+    def start(self, entry: Summary) -> str:
+        return self.start_at or entry.stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An entry that nothing speaks against, except perhaps that a replay holds it."""
+
+    entry: Summary
+    places: tuple[Place, ...]
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Records that are not replayed, by reason."""
+
+    by_reason: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, record_id: str) -> None:
+        self.by_reason.setdefault(reason, []).append(record_id)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.by_reason.values()))
+
+
+def refusal(entry: Summary, facts: Facts, rules: Rules) -> str:
+    """Why an entry is not replayed, whoever holds it; empty when it may be."""
+    start = rules.start(entry)
+    if entry.status is Status.RESOLVED:
+        return "already resolved"
+    if entry.status is Status.WAIVED and not rules.waived:
+        return "waived; add --status waived to replay them all the same"
+    if facts.lineage_problem:
+        return facts.lineage_problem
+    if facts.rejected:
+        return "no record that could be replayed: an unreadable row or an unusable id; mend the source and run it again"
+    if start != rules.first_stage and facts.source_changed and facts.newer_run:
+        return f"superseded: the source object changed since, and run {facts.newer_run} has it; --from start reads it as it is now"
+    if _would_fail_again(entry, facts, rules, start):
+        return (
+            f"permanent under the code that is deployed ({entry.code_version}); mend it, or use --from an earlier stage "
+            "or --force"
+        )
+    return ""
+
+
+def _would_fail_again(entry: Summary, facts: Facts, rules: Rules, start: str) -> bool:
+    """Same code, same input, and no luck involved.
+
+    From an earlier stage the input is made anew. The first stage's input is the source itself, which somebody may have mended.
+    """
+    same_input = start == entry.stage and not (start == rules.first_stage and facts.source_changed)
+    same_code = entry.code_version == rules.code_versions.get(entry.stage, "")
+    return entry.kind == Kind.PERMANENT and same_input and same_code and not rules.force
+
+
+def replay_id(pipeline: str, start_at: str, candidates: Iterable[Candidate], generation: int = 0) -> str:
+    """The id of the replay of a selection: the same selection gives the same id, whoever asks, however often.
+
+    Args:
+        pipeline: its name.
+        start_at: the stage to start from.
+        candidates: all of one stage. A record that failed again is another selection, as it failed in another run.
+        generation: how many replays of this very selection have ended without settling it.
+    """
+    records = sorted((each.entry.record_id, each.entry.run_id) for each in candidates)
+    stages = sorted({each.entry.stage for each in candidates})
+    named: list[object] = [pipeline, stages, start_at, records]
+    if generation:
+        named.append(generation)
+    digest = hashlib.blake2b(json.dumps(named).encode("utf-8", "surrogatepass"), digest_size=8)
+    return f"replay-{digest.hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One replay to start."""
+
+    replay_id: str
+    stage: str
+    """In which the records failed."""
+    start_at: str
+    candidates: tuple[Candidate, ...]
+    is_resumed: bool = False
+    """It holds its records already, as whoever pressed the button first did not get as far as to start it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Division:
+    """A selection of one stage, divided by who holds what."""
+
+    orders: tuple[Order, ...]
+    started: Mapping[str, str]
+    """Replays of this very selection that were started before, and the status of each."""
+    held: Mapping[str, tuple[str, ...]]
+    """Why records are left out that some other replay has, and their ids."""
+
+
+Cut = Callable[[Sequence[Candidate]], Sequence[Candidate]]
+"""`--limit` or `--canary`: the first so many."""
+
+
+def divide(
+    pipeline: str,
+    start_at: str,
+    candidates: Sequence[Candidate],
+    *,
+    now: str,
+    status: Callable[[str], str | None],
+    cut: Cut,
+) -> Division:
+    """Say what is to be started, what was started already, and what somebody else has.
+
+    A replay whose operator's machine died between taking hold and starting is taken up again under its own id.
+
+    Args:
+        pipeline: its name.
+        start_at: the stage to start from.
+        candidates: of one stage, in order.
+        now: this moment.
+        status: of a replay's execution; None where there is none.
+        cut: applied to what is free.
+    """
+    free = [each for each in candidates if not each.entry.held(now)]
+    holders: dict[str, list[Candidate]] = {}
+    for each in candidates:
+        if each.entry.held(now):
+            holders.setdefault(each.entry.replay_id, []).append(each)
+    orders: list[Order] = []
+    started: dict[str, str] = {}
+    held: dict[str, tuple[str, ...]] = {}
+    for holder, theirs in holders.items():
+        state = status(holder)
+        mine = _own(pipeline, start_at, holder, theirs, candidates, now, cut)
+        if mine and state is None:
+            orders.append(_order(holder, start_at, mine, is_resumed=True))
+            taken = {each.entry.record_id for each in mine}
+            free = [each for each in free if each.entry.record_id not in taken]
+            continue
+        if mine and state:
+            started[holder] = state
+        why = f"held by replay {holder} ({state or 'about to start'}) until {theirs[0].entry.held_until}"
+        held[why] = tuple(each.entry.record_id for each in theirs)
+    chosen = cut(free)
+    if chosen:
+        orders.append(fresh_order(pipeline, start_at, chosen, status))
+    return Division(orders=tuple(orders), started=started, held=held)
+
+
+def _own(
+    pipeline: str,
+    start_at: str,
+    holder: str,
+    theirs: Sequence[Candidate],
+    candidates: Sequence[Candidate],
+    now: str,
+    cut: Cut,
+) -> Sequence[Candidate]:
+    """The selection that a replay was made from, if this one is the same: all of it held, or, when it died early, some."""
+    unclaimed = [each for each in candidates if not each.entry.held(now) or each.entry.replay_id == holder]
+    for guess in (theirs, cut(unclaimed), cut(candidates)):
+        if any(holder == replay_id(pipeline, start_at, guess, generation) for generation in range(3)):
+            return guess
+    return ()
+
+
+def fresh_order(
+    pipeline: str, start_at: str, candidates: Sequence[Candidate], status: Callable[[str], str | None]
+) -> Order:
+    """The order of a replay that has not ended: what still stands open after one did was not settled by it."""
+    for generation in range(MAX_GENERATIONS):
+        name = replay_id(pipeline, start_at, candidates, generation)
+        state = status(name)
+        if state is None or state in RUNNING:
+            return _order(name, start_at, candidates)
+    raise AssertionError(f"{MAX_GENERATIONS} replays of one selection")
+
+
+def _order(name: str, start_at: str, candidates: Sequence[Candidate], *, is_resumed: bool = False) -> Order:
+    return Order(
+        replay_id=name,
+        stage=candidates[0].entry.stage,
+        start_at=start_at,
+        candidates=tuple(candidates),
+        is_resumed=is_resumed,
+    )
+
+
+def first(limit: int | None) -> Cut:
+    """The first so many; all for None."""
+    return lambda candidates: candidates if limit is None else candidates[:limit]
+
+
+def by_stage(entries: Iterable[Summary], stages: Sequence[str]) -> Iterator[tuple[str, list[Summary]]]:
+    """Entries by the stage they failed in, in the pipeline's order."""
+    groups: dict[str, list[Summary]] = {stage: [] for stage in stages}
+    for entry in entries:
+        groups[entry.stage].append(entry)
+    yield from ((stage, some) for stage, some in groups.items() if some)

@@ -1,0 +1,125 @@
+"""What a replay will take and cost, judged by the runs before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from winnow.keys import StageKeys
+from winnow.settlement import Settlement
+
+if TYPE_CHECKING:
+    from winnow.ledger import Ledger
+
+RUNS = 5
+"""The latest that finished a stage; what was long ago says little about today's code."""
+RUNS_LOOKED_AT = 40
+
+# AWS list prices in us-east-1, in US dollars, as published in 2025. Other regions differ by some per cent.
+GB_SECOND = 0.0000133334
+"""Lambda on Arm, https://aws.amazon.com/lambda/pricing/."""
+TRANSITION = 0.000025
+"""Standard workflows, https://aws.amazon.com/step-functions/pricing/: $25 a million."""
+WRITE_UNIT = 0.000000625
+"""DynamoDB on demand, https://aws.amazon.com/dynamodb/pricing/on-demand/: $0.625 a million."""
+PUT = 0.000005
+"""S3 Standard, https://aws.amazon.com/s3/pricing/: $5 a million."""
+
+TRANSITIONS_OF_PIPELINE = 4
+TRANSITIONS_OF_STAGE = 9
+"""A happy stage: eight of its own and the pipeline's."""
+PUTS_OF_STAGE = 15
+WRITE_UNITS_OF_RECORD = 16
+"""The entry is held and later settled: twice two to three kilobytes in a transaction, which counts double, and the index."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """How a stage has been doing."""
+
+    records: int
+    """Tried in the attempts that were looked at."""
+    seconds: float
+    """That those attempts took."""
+    shortest: float
+    """Of one stage run: nothing is quicker than its fixed costs."""
+
+    def seconds_for(self, count: int) -> float:
+        return max(self.shortest, count * self.seconds / max(1, self.records))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Of one replay. Time without waits for retries."""
+
+    seconds: float
+    dollars: float
+    unknown: tuple[str, ...]
+    """Stages that no run has finished: their time is not included."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "seconds": round(self.seconds, 1),
+            "dollars": round(self.dollars, 6),
+            "without": list(self.unknown),
+        }
+
+
+def estimate(
+    count: int, stages: Sequence[str], speeds: Mapping[str, Speed], memory_mb: Mapping[str, int]
+) -> Estimate:
+    """What replaying so many records costs, if all go all the way.
+
+    Args:
+        count: records.
+        stages: to go through.
+        speeds: of those stages that anything is known of.
+        memory_mb: of the stages' workers.
+    """
+    seconds = {stage: speeds[stage].seconds_for(count) for stage in stages if stage in speeds}
+    compute = sum(taken * memory_mb[stage] / 1024 * GB_SECOND for stage, taken in seconds.items())
+    transitions = TRANSITIONS_OF_PIPELINE + TRANSITIONS_OF_STAGE * len(stages)
+    rest = transitions * TRANSITION + len(stages) * PUTS_OF_STAGE * PUT
+    return Estimate(
+        seconds=sum(seconds.values()),
+        dollars=compute + rest + count * WRITE_UNITS_OF_RECORD * WRITE_UNIT,
+        unknown=tuple(stage for stage in stages if stage not in speeds),
+    )
+
+
+def measure(ledger: Ledger, stage: str, runs: Iterable[str]) -> Speed | None:
+    """How fast a stage was in the first few of these runs that finished it; None where none did."""
+    found = (
+        each for run in islice(runs, RUNS_LOOKED_AT) if (each := _stage_run(ledger, StageKeys(run, stage)))
+    )
+    done = list(islice(found, RUNS))
+    if not done:
+        return None
+    return Speed(
+        records=sum(records for records, _ in done),
+        seconds=sum(seconds for _, seconds in done),
+        shortest=min(seconds for _, seconds in done),
+    )
+
+
+def _stage_run(ledger: Ledger, keys: StageKeys) -> tuple[int, float] | None:
+    """Records tried and seconds taken, attempt by attempt: what lies between attempts is waiting."""
+    result = ledger.find_json(keys.result)
+    if result is None or not result["counts"]["in"]:
+        return None
+    records, seconds = 0, 0.0
+    for number in range(result["attempts"]):
+        attempt = keys.attempt(number)
+        claim, settled = ledger.find_json(attempt.claim), ledger.find_json(attempt.settlement)
+        if claim and settled:
+            settlement = Settlement.from_json(settled)
+            records += len(settlement.given)
+            seconds += (_moment(settlement.settled_at) - _moment(claim["claimed_at"])).total_seconds()
+    return (records, seconds) if records else None
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)

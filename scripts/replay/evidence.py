@@ -1,0 +1,201 @@
+"""What the ledger and the source say about failures that somebody wants to replay."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from scripts.replay.choice import Facts
+from scripts.replay.runs import documents
+from winnow.errors import LedgerObjectMissing, SourceChanged
+from winnow.keys import StageKeys
+from winnow.lineage import Lineage, Place, rows_of
+from winnow.plan import BLOCK_IDS, Plan, ids_of
+from winnow.ranges import Ranges
+
+if TYPE_CHECKING:
+    from winnow.ledger import Ledger
+    from winnow.register_table import Summary
+
+HEADS_AT_ONCE = 32
+HEADS_AT_MOST = 1_000
+"""More objects than this are looked up by listing, a thousand to a request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A source object as a run listed it."""
+
+    bucket: str
+    key: str
+    etag: str
+
+
+class SourceTags:
+    """Tags of source objects as they are now."""
+
+    def __init__(self, s3: Any) -> None:
+        self._s3 = s3
+
+    def now(self, bucket: str, keys: Sequence[str]) -> dict[str, str]:
+        """Tags by key; no entry for an object that is gone."""
+        if len(keys) > HEADS_AT_MOST:
+            return self._by_listing(bucket, keys)
+        with ThreadPoolExecutor(max_workers=HEADS_AT_ONCE) as pool:
+            tags = pool.map(lambda key: self._head(bucket, key), keys)
+            return {key: tag for key, tag in zip(keys, tags, strict=True) if tag}
+
+    def _head(self, bucket: str, key: str) -> str:
+        try:
+            return str(self._s3.head_object(Bucket=bucket, Key=key)["ETag"]).strip('"')
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}:
+                return ""
+            raise
+
+    def _by_listing(self, bucket: str, keys: Sequence[str]) -> dict[str, str]:
+        wanted = set(keys)
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket,
+            Prefix=os.path.commonprefix(keys),  # noqa: RUF071  keys are text, not paths
+        )
+        return {
+            item["Key"]: item["ETag"].strip('"')
+            for page in pages
+            for item in page.get("Contents", ())
+            if item["Key"] in wanted
+        }
+
+
+class Evidence:
+    """Gathers facts about entries; reads each piece once."""
+
+    def __init__(
+        self, ledger: Ledger, *, first_stage: str, tags: SourceTags, runs: Callable[[], Iterable[str]]
+    ) -> None:
+        """Open the evidence.
+
+        Args:
+            ledger: of the pipeline.
+            first_stage: of the pipeline.
+            tags: what the source is like now.
+            runs: ids of all runs in the ledger; asked only when a source object turns out to have changed.
+        """
+        self._ledger = ledger
+        self._first_stage = first_stage
+        self._tags = tags
+        self._runs = runs
+        self._lineage = Lineage(ledger)
+
+    def facts(self, entries: Sequence[Summary], start_at: str) -> list[Facts]:
+        """What is known of entries of one stage, to be replayed from that or an earlier one; in their order."""
+        here = [Place(entry.run_id, entry.stage, entry.ordinal) for entry in entries]
+        origins = self._lineage.origins(here, start_at)
+        found = [
+            Facts(
+                places=origins[place].places,
+                lineage_problem=origins[place].problem,
+                rejected=any(self._is_rejected(each) for each in origins[place].places),
+            )
+            for place in here
+        ]
+        return self._with_source(here, found)
+
+    def _is_rejected(self, place: Place) -> bool:
+        return place.ordinal in self._lineage.plan(place.run_id, place.stage).rejected
+
+    def _with_source(self, here: Sequence[Place], found: list[Facts]) -> list[Facts]:
+        """What became of the source objects since; nothing where the first stage was not given any."""
+        origins = self._lineage.origins(here, self._first_stage)
+        listed = self._listed({place for origin in origins.values() for place in origin.places})
+        changed = self._changed(listed)
+        newer = self._newer_runs(listed, changed)
+        told: list[Facts] = []
+        for place, facts in zip(here, found, strict=True):
+            roots = [root for root in origins[place].places if root in listed]
+            later = next((newer[root] for root in roots if root in newer), "")
+            is_changed = any(root in changed for root in roots) if roots else None
+            told.append(replace(facts, source_changed=is_changed, newer_run=later))
+        return told
+
+    def _listed(self, roots: set[Place]) -> dict[Place, Listed]:
+        by_run: dict[str, list[int]] = {}
+        for place in roots:
+            by_run.setdefault(place.run_id, []).append(place.ordinal)
+        found: dict[Place, Listed] = {}
+        for run_id, ordinals in by_run.items():
+            plan = self._lineage.plan(run_id, self._first_stage)
+            readable = Ranges.of(ordinals) - plan.rejected
+            try:
+                for ordinal, data in rows_of(self._ledger, plan, readable):
+                    if isinstance(data, Mapping) and {"bucket", "key", "etag"} <= data.keys():
+                        item = Listed(
+                            bucket=data["bucket"], key=data["key"], etag=str(data["etag"]).strip('"')
+                        )
+                        found[Place(run_id, self._first_stage, ordinal)] = item
+            except (LedgerObjectMissing, SourceChanged):
+                continue  # a list of somebody's own, which is gone or another now: it tells of no objects
+        return found
+
+    def _changed(self, listed: Mapping[Place, Listed]) -> set[Place]:
+        keys: dict[str, set[str]] = {}
+        for item in listed.values():
+            keys.setdefault(item.bucket, set()).add(item.key)
+        tags = {bucket: self._tags.now(bucket, sorted(some)) for bucket, some in keys.items()}
+        return {
+            place
+            for place, item in listed.items()
+            # Gone is not changed: no run has anything newer of it.
+            if tags[item.bucket].get(item.key, item.etag) != item.etag
+        }
+
+    def _newer_runs(self, listed: Mapping[Place, Listed], changed: set[Place]) -> dict[Place, str]:
+        """For records whose source object changed: a later run that listed it as something else."""
+        by_run: dict[str, set[Place]] = {}
+        for place in changed:
+            by_run.setdefault(place.run_id, set()).add(place)
+        found: dict[Place, str] = {}
+        later = sorted(self._started(), reverse=True) if changed else []
+        for run_id, places in by_run.items():
+            mine = self._lineage.plan(run_id, self._first_stage)
+            ordinals = Ranges.of(place.ordinal for place in places)
+            wanted = {
+                record_id: Place(run_id, self._first_stage, ordinal)
+                for ordinal, record_id in ids_of(self._ledger, mine.keys, ordinals)
+            }
+            for at, run in later:
+                if at <= mine.created_at or not wanted:
+                    break
+                if run == run_id:
+                    continue
+                for record_id, item in self._given(run, wanted).items():
+                    if item.etag != listed[wanted[record_id]].etag:
+                        found[wanted.pop(record_id)] = run
+        return found
+
+    def _started(self) -> list[tuple[str, str]]:
+        return [
+            (document["started_at"], document["run_id"])
+            for document in documents(self._ledger, self._runs())
+            if document["start_at"] == self._first_stage
+        ]
+
+    def _given(self, run_id: str, wanted: Iterable[str]) -> dict[str, Listed]:
+        """Those of some ids that a run's first stage was given, as it listed them."""
+        document = self._ledger.find_json(StageKeys(run_id, self._first_stage).plan)
+        if document is None:
+            return {}
+        plan = Plan.from_json(document)
+        left = set(wanted)
+        found: dict[int, str] = {}
+        for block in range(-(-plan.count // BLOCK_IDS)):
+            ids: list[str] = self._ledger.read_json(plan.keys.batch(block))
+            if not left.isdisjoint(ids):
+                found |= {n: i for n, i in enumerate(ids, block * BLOCK_IDS) if i in left}
+        places = {Place(run_id, self._first_stage, ordinal) for ordinal in found}
+        return {found[place.ordinal]: item for place, item in self._listed(places).items()}

@@ -1,0 +1,59 @@
+"""Why a selection is empty: most often somebody, or the pipeline itself, was quicker."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from winnow.errors import LedgerObjectMissing
+from winnow.keys import StageKeys
+from winnow.register import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scripts.replay.criteria import Criteria
+    from scripts.replay.site import Site
+
+LOOKED_UP = 1_000
+"""Failures of a run that are looked up one by one: enough to say what became of them."""
+
+
+def why_nothing(site: Site, criteria: Criteria) -> str:
+    """What became of the failures that were meant, in one line."""
+    resolved = _resolved(site, criteria)
+    if resolved:
+        return f"{resolved[0]} and all others that match are already resolved ({len(resolved):,})"
+    for run_id in criteria.runs:
+        elsewhere = list(islice(_failed_since(site, criteria, run_id), 1))
+        if elsewhere:
+            return elsewhere[0]
+        if site.ledger.find_json(StageKeys(run_id, criteria.stage or site.pipeline.stages[0]).plan) is None:
+            return f"pipeline {site.pipeline.name} has no failures of run {run_id}"
+    return "no failure matches; see what there is: winnow replay list"
+
+
+def _resolved(site: Site, criteria: Criteria) -> list[str]:
+    now = site.clock()
+    return [
+        entry.record_id
+        for stage in site.stages(criteria)
+        for entry in site.register.all(site.pipeline.name, stage)
+        if entry.status is Status.RESOLVED and criteria.match(entry, now)
+    ]
+
+
+def _failed_since(site: Site, criteria: Criteria, run_id: str) -> Iterator[str]:
+    """What became of the records that a run lost, where it is not the last that they failed in."""
+    for stage in site.stages(criteria):
+        try:
+            lines = islice(site.ledger.read_lines(StageKeys(run_id, stage).failures), LOOKED_UP)
+            ids = [json.loads(line)["record_id"] for line in lines]
+        except LedgerObjectMissing:
+            continue
+        for entry in site.entries_of(stage, ids):
+            if entry.status is Status.RESOLVED:
+                yield f"{entry.record_id} failed again since, in run {entry.last.run_id}, and is already resolved"
+            elif entry.last.run_id != run_id:
+                yield f"{entry.record_id} failed again since, in run {entry.last.run_id}; select by that run"

@@ -1,0 +1,235 @@
+"""The register made again from the ledger, which is the truth: every stage run in the order in which it was settled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from winnow.contract import Verdict
+from winnow.keys import StageKeys
+from winnow.plan import Plan
+from winnow.register import Entry, Status
+from winnow.register_table import Change, RegisterTable, Summary
+from winnow.registration import Registered, failures_of, register_failures, resolve_successes
+from winnow.settle import failure_records
+from winnow.settlement import FINAL, Settlement, read_settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from winnow.ledger import Ledger
+
+
+class MemoryRegister(RegisterTable):
+    """The register in memory: the same promises, no network."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, str], dict[str, Entry]] = {}
+        self._changing = threading.Lock()
+
+    def apply(self, pipeline: str, stage: str, record_ids: Iterable[str], change: Change) -> int:
+        entries = self.entries.setdefault((pipeline, stage), {})
+        written = 0
+        for record_id in dict.fromkeys(record_ids):
+            with self._changing:
+                changed = change(record_id, entries.get(record_id))
+                if changed is not None:
+                    entries[record_id] = changed
+                    written += 1
+        return written
+
+    def read(self, pipeline: str, stage: str, record_ids: Sequence[str]) -> dict[str, Entry]:
+        entries = self.entries.get((pipeline, stage), {})
+        return {each: entries[each] for each in record_ids if each in entries}
+
+    def owed(self, pipeline: str, stage: str) -> Iterator[Summary]:
+        return (entry for entry in self.all(pipeline, stage) if entry.status is not Status.RESOLVED)
+
+    def all(self, pipeline: str, stage: str) -> Iterator[Summary]:
+        return map(Summary.of_entry, list(self.entries.get((pipeline, stage), {}).values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settled:
+    """An attempt that changed the register when it was settled."""
+
+    at: str
+    run_id: str
+    stage: str
+    attempt: int
+
+
+def replay_history(ledger: Ledger, runs: Iterable[Mapping[str, object]], register: RegisterTable) -> int:
+    """Register everything that the ledger knows of, in order.
+
+    Args:
+        ledger: of the pipeline.
+        runs: each one's `run.json`.
+        register: an empty one.
+
+    Returns:
+        How many stage runs there were.
+    """
+    events = sorted(
+        (event for run in runs for event in _events(ledger, run)),
+        key=lambda each: (each.at, each.run_id, each.attempt),
+    )
+    for event in events:
+        plan = _plan(ledger, event.run_id, event.stage)
+        settlement = read_settlement(ledger, plan, event.attempt)
+        assert settlement is not None
+        _register(ledger, register, plan, settlement)
+    return len({(event.run_id, event.stage) for event in events})
+
+
+def _plan(ledger: Ledger, run_id: str, stage: str) -> Plan:
+    return Plan.from_json(ledger.read_json(StageKeys(run_id, stage).plan))
+
+
+def _events(ledger: Ledger, run: Mapping[str, object]) -> Iterator[_Settled]:
+    run_id, stages = str(run["run_id"]), run["stages"]
+    assert isinstance(stages, list)
+    for stage in stages:
+        found = ledger.find_json(StageKeys(run_id, stage).plan)
+        if found is None:
+            continue
+        plan = Plan.from_json(found)
+        attempt = 0
+        while (settlement := read_settlement(ledger, plan, attempt)) is not None:
+            if settlement.verdict in FINAL or (settlement.verdict is Verdict.RETRY and settlement.alert_now):
+                yield _Settled(at=settlement.settled_at, run_id=run_id, stage=stage, attempt=attempt)
+            attempt += 1
+
+
+def _register(ledger: Ledger, register: RegisterTable, plan: Plan, settlement: Settlement) -> None:
+    into = Registered()
+    if settlement.verdict is Verdict.RETRY:
+        failures = failure_records(ledger, plan, settlement, settlement.alert_now)
+        register_failures(register, plan, failures, into)
+        return
+    if settlement.outstanding(plan):
+        register_failures(register, plan, failures_of(ledger, plan), into)
+    resolve_successes(ledger, register, plan, settlement, into)
+
+
+@dataclass(slots=True)
+class Difference:
+    """What a register says otherwise than the ledger, in records."""
+
+    stage_runs: int = 0
+    same: int = 0
+    missing: list[str] = field(default_factory=list)
+    """The ledger has them, the register does not."""
+    changed: list[str] = field(default_factory=list)
+    beyond: list[str] = field(default_factory=list)
+    """The register has them, the ledger does not (any more): they stay as they are."""
+    kept: int = 0
+    """Entries with something that only the register knows: a hold, a waiver, occurrences whose evidence has expired."""
+
+    @property
+    def to_write(self) -> int:
+        return len(self.missing) + len(self.changed)
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "stage_runs": self.stage_runs,
+            "same": self.same,
+            "missing": len(self.missing),
+            "changed": len(self.changed),
+            "beyond_the_ledger": len(self.beyond),
+            "kept": self.kept,
+            "to_write": self.to_write,
+        }
+
+
+def reconcile(found: Entry | None, rebuilt: Entry, *, known_runs: frozenset[str], now: str) -> Entry:
+    """The entry that shall stand: as the ledger tells it, with what only the register knows.
+
+    That is a hold, a waiver, and occurrences in runs that the ledger does not have any more.
+    """
+    if found is None:
+        return replace(rebuilt, version=1)
+    seen = {each.run_id for each in rebuilt.history}
+    lost = [each for each in found.history if each.run_id not in seen and each.run_id not in known_runs]
+    entry = rebuilt
+    if lost or found.occurrences > rebuilt.occurrences + len(lost):
+        history = tuple(sorted((*lost, *rebuilt.history), key=lambda each: (each.at, each.run_id)))
+        entry = replace(
+            rebuilt,
+            history=history[-len(found.history) :] if len(history) > len(found.history) else history,
+            occurrences=max(found.occurrences, rebuilt.occurrences + len(lost)),
+            first_seen=min(found.first_seen, rebuilt.first_seen),
+        )
+    if rebuilt.status is Status.OPEN:
+        if found.held(now):
+            entry = replace(entry, status=found.status, hold=found.hold, waiver=found.waiver)
+        elif found.waived(now) and found.waiver and found.waiver.fingerprint == entry.last.fingerprint:
+            entry = replace(entry, status=found.status, waiver=found.waiver)
+    return replace(entry, version=found.version)
+
+
+def compare(
+    register: RegisterTable,
+    rebuilt: MemoryRegister,
+    *,
+    pipeline: str,
+    stages: Sequence[str],
+    known_runs: frozenset[str],
+    now: str,
+    write: bool,
+    say: Callable[[str], None] = lambda _: None,
+) -> Difference:
+    """Compare a register with what the ledger makes of it, and put right what differs.
+
+    Args:
+        register: the real one.
+        rebuilt: made by `replay_history`.
+        pipeline: its name.
+        stages: of the pipeline.
+        known_runs: the ledger's.
+        now: this moment.
+        write: whether to put it right.
+        say: told how far it is.
+    """
+    difference = Difference()
+    lock = threading.Lock()
+    for stage in stages:
+        entries = rebuilt.entries.get((pipeline, stage), {})
+        say(f"{stage}: {len(entries):,} failures")
+        wanted: dict[str, str] = {}
+
+        def change(
+            record_id: str,
+            found: Entry | None,
+            entries: dict[str, Entry] = entries,
+            wanted: dict[str, str] = wanted,
+        ) -> Entry | None:
+            standing = reconcile(found, entries[record_id], known_runs=known_runs, now=now)
+            with lock:
+                if found is None:
+                    wanted[record_id] = "missing"
+                elif standing != found:
+                    wanted[record_id] = "changed"
+                else:
+                    wanted[record_id] = (
+                        "kept" if standing != replace(entries[record_id], version=found.version) else "same"
+                    )
+            if not write or standing == found:
+                return None
+            return standing if found is None else replace(standing, version=found.version + 1)
+
+        register.apply(pipeline, stage, entries, change)
+        for record_id, what in wanted.items():
+            if what == "missing":
+                difference.missing.append(record_id)
+            elif what == "changed":
+                difference.changed.append(record_id)
+            else:
+                difference.same += 1
+                difference.kept += what == "kept"
+        difference.beyond += [
+            entry.record_id for entry in register.all(pipeline, stage) if entry.record_id not in entries
+        ]
+    return difference

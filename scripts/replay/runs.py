@@ -1,0 +1,40 @@
+"""Which runs a ledger has, and in which order they came."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from winnow import keys
+from winnow.contract import CROCKFORD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from winnow.ledger import Ledger
+
+ULID = re.compile(f"[0-7][{CROCKFORD}]{{25}}")
+READERS = 16
+
+
+def run_ids(s3: Any, bucket: str) -> list[str]:
+    """Every run that has left something, by id; costs a request per thousand runs."""
+    found: list[str] = []
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=keys.RUNS, Delimiter="/")
+    for page in pages:
+        found += [each["Prefix"].split("/")[1] for each in page.get("CommonPrefixes", ())]
+    return sorted(found)
+
+
+def newest_first(ids: Iterable[str]) -> list[str]:
+    """Runs whose ids tell when they started, the latest first; not those that bear a name of their own, as replays do."""
+    return sorted((run for run in ids if ULID.fullmatch(run)), reverse=True)
+
+
+def documents(ledger: Ledger, ids: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The `run.json` of each that has one."""
+    with ThreadPoolExecutor(max_workers=READERS) as pool:
+        for found in pool.map(lambda run: ledger.find_json(keys.run(run)), ids):
+            if found:
+                yield found

@@ -1,0 +1,102 @@
+"""A pipeline with everything that replaying its failures takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from scripts import pipelines
+from scripts.errors import Refused
+from scripts.replay.criteria import Criteria
+from winnow.contract import now
+from winnow.executions import StepFunctions
+from winnow.ledger import Ledger
+from winnow.register_table import BATCH, RegisterTable, Summary
+from winnow.state_table import DynamoStateTable
+from winnow.store import S3Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from scripts.clients import Target
+    from scripts.pipelines import Pipeline
+    from winnow.executions import Executions
+    from winnow.register import Entry
+    from winnow.state_table import StateTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One pipeline, its register, its ledger and its executions."""
+
+    target: Target
+    pipeline: Pipeline
+    register: RegisterTable
+    ledger: Ledger
+    executions: Executions
+    state: StateTable
+    clock: Callable[[], str] = now
+
+    @classmethod
+    def open(cls, target: Target, name: str | None) -> Self:
+        """The site of a pipeline; without a name, of the only one.
+
+        Raises:
+            Mistake: there is no such pipeline.
+            Refused: it has no register.
+        """
+        pipeline = pipelines.find(target, name, field="--pipeline") if name else pipelines.only_one(target)
+        if not pipeline.register_table:
+            raise Refused(
+                f"pipeline {pipeline.name} was deployed without a failure register; deploy it again: cdk deploy"
+            )
+        dynamodb = target.client("dynamodb")
+        return cls(
+            target=target,
+            pipeline=pipeline,
+            register=RegisterTable(pipeline.register_table, dynamodb),
+            ledger=Ledger(S3Store(pipeline.ledger_bucket, target.client("s3"))),
+            executions=StepFunctions(machine_arn=pipeline.arn, stepfunctions=target.client("stepfunctions")),
+            state=DynamoStateTable(pipeline.state_table, dynamodb),
+        )
+
+    @property
+    def s3(self) -> Any:
+        return self.target.client("s3")
+
+    def criteria(self, options: dict[str, Any]) -> Criteria:
+        """What was typed, checked against this pipeline."""
+        return Criteria.from_options(options, stages=self.pipeline.stages, moment=datetime.now(UTC))
+
+    def stages(self, criteria: Criteria) -> tuple[str, ...]:
+        """The stages to look in, in order."""
+        return (criteria.stage,) if criteria.stage else self.pipeline.stages
+
+    def entries(self, criteria: Criteria) -> list[Summary]:
+        """What matches, in the order of stages and ids. Resolved entries only where they are asked for."""
+        now = self.clock()
+        found: list[Summary] = []
+        for stage in self.stages(criteria):
+            here = [entry for entry in self._stage(stage, criteria) if criteria.match(entry, now)]
+            found += sorted(here, key=lambda entry: entry.record_id)
+        return found
+
+    def _stage(self, stage: str, criteria: Criteria) -> Iterable[Summary]:
+        name = self.pipeline.name
+        if criteria.ids:
+            return map(Summary.of_entry, self.entries_of(stage, criteria.ids))
+        return (
+            self.register.all(name, stage) if criteria.ask_for_resolved else self.register.owed(name, stage)
+        )
+
+    def entries_of(self, stage: str, ids: Iterable[str]) -> Iterator[Entry]:
+        """Whole entries of some records, where they have one."""
+        wanted = list(dict.fromkeys(ids))
+        for start in range(0, len(wanted), BATCH):
+            yield from self.register.read(self.pipeline.name, stage, wanted[start : start + BATCH]).values()
+
+    def is_new_code(self, entry: Summary) -> bool:
+        """Whether its stage has other code now than when it failed for good."""
+        deployed = self.pipeline.code_versions.get(entry.stage, "")
+        return entry.kind == "permanent" and bool(deployed) and entry.code_version not in {"", deployed}
