@@ -1,0 +1,81 @@
+"""The CDK app of the fault tests: the example as it is deployed, and a pipeline of workers that misbehave.
+
+    cdk deploy --all --app "python -m tests.integration.faults.app" -c environment=local -c proxy=http://127.0.0.1:1234
+
+Both are made of Winnow's own constructs, with the settings that emulators get; only times and memory are scaled down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import aws_cdk as cdk
+
+from stacks.catalogue_stack import CatalogueStack
+from stacks.constructs.lambda_code import LambdaCode
+from stacks.constructs.pipeline import Pipeline
+from stacks.constructs.source_bucket import SourceBucket
+from stacks.constructs.stage import Stage
+from stacks.settings import Settings
+
+WORKERS = "tests.integration.faults.workers"
+
+PIPELINE = "faults"
+STAGES = ("lie", "refuse", "misbehave", "collect")
+"""A run starts at the stage whose worker it is about; those after it hand on what they are given."""
+
+WORKER_TIMEOUT_SECONDS = 10
+PATIENT_TIMEOUT_SECONDS = 30
+"""Of the worker whose S3 can be made to refuse: trying again takes time."""
+WORKER_MEMORY_MB = 256
+
+
+class FaultsStack(cdk.Stack):
+    """One pipeline in which anything can be made to go wrong.
+
+    What Settle and one of the workers say to S3, and Alert to SNS, goes through a proxy that refuses what a test
+    wants refused.
+    """
+
+    def __init__(self, scope: cdk.App, construct_id: str, *, settings: Settings, proxy: str) -> None:
+        super().__init__(scope, construct_id)
+        # The workers are found through the virtual environment; the asset brings the runtime.
+        code = LambdaCode(bundled=False).worker(None)
+        pipeline = Pipeline(
+            self,
+            "Faults",
+            name=PIPELINE,
+            settings=settings,
+            source=SourceBucket(self, "Source", settings=settings),
+            stages=[
+                Stage.of("lie", worker=f"{WORKERS}.lie.handler", code=code),
+                Stage.of(
+                    "refuse",
+                    worker=f"{WORKERS}.misbehave.misbehave",
+                    code=code,
+                    timeout_seconds=PATIENT_TIMEOUT_SECONDS,
+                    environment={"AWS_ENDPOINT_URL_S3": proxy},
+                ),
+                Stage.of("misbehave", worker=f"{WORKERS}.misbehave.misbehave", code=code),
+                Stage.of("collect", worker=f"{WORKERS}.pass_on.pass_on", code=code, parquet_input=True),
+            ],
+        )
+        pipeline.functions.settle.function.add_environment("AWS_ENDPOINT_URL_S3", proxy)
+        pipeline.functions.alert.function.add_environment("AWS_ENDPOINT_URL_SNS", proxy)
+
+
+def main() -> None:
+    app = cdk.App()
+    settings = Settings.from_context(app.node)
+    CatalogueStack(app, f"catalogue-{settings.environment}", settings=settings)
+    scaled = replace(
+        settings,
+        worker_timeout_seconds=WORKER_TIMEOUT_SECONDS,
+        worker_memory_mb=WORKER_MEMORY_MB,
+    )
+    FaultsStack(app, "faults", settings=scaled, proxy=app.node.get_context("proxy"))
+    app.synth()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Executions that somebody stops by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.integration.faults.lab import Lab, Run, about, await_
+from tests.integration.faults.loopback import Call, Gate
+
+pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
+
+GOOD = [f"good-{number:02}" for number in range(10)]
+
+
+def recursion_aborted(lab: Lab) -> Run:
+    """Three records fail at first. Of the next attempt one is done, one never ends and one is not reached."""
+    gate = lab.world.dependency.gate()
+
+    def policy(call: Call) -> int | Gate:
+        if call.record_id not in GOOD and call.nth == 1:
+            return 503
+        return gate if call.record_id == "stuck-for-good" else 200
+
+    name = "recursion-aborted"
+    url = lab.world.dependency.when(name, policy)
+    run = lab.start(
+        name,
+        [
+            {"id": record, "do": "call", "url": url}
+            for record in [*GOOD, "again", "stuck-for-good", "after-it"]
+        ],
+    )
+    journal = run.keys("misbehave").attempt(1).journal
+    await_("the second attempt's journal", lambda: list(run.ledger.store.keys(journal)), lab=lab)
+    await_("the record that never ends", gate.is_reached, lab=lab)
+    nested = run.executions("misbehave")[1]
+    lab.stepfunctions.stop_execution(executionArn=nested, error="Operator", cause="stopped by hand")
+    return run.ended()
+
+
+@about(recursion_aborted)
+def test_settles_what_the_journal_proves_when_the_recursion_is_aborted(run: Run) -> None:
+    first, nested = run.executions("misbehave")
+    assert run.describe(nested)["status"] == "ABORTED"
+    assert "SettleWhatIsProven" in run.states(first)
+    assert run.status() == "SUCCEEDED"
+    run.assert_sound(good=[*GOOD, "again"], lost=["stuck-for-good", "after-it"])
+    assert run.result()["verdict"] == "EXHAUSTED"
+    assert len(run.alerts()) == 1
+
+
+def run_aborted(lab: Lab) -> Run:
+    gate = lab.world.dependency.gate()
+    url = lab.world.dependency.when("run-aborted", lambda call: gate if call.record_id == "stuck" else 200)
+    run = lab.start("run-aborted", [{"id": record, "do": "call", "url": url} for record in [*GOOD, "stuck"]])
+    await_("the record that never ends", gate.is_reached, lab=lab)
+    lab.stepfunctions.stop_execution(executionArn=run.execution, error="Operator", cause="stopped by hand")
+    run.ended()
+    gate.open()
+    # The emulator stops only what it was told to stop.
+    await_(
+        "the stage's end",
+        lambda: run.describe(run.executions("misbehave")[0])["status"] != "RUNNING",
+        lab=lab,
+    )
+    return run
+
+
+@about(run_aborted)
+def test_alerts_a_run_that_is_aborted_once(run: Run) -> None:
+    assert run.status() == "ABORTED"
+    [alert] = run.alerts()
+    assert alert["verdict"] == "ABORTED"
+    run.assert_slack_heard()
+    assert run.arrived("collect") == {}
+    assert run.report()["status"] == "ABORTED"
+    assert run.report()["proof"]["holds"]
+
+
+def zombie(lab: Lab) -> Run:
+    """A second invocation of the worker does everything while the first, given up for dead, goes on later."""
+    name = "zombie"
+    gate = lab.world.dependency.gate()
+    url = lab.world.dependency.when(
+        name, lambda call: gate if call.record_id == "good-04" and call.nth == 1 else 200
+    )
+    # The stage whose worker has the most time: two lives have to fit into one.
+    run = lab.start(name, [{"id": record, "do": "call", "url": url} for record in GOOD], start_at="refuse")
+    journal = run.keys("refuse").attempt(0).journal
+    await_("the first invocation's journal", lambda: list(run.ledger.store.keys(journal)), lab=lab)
+    [planned] = [
+        event["stateExitedEventDetails"]["output"]
+        for event in run.history(run.executions("refuse")[0])
+        if event.get("stateExitedEventDetails", {}).get("name") == "Plan"
+    ]
+    lab.invoke(run.pipeline.worker("refuse"), json.loads(planned)["order"])
+    gate.open()
+    return run.ended()
+
+
+@about(zombie)
+def test_counts_what_two_lives_of_a_worker_did_once(run: Run) -> None:
+    assert run.status() == "SUCCEEDED"
+    run.assert_sound(good=GOOD, stage="refuse")
+    assert run.counts("refuse")["repeated"] == 6
+    assert run.alerts() == []

@@ -1,0 +1,96 @@
+"""Nothing runs twice by accident: events delivered again, executions started again."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.integration.faults.app import PIPELINE
+from tests.integration.faults.lab import Lab, Run, about, await_
+
+pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
+
+GOOD = [f"good-{number:02}" for number in range(10)]
+
+
+def executions_of(lab: Lab, name: str) -> list[str]:
+    pages = lab.stepfunctions.get_paginator("list_executions").paginate(stateMachineArn=lab.faults.arn)
+    return [each["name"] for page in pages for each in page["executions"] if each["name"].startswith(name)]
+
+
+def delivered_twice(lab: Lab) -> Run:
+    """The same event, as EventBridge delivers it, twice at the same moment."""
+    event = {
+        "version": "0",
+        "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718",
+        "source": "winnow",
+        "detail-type": "Run requested",
+        "time": "2026-11-20T12:00:00Z",
+        "resources": [],
+        "detail": {"pipeline": PIPELINE, "start_at": "misbehave", "records": GOOD},
+    }
+    start_run = lab.function("start_run")["FunctionName"]
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: lab.invoke(start_run, event), range(2))
+    assert first == second
+    execution = lab.faults.arn.replace(":stateMachine:", ":execution:")
+    return Run(lab, lab.faults, first["run_id"], f"{execution}:{first['run_id']}").ended()
+
+
+@about(delivered_twice)
+def test_an_event_that_is_delivered_twice_starts_one_run(run: Run) -> None:
+    assert run.status() == "SUCCEEDED"
+    run.assert_sound(good=GOOD)
+    assert executions_of(run.lab, run.run_id) == [run.run_id]
+
+
+def sent_twice(lab: Lab) -> Run:
+    """Two events through the bus that ask for the same run."""
+    name = "sent-twice"
+    detail = {"pipeline": PIPELINE, "run_id": name, "start_at": "misbehave", "records": GOOD}
+    entry = {"Source": "winnow", "DetailType": "Run requested", "Detail": json.dumps(detail)}
+    assert lab.events.put_events(Entries=[entry, entry])["FailedEntryCount"] == 0
+    await_("the run", lambda: executions_of(lab, name), lab=lab)
+    execution = lab.faults.arn.replace(":stateMachine:", ":execution:")
+    return Run(lab, lab.faults, name, f"{execution}:{name}").ended()
+
+
+@about(sent_twice)
+def test_a_run_that_is_asked_for_twice_runs_once(run: Run) -> None:
+    assert run.status() == "SUCCEEDED"
+    run.assert_sound(good=GOOD)
+    assert executions_of(run.lab, run.run_id) == [run.run_id]
+
+
+def started_twice(lab: Lab) -> Run:
+    run = lab.run("started-twice", GOOD)
+    with pytest.raises(ClientError, match="ExecutionAlreadyExists"):
+        lab.start("started-twice", GOOD)
+    given = {"run_id": "started-twice", "start_at": "misbehave", "records": GOOD}
+    lab.start_with(given, name="started-again").stopped()
+    lab.start_stage(
+        "misbehave", {"run_id": "started-twice", "records": GOOD}, name="stage-started-again"
+    ).stopped()
+    return run
+
+
+@about(started_twice)
+def test_a_run_that_is_started_twice_runs_once(run: Run) -> None:
+    lab = run.lab
+    run.assert_sound(good=GOOD)
+    assert run.alerts() == []
+
+    again = Run(lab, run.pipeline, "started-again", run.execution.replace("started-twice", "started-again"))
+    assert again.status() == "FAILED"
+    assert "was used before" in again.cause()
+    [alert] = await_("the alert of the second", again.alerts)
+    assert alert["verdict"] == "FAILED"
+
+    machine = run.pipeline.machine("misbehave").replace(":stateMachine:", ":execution:")
+    stage = Run(lab, run.pipeline, "stage-started-again", f"{machine}:stage-started-again")
+    assert stage.status() == "FAILED"
+    assert "belongs to" in stage.cause()
+    assert "nothing was run twice" in stage.cause()

@@ -1,0 +1,54 @@
+"""TLS and IAM enforced: what starts a run and what closes it may do what they have to.
+
+The functions in between are exercised by the command line's own strict test, on the same deployment.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from scripts import ROOT
+from scripts.sources import LocalSource
+from tests.integration.conftest import Deployment
+from tests.integration.faults.lab import await_
+from winnow import keys
+from winnow.conservation import prove
+from winnow.ledger import Ledger
+from winnow.store import S3Store
+
+MANUSCRIPTS = ROOT / "tests" / "data" / "manuscripts" / "Hebrew"
+
+
+def ask_for(deployment: Deployment, **detail: Any) -> None:
+    event = {"pipeline": "catalogue", **detail}
+    answer = deployment.target.client("events").put_events(
+        Entries=[{"Source": "winnow", "DetailType": "Run requested", "Detail": json.dumps(event)}]
+    )
+    assert answer["FailedEntryCount"] == 0
+
+
+def test_a_run_that_an_event_asks_for_is_started_proved_and_reported(strict_deployment: Deployment) -> None:
+    s3, pipeline = strict_deployment.target.client("s3"), strict_deployment.pipeline
+    uploaded = list(LocalSource.open(MANUSCRIPTS).upload(s3, bucket=pipeline.source_bucket, prefix="Hebrew/"))
+    ask_for(strict_deployment, run_id="strictly-asked-for", prefix="Hebrew/")
+
+    ledger = Ledger(S3Store(pipeline.ledger_bucket, s3))
+    report = await_("the report", lambda: ledger.find_json(keys.run_report("strictly-asked-for")))
+    assert report["status"] == "SUCCEEDED"
+    assert report["proof"]["holds"]
+    proof = prove(ledger, "strictly-asked-for", status="SUCCEEDED")
+    assert proof.holds, proof.all_problems
+    assert (proof.stages[0].records_in, proof.lost) == (len(uploaded), 1)
+
+
+def test_a_run_that_fails_before_its_first_record_is_alerted(strict_deployment: Deployment) -> None:
+    nowhere = {"bucket": strict_deployment.pipeline.ledger_bucket, "key": "nowhere.ndjson"}
+    ask_for(strict_deployment, run_id="strictly-nothing", records=nowhere)
+
+    def alerted() -> list[dict[str, Any]]:
+        received = strict_deployment.slack.receive(1, within_seconds=1)
+        return [message for message in received if "strictly-nothing" in json.dumps(message)]
+
+    [message] = await_("the alert", alerted)
+    assert "does not exist; check bucket and key" in json.dumps(message)
