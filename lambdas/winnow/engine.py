@@ -10,28 +10,31 @@ import queue
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from winnow.contract import Kind
 from winnow.errors import RecordTimeout
 from winnow.failures import FailureReport
-from winnow.formats import NDJSON, OutputFormat, UnusableOutput
+from winnow.formats import NDJSON, OutputFormat
 from winnow.journal import Stop
 from winnow.outcome import (
-    CAUGHT,
     BatchMismatch,
     Item,
+    Line,
     Sink,
     batch_outcome,
+    begin_again,
     call,
     complete,
     kind_of,
     record_outcome,
 )
-from winnow.record import Retry
+from winnow.record import Record, Retry
+from winnow.streak import Streak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,31 +91,23 @@ def process(function: Callable[[Any], Any], items: Sequence[Item], sink: Sink, o
         for ordinal, record in items:
             try:
                 record_outcome(sink, ordinal, record, call(function, record, options.retry), options.outputs)
-            except CAUGHT as error:
+            except BaseException as error:  # noqa: BLE001  whatever it is, it is this record's
                 sink.failed(ordinal, record.id, kind_of(error), error)
         return
     try:
         value = call(function, [record for _, record in items], options.retry)
         batch_outcome(sink, items, value, options.outputs)
-    except CAUGHT as error:
-        one_by_one(function, items, sink, options, error)
-
-
-def one_by_one(
-    function: Callable[[Any], Any], items: Sequence[Item], sink: Sink, options: Options, error: BaseException
-) -> None:
-    """A batch's call raised: find out whose fault it was."""
-    if len(items) == 1:
-        ordinal, record = items[0]
+    except BaseException as error:  # noqa: BLE001
         kind = Kind.PERMANENT if isinstance(error, BatchMismatch) else kind_of(error)
-        sink.failed(ordinal, record.id, kind, error)
+        if len(items) == 1:
+            ordinal, record = items[0]
+            sink.failed(ordinal, record.id, kind, error)
+            return
+        begin_again([record for _, record in items])
+    else:
         return
-    for item in items:
-        try:
-            value = call(function, [item[1]], options.retry)
-            batch_outcome(sink, [item], value, options.outputs)
-        except CAUGHT as own:
-            one_by_one(function, [item], sink, options, own)
+    for item in items:  # one by one, to find out whose fault it was
+        process(function, [item], sink, options)
 
 
 def units(items: Iterable[Item], gate: Gate, size: int) -> Iterator[list[Item]]:
@@ -129,34 +124,52 @@ def units(items: Iterable[Item], gate: Gate, size: int) -> Iterator[list[Item]]:
         yield unit
 
 
-def run(function: Callable[[Any], Any], items: Iterable[Item], gate: Gate, options: Options) -> None:
-    """Work through items until they or the time are over."""
+def run(
+    function: Callable[[Any], Any],
+    items: Iterable[Item],
+    gate: Gate,
+    options: Options,
+    streak: Streak | None = None,
+) -> None:
+    """Work through items until they or the time are over.
+
+    Args:
+        function: the user's.
+        items: in order of ordinals, or in a few parts of which each is.
+        gate: says which may be taken up, and is told what became of them.
+        options: the worker's.
+        streak: the gate's, if it has one.
+    """
     work = units(items, gate, options.batch or 1)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if options.concurrency > 1 or (options.record_timeout and not in_main_thread):
         _Threads(function, gate, options).run(work)
         return
     with _interrupted(function, options.record_timeout) as limited:
-        if options.batch is None and options.retry is None:
-            _plain(limited, items, gate, options.outputs)
+        if streak and options.batch is None and options.retry is None:
+            _plain(limited, items, gate, streak, options.outputs)
         else:
             for unit in work:
                 process(limited, unit, gate, options)
 
 
-def _plain(function: Callable[[Any], Any], items: Iterable[Item], gate: Gate, form: OutputFormat) -> None:
+def _plain(
+    function: Callable[[Any], Any], items: Iterable[Item], gate: Gate, streak: Streak, form: OutputFormat
+) -> None:
     """`process` for one record at a time without options, unrolled: this loop is what a million records cost."""
-    take, succeeded = gate.take, gate.succeeded
     for ordinal, record in items:
-        if not take(ordinal):
+        if (ordinal != streak.done or ordinal >= streak.limit) and not streak.begin(ordinal):
             return
+        streak.taken = ordinal + 1
         try:
             value = function(record)
-            if value is None:
-                succeeded(ordinal, [], record._warnings)  # noqa: SLF001  ours
-            else:
+            if value is not None:
                 record_outcome(gate, ordinal, record, complete(value), form)
-        except CAUGHT as error:
+            elif record._warnings is None:  # noqa: SLF001  ours
+                streak.done = ordinal + 1
+            else:
+                gate.succeeded(ordinal, [], record._warnings)  # noqa: SLF001
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is this record's
             gate.failed(ordinal, record.id, kind_of(error), error)
 
 
@@ -189,39 +202,85 @@ def _interrupted(function: Callable[[Any], Any], seconds: float | None) -> Itera
         signal.signal(signal.SIGALRM, before)
 
 
-@dataclass(slots=True, eq=False)
+class _GivenUp(BaseException):
+    """Raised in a thread that hung and came back: others do its work by now."""
+
+
 class _Job:
-    """A unit of work in a thread's hands."""
+    """A unit of work in a thread's hands, and the sink it is told to: one that forgets what a thread says that was given up."""
 
-    items: list[Item]
-    started: float
-    lock: threading.Lock
-    abandoned: bool = False
-    told: set[int] = field(default_factory=set)
-    """Ordinals whose outcome is known already: a batch may hang half way through its fallback."""
+    def __init__(self, items: list[Item], gate: Gate) -> None:
+        self.items = items
+        self._gate = gate
+        self._lock = threading.Lock()
+        self._by_record = {id(record): (ordinal, record) for ordinal, record in items}
+        self._calling: list[Item] = []
+        """What the function works on."""
+        self._since = 0.0
+        self._told: set[int] = set()
+        """Ordinals whose outcome is known."""
+        self._given_up = False
 
+    def timed(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The function, with a watch on each of its calls: a batch that is done one by one has a limit for each."""
 
-class _Shielded:
-    """A sink that forgets what an abandoned thread still says: its records were reported as timed out."""
+        def watched(argument: Any) -> Any:
+            records = argument if isinstance(argument, list) else [argument]
+            with self._lock:
+                if self._given_up:
+                    raise _GivenUp
+                self._calling = [self._by_record[id(record)] for record in records]
+                self._since = time.monotonic()
+            try:
+                return complete(function(argument))
+            except KeyboardInterrupt as error:  # the operator's is for the main thread: this is the record's own
+                raise RuntimeError("raised KeyboardInterrupt") from error
+            finally:
+                with self._lock:
+                    self._calling = []
 
-    def __init__(self, sink: Sink, job: _Job) -> None:
-        self._sink = sink
-        self._job = job
+        return watched
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        method: Callable[..., None] = getattr(self._sink, name)
+    def give_up(self, limit: float) -> tuple[list[Item], list[Item]] | None:
+        """Stop listening, if a call takes longer than the limit: what that call works on, and what else is not done."""
+        with self._lock:
+            if self._given_up or not self._calling or time.monotonic() - self._since <= limit:
+                return None
+            self._given_up = True
+            hung = {ordinal for ordinal, _ in self._calling}
+            rest = [item for item in self.items if item[0] not in self._told and item[0] not in hung]
+            return self._calling, rest
 
-        def say(*args: Any) -> None:
-            with self._job.lock:
-                if not self._job.abandoned:
-                    method(*args)
-                    self._job.told.add(args[0])
+    @property
+    def given_up(self) -> bool:
+        return self._given_up
 
-        return say
+    # Sink
+
+    def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None:
+        self._tell((ordinal,), lambda: self._gate.succeeded(ordinal, lines, warnings))
+
+    def joined(self, ordinals: Sequence[int], lines: list[Line], warnings: list[str] | None) -> None:
+        self._tell(ordinals, lambda: self._gate.joined(ordinals, lines, warnings))
+
+    def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None:
+        self._tell((ordinal,), lambda: self._gate.skipped(ordinal, reason, warnings))
+
+    def failed(self, ordinal: int, record_id: str, kind: Kind, error: BaseException) -> None:
+        self._tell((ordinal,), lambda: self._gate.failed(ordinal, record_id, kind, error))
+
+    def lied(self, claims: int) -> None:
+        self._tell((), lambda: self._gate.lied(claims))
+
+    def _tell(self, ordinals: Sequence[int], tell: Callable[[], None]) -> None:
+        with self._lock:
+            if not self._given_up:
+                tell()
+                self._told.update(ordinals)
 
 
 class _Threads:
-    """Units of work in a fixed number of threads. A thread that hangs is abandoned and replaced."""
+    """Units of work in a fixed number of threads. A thread that hangs is given up and replaced."""
 
     POLL_SECONDS = 0.05
     """How often hanging threads are looked for."""
@@ -231,19 +290,27 @@ class _Threads:
         self._gate = gate
         self._options = options
         self._queue: queue.Queue[list[Item] | None] = queue.Queue(maxsize=options.concurrency)
+        self._again: deque[list[Item]] = deque()
+        """What was in hand beside a record that hung, one by one."""
         self._jobs: dict[threading.Thread, _Job | None] = {}
         self._lock = threading.Lock()
+        self._broken: list[BaseException] = []
+        """What the gate itself raised. Threads then only empty the queue, so that nobody waits for them."""
 
     def run(self, work: Iterator[list[Item]]) -> None:
         for _ in range(self._options.concurrency):
             self._start_thread()
         try:
             for unit in work:
+                if self._broken:
+                    break
                 self._put(unit)
         finally:
             self._put(None)
             while any(thread.is_alive() for thread in self._threads()):
                 self._join_some()
+        if self._broken:
+            raise self._broken[0]
 
     def _threads(self) -> list[threading.Thread]:
         with self._lock:
@@ -253,9 +320,10 @@ class _Threads:
         while True:
             try:
                 self._queue.put(unit, timeout=self.POLL_SECONDS)
-                return
             except queue.Full:
                 self._replace_hanging()
+            else:
+                return
 
     def _join_some(self) -> None:
         for thread in self._threads():
@@ -271,15 +339,26 @@ class _Threads:
             self._jobs[thread] = None
         thread.start()
 
+    def _next(self) -> list[Item] | None:
+        try:
+            return self._again.popleft()
+        except IndexError:
+            return self._queue.get()
+
     def _serve(self) -> None:
         me = threading.current_thread()
-        while (unit := self._queue.get()) is not None:
-            job = _Job(items=unit, started=time.monotonic(), lock=threading.Lock())
+        while (unit := self._next()) is not None:
+            if self._broken:
+                continue
+            job = _Job(unit, self._gate)
             with self._lock:
                 self._jobs[me] = job
-            process(self._function, unit, _Shielded(self._gate, job), self._options)
+            try:
+                process(job.timed(self._function), unit, job, self._options)
+            except BaseException as error:  # noqa: BLE001  raised again in the main thread
+                self._broken.append(error)
             with self._lock:
-                if job.abandoned:
+                if job.given_up:
                     return
                 self._jobs[me] = None
         self._queue.put(None)  # for the next thread; there is room, nothing else is put any more
@@ -288,19 +367,20 @@ class _Threads:
         limit = self._options.record_timeout
         if limit is None:
             return
-        now = time.monotonic()
         with self._lock:
-            hanging = [
-                (thread, job) for thread, job in self._jobs.items() if job and now - job.started > limit
-            ]
-        for thread, job in hanging:
-            with job.lock:
-                job.abandoned = True
+            jobs = [(thread, job) for thread, job in self._jobs.items() if job]
+        for thread, job in jobs:
+            found = job.give_up(limit)
+            if not found:
+                continue
             with self._lock:
                 self._jobs.pop(thread, None)
-            for ordinal, record in job.items:
-                if ordinal in job.told:
-                    continue
+            hung, rest = found
+            if len(hung) == 1:
+                ordinal, record = hung[0]
                 error = RecordTimeout(f"took longer than {limit:g} s")
                 self._gate.failed(ordinal, record.id, Kind.TRANSIENT, error)
+            else:
+                rest = hung + rest
+            self._again.extend([(ordinal, Record(record.id, record.data))] for ordinal, record in rest)
             self._start_thread()

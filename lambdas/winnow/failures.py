@@ -9,10 +9,12 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
 from winnow.contract import Kind, now
+from winnow.jsonlines import dumps
 from winnow.ledger import Ledger, compress
 from winnow.plan import Plan, ids_of
 from winnow.ranges import Ranges
@@ -54,7 +56,7 @@ class FailureReport:
 
     def to_line(self, stage: str, at: str) -> str:
         """The line in an attempt's reports; the ordinal first, so that it can be read without parsing the rest."""
-        return json.dumps(
+        return dumps(
             {
                 "ordinal": self.ordinal,
                 "record_id": self.record_id,
@@ -66,9 +68,7 @@ class FailureReport:
                 "source": {"bucket": self.source_bucket, "key": self.source_key, "line": self.source_line},
                 "code_version": self.code_version,
                 "at": at,
-            },
-            ensure_ascii=False,
-            separators=(",", ":"),
+            }
         )
 
 
@@ -103,11 +103,19 @@ def trim_traceback(trace: TracebackType | None) -> str:
     frames: list[str] = []
     while trace is not None:
         code = trace.tb_frame.f_code
-        if not code.co_filename.startswith(_HERE) or os.path.basename(code.co_filename) == "testing.py":
-            source = linecache.getline(code.co_filename, trace.tb_lineno).strip()
-            frames.append(f'File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_name}\n  {source}')
+        frame = _frame(code.co_filename, trace.tb_lineno, code.co_name)
+        if frame:
+            frames.append(frame)
         trace = trace.tb_next
     return "\n".join(frames[-MAX_TRACEBACK_FRAMES:])
+
+
+@lru_cache(maxsize=1_000)
+def _frame(file: str, line: int, name: str) -> str:
+    """A line of the user's code; empty for ours. Many records fail in the same place."""
+    if file.startswith(_HERE) and os.path.basename(file) != "testing.py":
+        return ""
+    return f'File "{file}", line {line}, in {name}\n  {linecache.getline(file, line).strip()}'
 
 
 _VARIABLE = re.compile(

@@ -19,6 +19,14 @@ def append(flat: list[int], ordinal: int) -> None:
         flat += (ordinal, ordinal + 1)
 
 
+def extend(flat: list[int], start: int, stop: int) -> None:
+    """Add an interval, which is not empty, to the end of such a list."""
+    if flat and flat[-1] == start:
+        flat[-1] = stop
+    else:
+        flat += (start, stop)
+
+
 class Ranges:
     """An immutable set of ordinals. Encoded as a flat list `[start, stop, start, stop, …]`, half-open.
 

@@ -23,8 +23,9 @@ from winnow.keys import AttemptKeys
 from winnow.ledger import Ledger
 from winnow.outcome import Line
 from winnow.plan import Plan
-from winnow.ranges import Ranges, append
+from winnow.ranges import Ranges, append, extend
 from winnow.settlement import FIRST_HORIZON
+from winnow.streak import Streak
 
 FLUSH_BYTES = 8 * 1024 * 1024
 """Of outputs, before compression: what a segment costs in memory, and its reader."""
@@ -138,8 +139,7 @@ class Recorder:
         self._horizon = horizon
         self._wanted = 0
         self._flush_now = False
-        self._limit = horizon
-        """Ordinals below it may be taken without asking; -1 when no more may be."""
+        self.streak = Streak(horizon, self._begin)
         self._broken: BaseException | None = None
         self._closing = False
         self._told_stuck = False
@@ -156,17 +156,49 @@ class Recorder:
         Called by one thread at a time, so it needs no lock of its own: each step is atomic, and a segment that is written
         between two of them blames one record too few for a death at that very moment.
         """
-        if ordinal >= self._limit and not self._wait_for_horizon(ordinal):
+        if ordinal >= self.streak.limit and not self._wait_for_horizon(ordinal):
             return False
         self._in_hand.add(ordinal)
         if ordinal >= self._position:
             self._position = ordinal + 1
         return True
 
+    def _begin(self, ordinal: int) -> bool:
+        """Take a record up with which a streak begins; stops and waits like `take`."""
+        if ordinal >= self.streak.limit and not self._wait_for_horizon(ordinal):
+            return False
+        with self._lock:
+            self._collect()
+            self.streak.collected = self.streak.done = self.streak.taken = ordinal
+        return True
+
+    def _collect(self) -> None:
+        """Count what a streak got done. The loop goes on meanwhile: what it does next is collected next."""
+        streak = self.streak
+        done = streak.done
+        if done > streak.collected:
+            self._in_a_row = 0
+            self.totals.succeeded += done - streak.collected
+            extend(self._window.succeeded, streak.collected, done)
+            streak.collected = done
+        self._position = max(self._position, streak.taken)
+
+    def _let_go(self, ordinal: int) -> None:
+        """A record's outcome was told."""
+        streak = self.streak
+        if ordinal == streak.done:
+            self._collect()
+            streak.collected = streak.done = ordinal + 1
+        else:
+            self._in_hand.discard(ordinal)
+
+    def _held(self) -> Ranges:
+        return Ranges.of((*self._in_hand, *range(self.streak.collected, self.streak.taken)))
+
     def _wait_for_horizon(self, ordinal: int) -> bool:
         with self._lock:
             while self.stop is None and self._broken is None:
-                if ordinal < self._limit:
+                if ordinal < self.streak.limit:
                     return True
                 self._wanted = max(self._wanted, ordinal + 1)
                 self._flush_now = True
@@ -183,7 +215,7 @@ class Recorder:
         if self.stop is None:
             self.stop = stop
             self.cause = cause
-            self._limit = -1
+            self.streak.limit = -1
             self._changed.notify_all()
 
     @property
@@ -199,7 +231,7 @@ class Recorder:
     def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None:
         with self._lock:
             window = self._window
-            self._in_hand.discard(ordinal)
+            self._let_go(ordinal)
             self._in_a_row = 0
             self.totals.succeeded += 1
             append(window.succeeded, ordinal)
@@ -214,7 +246,7 @@ class Recorder:
 
     def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None:
         with self._lock:
-            self._in_hand.discard(ordinal)
+            self._let_go(ordinal)
             self._in_a_row = 0
             self.totals.skipped += 1
             append(self._window.skipped, ordinal)
@@ -223,16 +255,27 @@ class Recorder:
                 self._warn(warnings)
 
     def failed(self, ordinal: int, record_id: str, kind: Kind, error: BaseException) -> None:
-        self.report(FailureReport.of_error(error, ordinal=ordinal, record_id=record_id, kind=kind))
+        self._keep(
+            FailureReport.of_error(
+                error,
+                ordinal=ordinal,
+                record_id=record_id,
+                kind=kind,
+                code_version=self._code_version,
+                **self._locate(ordinal),
+            )
+        )
 
     def report(self, report: FailureReport) -> None:
         """Collect a failure with its reason, and add where the record came from."""
-        located = replace(report, code_version=self._code_version, **self._locate(report.ordinal))
-        self._note(located)
+        self._keep(replace(report, code_version=self._code_version, **self._locate(report.ordinal)))
+
+    def _keep(self, report: FailureReport) -> None:
+        self._note(report)
         with self._lock:
-            self._in_hand.discard(report.ordinal)
+            self._let_go(report.ordinal)
             self.totals.failed[report.kind] += 1
-            self._window.failures.append(located)
+            self._window.failures.append(report)
             if report.kind is Kind.TRANSIENT:
                 self._in_a_row += 1
                 if self._in_a_row >= self._give_up_after:
@@ -277,7 +320,7 @@ class Recorder:
             except Exception as error:  # noqa: BLE001  told to whoever asks next
                 with self._lock:
                     self._broken = error
-                    self._limit = -1
+                    self.streak.limit = -1
                     self._changed.notify_all()
                 return
 
@@ -291,14 +334,14 @@ class Recorder:
         """Write what was collected; with `last`, also say why the worker stopped, even if nothing was."""
         with self._writing:
             with self._lock:
-                wanted = self._wanted
-                stuck = self.stop is not None and bool(self._in_hand) and not last and not self._told_stuck
+                self._collect()
+                wanted, in_hand = self._wanted, self._held()
+                stuck = self.stop is not None and bool(in_hand) and not last and not self._told_stuck
                 if not self._window and not last and not stuck and wanted <= self._horizon:
                     return
                 self._told_stuck = self._told_stuck or stuck
                 window, self._window = self._window, _Window()
                 horizon = self._next_horizon(wanted)
-                in_hand = Ranges.of(self._in_hand)
                 sequence, self._sequence = self._sequence, self._sequence + 1
                 stop, cause = (self.stop or Stop.END, self.cause) if last else (None, "")
             segment = self._write(window, sequence, horizon=horizon, in_hand=in_hand, stop=stop, cause=cause)
@@ -306,7 +349,7 @@ class Recorder:
             with self._lock:
                 self._horizon = horizon
                 if self.stop is None:
-                    self._limit = horizon
+                    self.streak.limit = horizon
                 self._changed.notify_all()
 
     def _next_horizon(self, wanted: int) -> int:

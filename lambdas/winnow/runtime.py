@@ -164,7 +164,7 @@ def run_attempt(
             run_carefully(worker.name, units(items, recorder, options.batch or 1), recorder, options, limits)
         else:
             worker.prepare()
-            run(worker.function, items, recorder, options)
+            run(worker.function, items, recorder, options, recorder.streak)
     except BaseException as error:
         recorder.request_stop(Stop.ERROR, f"{type(error).__name__}: {error}")
         recorder.close()
