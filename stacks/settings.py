@@ -17,7 +17,7 @@ LOG_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 
 """What CloudWatch Logs accepts."""
 
 PLANNING_AND_SETTLING_SECONDS = 3600
-"""What a stage needs besides its workers, at worst: 900 s to plan, 900 s to settle, their retries."""
+"""What a stage needs besides its workers, at worst: 900 s to plan, twice 900 s to settle and 300 s to register, their slack."""
 
 SHORTEST_RECURSION_SECONDS = 600
 """A stage that leaves its retries less than this could as well have none."""

@@ -24,10 +24,12 @@ class StageMachine:
     plan_function_arn: str
     worker_function_arn: str
     settle_function_arn: str
+    register_function_arn: str
     alert_function_arn: str
     plan_timeout_seconds: int
     worker_timeout_seconds: int
     settle_timeout_seconds: int
+    register_timeout_seconds: int
     alert_timeout_seconds: int
     worker_retry_wait_seconds: int
     """Before the one more try that whatever escapes the worker gets."""
@@ -46,10 +48,12 @@ class StageMachine:
                 "PlanFunctionArn": self.plan_function_arn,
                 "WorkerFunctionArn": self.worker_function_arn,
                 "SettleFunctionArn": self.settle_function_arn,
+                "RegisterFunctionArn": self.register_function_arn,
                 "AlertFunctionArn": self.alert_function_arn,
                 "PlanTimeoutSeconds": self.plan_timeout_seconds,
                 "WorkerTimeoutSeconds": self.worker_timeout_seconds,
                 "SettleTimeoutSeconds": self.settle_timeout_seconds,
+                "RegisterTimeoutSeconds": self.register_timeout_seconds,
                 "AlertTimeoutSeconds": self.alert_timeout_seconds,
                 "WorkerRetryWaitSeconds": self.worker_retry_wait_seconds,
                 "RecursionTimeoutSeconds": self.recursion_timeout_seconds,

@@ -6,7 +6,7 @@ Settle writes it to the ledger; `winnow.wording` puts it into words, `winnow.ann
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
@@ -117,7 +117,9 @@ class AlertCounts:
     skipped: int
     failed: int
     new: int
-    """Failed records that no earlier alert of this stage run named."""
+    """Failed records that no alert named before, of this stage run or of an earlier one."""
+    known: int = 0
+    """Failed records that this stage run has not alerted, because people know them from earlier runs."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -127,6 +129,7 @@ class AlertCounts:
             skipped=value["skipped"],
             failed=value["failed"],
             new=value["new"],
+            known=value.get("known", 0),
         )
 
     def to_json(self) -> dict[str, int]:
@@ -136,6 +139,7 @@ class AlertCounts:
             "skipped": self.skipped,
             "failed": self.failed,
             "new": self.new,
+            "known": self.known,
         }
 
 
@@ -160,6 +164,11 @@ class AlertContent:
     more_causes: int = 0
     examples: tuple[Example, ...] = ()
     failures_file: Pointer | None = None
+
+    @property
+    def is_news(self) -> bool:
+        """Whether people have to be told: a stage in which only known failures failed again needs nobody, unless it stopped."""
+        return self.verdict == Event.TOTAL_FAILURE or self.counts is None or self.counts.new > 0
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -259,6 +268,23 @@ class CauseTally:
     def examples(self) -> tuple[Example, ...]:
         """The first failures seen."""
         return tuple(self._examples)
+
+
+def split_by_news(content: AlertContent, *, new: int, known: int, news: CauseTally) -> AlertContent:
+    """An alert that speaks of the news only. Where a whole stage failed, all of its causes matter, so they stay.
+
+    Args:
+        content: as Settle wrote it, to whom every failure is news; or as this made it before.
+        new: failures nobody has been told of.
+        known: the others that the alert is about.
+        news: the new ones, by cause.
+    """
+    counts = content.counts and replace(content.counts, new=new, known=known)
+    if content.verdict == Event.TOTAL_FAILURE:
+        return replace(content, counts=counts)
+    return replace(
+        content, counts=counts, causes=news.causes, more_causes=news.more_causes, examples=news.examples
+    )
 
 
 def clean(text: str, limit: int) -> str:

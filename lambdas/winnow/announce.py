@@ -51,13 +51,13 @@ class Announcer:
         The marker is written after SNS accepted: if this process dies in between, the alert comes twice rather than never.
 
         Returns:
-            What was published; None when it had been before.
+            What was published; None when it had been before, or is no news.
 
         Raises:
             LedgerObjectMissing: the attempt has nothing to alert.
         """
         content = AlertContent.from_json(ledger.read_json(keys.alert))
-        if ledger.find_json(keys.alerted) is not None:
+        if not content.is_news or ledger.find_json(keys.alerted) is not None:
             return None
         message_id = self.announce(content, execution=execution)
         with suppress(LedgerConflict):  # a second delivery of the same order, at the same moment

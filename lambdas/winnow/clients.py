@@ -5,6 +5,7 @@ botocore rather than boto3: the same clients, without importing boto3's resource
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,13 @@ CONFIG = Config(
 )
 """Standard mode: jittered exponential backoff on throttling, 5xx and broken connections, near the failure."""
 
+QUICK = CONFIG.merge(
+    Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
+)
+"""For what answers in milliseconds or not at all, while something else waits."""
+
+_LOCK = threading.Lock()
+
 
 @cache
 def _session() -> botocore.session.Session:
@@ -29,20 +37,23 @@ def _session() -> botocore.session.Session:
 
 
 @cache
-def client(service: str) -> Any:
+def client(service: str, config: Config = CONFIG) -> Any:
     """The client of a service, e.g. `client("s3")`; one per process, safe to share between threads."""
-    made: BaseClient = _session().create_client(service, config=CONFIG)
+    made: BaseClient = _session().create_client(service, config=config)
     return made
 
 
-def lazy(service: str) -> Any:
+def lazy(service: str, config: Config = CONFIG) -> Any:
     """A client that is made when it is first used, for what a Lambda seldom needs: each costs 10 to 70 ms of a cold start."""
-    return _Lazy(service)
+    return _Lazy(service, config)
 
 
 class _Lazy:
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, config: Config) -> None:
         self._service = service
+        self._config = config
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(client(self._service), name)
+        with _LOCK:  # botocore makes no two clients at the same time
+            made = client(self._service, self._config)
+        return getattr(made, name)

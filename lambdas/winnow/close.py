@@ -8,10 +8,11 @@ closes the run again; what was done is not done twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, Self
 
 from winnow import keys
@@ -21,13 +22,17 @@ from winnow.contract import RUN_ID, now
 from winnow.errors import LedgerObjectMissing, WinnowError
 from winnow.keys import AttemptKeys, StageKeys
 from winnow.observability import Metric, Watch, get_logger
+from winnow.registration import catch_up, release_holds
 
 if TYPE_CHECKING:
     from winnow.announce import Announcer
     from winnow.ledger import Ledger
+    from winnow.register_table import RegisterTable
     from winnow.state_table import StateTable
 
 SUCCEEDED = "SUCCEEDED"
+UP_TO_DATE = "up to date"
+BEHIND = "behind"
 MAX_PROBLEMS = 5
 """Problems quoted in an alert; all are in the report."""
 
@@ -116,6 +121,10 @@ class Closing:
     run_id: str
     status: str
     proof: Proof | None = None
+    register: str | None = None
+    """Whether the failure register has what the run settled; None where it settled nothing."""
+    released: int = 0
+    """Failures that the run held as a replay and did not settle."""
     alerts: list[str] = field(default_factory=list)
     """What was alerted now."""
     failures: list[str] = field(default_factory=list)
@@ -127,6 +136,7 @@ class Closing:
             "status": self.status,
             "holds": self.proof.holds if self.proof else None,
             "lost": self.proof.lost if self.proof else None,
+            "register": self.register,
             "alerts": self.alerts,
         }
 
@@ -135,10 +145,23 @@ class Closer:
     """Closes runs of one pipeline."""
 
     def __init__(
-        self, *, pipeline: str, ledger: Ledger, state: StateTable, announcer: Announcer, watch: Watch
+        self,
+        *,
+        pipeline: str,
+        stages: Sequence[str],
+        ledger: Ledger,
+        register: RegisterTable,
+        state: StateTable,
+        announcer: Announcer,
+        watch: Watch,
+        deadline: float = inf,
     ) -> None:
+        """`deadline` is by `time.monotonic`: catching up with the register gives up then."""
         self._pipeline = pipeline
+        self._stages = stages
         self._ledger = ledger
+        self._register = register
+        self._deadline = deadline
         self._state = state
         self._announcer = announcer
         self._watch = watch
@@ -162,6 +185,7 @@ class Closer:
         elif run == {}:  # PlanRun did not get as far as to write the run down; only the event tells of it
             self._step(closing, "alert", lambda: self._alert_of_run(closing, ended))
             self._step(closing, "count", lambda: self._count_end(closing, ended))
+            self._step(closing, "release the replay's holds", lambda: self._release_unplanned(closing, ended))
         if closing.failures:
             raise CloseRunIncomplete(
                 f"run {closing.run_id} was not closed completely: {'; '.join(closing.failures)}"
@@ -172,6 +196,8 @@ class Closer:
         closing.proof = self._step(
             closing, "prove", lambda: prove(self._ledger, closing.run_id, status=ended.status)
         )
+        # Before alerts: what the register does not know yet would be alerted as news.
+        self._bring_register_up_to_date(closing, run)
         attempts = self._step(closing, "find attempts", lambda: list(self._attempts(run))) or []
         for execution, attempt in attempts:
             self._step(
@@ -188,6 +214,36 @@ class Closer:
             self._step(closing, "alert of the proof", lambda: self._alert_of_proof(closing, ended, proof))
             self._step(closing, "report", lambda: self._report(closing, ended, proof))
             self._step(closing, "count what was proved", lambda: self._count_proof(closing, ended, proof))
+
+    def _bring_register_up_to_date(self, closing: Closing, run: Mapping[str, Any]) -> None:
+        """Register what stages could not, and give back what a replay still holds."""
+        failed = len(closing.failures)
+        for stage in stages_of(run):
+            keys_of_stage = StageKeys(closing.run_id, stage)
+            catching_up = partial(
+                catch_up, self._ledger, self._register, keys_of_stage, deadline=self._deadline
+            )
+            self._step(closing, f"bring the failure register up to date with {stage}", catching_up)
+        if len(closing.failures) > failed:
+            closing.register = BEHIND
+            self._watch.count(Metric.REGISTER_BEHIND)
+            return  # what succeeded is not known to the register yet: replaying that again would be in vain
+        closing.register = UP_TO_DATE
+        if run.get("replay"):
+            stages: Sequence[str] = run["stages"]
+            self._step(closing, "release the replay's holds", lambda: self._release(closing, stages))
+
+    def _release_unplanned(self, closing: Closing, ended: RunEnded) -> None:
+        """A replay that did not get as far as to be planned held what it was to replay."""
+        replay = ended.input.get("replay")
+        replay_id = replay.get("id") if isinstance(replay, Mapping) else None
+        if not isinstance(replay_id, str) or not RUN_ID.fullmatch(replay_id):
+            return
+        if self._ledger.find_json(keys.run(replay_id)) is None:  # else another execution is that replay
+            self._release(closing, self._stages, replay_id)
+
+    def _release(self, closing: Closing, stages: Sequence[str], replay_id: str = "") -> None:
+        closing.released += release_holds(self._register, self._pipeline, stages, replay_id or closing.run_id)
 
     def _step(self, closing: Closing, name: str, step: Callable[[], Any]) -> Any:
         try:
@@ -293,6 +349,7 @@ class Closer:
             "stopped_at": ended.stopped.isoformat() if ended.stopped else None,
             "seconds": ended.seconds,
             "closed_at": now(),
+            "register": closing.register,
             "proof": proof.to_json(),
         }
         self._ledger.write_json(keys.run_report(closing.run_id), document)

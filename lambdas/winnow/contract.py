@@ -235,13 +235,13 @@ class StageInput:
         )
 
 
-def check_run_id(value: object) -> str:
+def check_run_id(value: object, field: str = "run_id") -> str:
     """The given run id, or a new one for None."""
     if value is None:
         return new_run_id()
     if not isinstance(value, str) or not RUN_ID.fullmatch(value):
         raise StageInputError(
-            "run_id", value, "must be letters, digits, - and _, at most 64; leave it out for a new one"
+            field, value, "must be letters, digits, - and _, at most 64; leave it out for a new one"
         )
     return value
 

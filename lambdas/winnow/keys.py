@@ -21,6 +21,7 @@ def run_report(run_id: str) -> str:
 
 
 RUNS = "runs/"
+REPLAYS = "replays/"
 
 
 def replay_selection(replay_id: str) -> str:
@@ -110,6 +111,11 @@ class AttemptKeys:
     def permanent_failures(self) -> str:
         """Failure records of those found permanent by this attempt, for the alert that does not wait for the end."""
         return f"{self.prefix}permanent-failures.ndjson.gz"
+
+    @property
+    def registered(self) -> str:
+        """Says that the failure register has what this attempt settled."""
+        return f"{self.prefix}registered.json"
 
     @property
     def alert(self) -> str:

@@ -27,6 +27,16 @@ class Metric(StrEnum):
     TOTAL_FAILURE = "TotalFailure"
     ATTEMPT_SECONDS = "AttemptSeconds"
 
+    FAILURES_NEW = "FailuresNew"
+    """Failures of an alert that nobody had been told of."""
+    FAILURES_KNOWN = "FailuresKnown"
+    RESOLVED = "Resolved"
+    """Failures of earlier runs whose records have succeeded."""
+    OPEN_FAILURES = "OpenFailures"
+    """Of a stage, when one of its runs was registered: neither resolved nor waived."""
+    REGISTER_BEHIND = "RegisterBehind"
+    """The failure register could not take what the ledger has. Closing the run tries again."""
+
     RUN_STARTED = "RunStarted"
     RUN_DUPLICATE = "RunDuplicate"
     """Events that were delivered again and started nothing."""

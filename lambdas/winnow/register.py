@@ -112,6 +112,8 @@ class Entry:
     """Newest last, `last` included."""
     alerted: str = ""
     """Fingerprint that people have been told of."""
+    told_by: str = ""
+    """Run whose alert was the last to tell of it, so that a run that is registered again tells the same."""
     hold: Hold | None = None
     waiver: Waiver | None = None
     resolution: Resolution | None = None
@@ -155,8 +157,8 @@ def note_failure(found: Entry | None, failure: Mapping[str, Any]) -> Noted:
     seen = Occurrence.of_failure(failure)
     if found is None:
         return Noted(entry=_first(failure, seen), news=True, changed=True)
-    if any(each.run_id == seen.run_id for each in found.history):
-        return Noted(entry=found, news=_told_in(found, seen.run_id), changed=False)
+    if _noted_before(found, seen):
+        return Noted(entry=found, news=found.told_by == seen.run_id, changed=False)
     entry = replace(
         found,
         occurrences=found.occurrences + 1,
@@ -176,10 +178,29 @@ def note_failure(found: Entry | None, failure: Mapping[str, Any]) -> Noted:
     if found.resolution and seen.at < found.resolution.at:
         return Noted(entry=entry, news=False, changed=True)
     entry = _after_failing(entry, seen)
-    waived = entry.status is Status.WAIVED
-    reopened = found.status is Status.RESOLVED
-    news = not waived and (reopened or found.alerted != seen.fingerprint)
-    return Noted(entry=replace(entry, alerted=seen.fingerprint), news=news, changed=True)
+    if not _is_news(found, entry):
+        return Noted(entry=entry, news=False, changed=True)
+    return Noted(entry=replace(entry, alerted=seen.fingerprint, told_by=seen.run_id), news=True, changed=True)
+
+
+def _noted_before(found: Entry, seen: Occurrence) -> bool:
+    """Whether the run is in the history, or would be, had the history not been cut."""
+    if any(each.run_id == seen.run_id for each in found.history):
+        return True
+    return found.occurrences > len(found.history) and seen.at < found.history[0].at
+
+
+def _is_news(found: Entry, entry: Entry) -> bool:
+    """Whether people are to be told of a record that failed again.
+
+    Args:
+        found: its entry before.
+        entry: its entry now.
+    """
+    if entry.waiver:  # it still holds, or the entry would have lost it
+        return False
+    ran_out = found.waiver is not None  # whoever waived it wanted to hear of it again
+    return ran_out or found.status is Status.RESOLVED or found.alerted != entry.last.fingerprint
 
 
 def _first(failure: Mapping[str, Any], seen: Occurrence) -> Entry:
@@ -196,18 +217,9 @@ def _first(failure: Mapping[str, Any], seen: Occurrence) -> Entry:
         occurrences=1,
         history=(seen,),
         alerted=seen.fingerprint,
+        told_by=seen.run_id,
         version=1,
     )
-
-
-def _told_in(found: Entry, run_id: str) -> bool:
-    """Whether the run that is registered again was the one that brought the news."""
-    before = ""
-    for each in found.history:
-        if each.run_id == run_id:
-            return before != each.fingerprint
-        before = each.fingerprint
-    return False
 
 
 def _chronicle(*occurrences: Occurrence) -> tuple[Occurrence, ...]:
@@ -216,16 +228,12 @@ def _chronicle(*occurrences: Occurrence) -> tuple[Occurrence, ...]:
 
 def _after_failing(entry: Entry, seen: Occurrence) -> Entry:
     """The status of an entry whose record has just failed again."""
-    if (
-        entry.status is Status.REPLAYING
-        and entry.held(seen.at)
-        and entry.hold
-        and entry.hold.replay_id != seen.run_id
-    ):
+    waiver = entry.waiver if entry.waiver and entry.waiver.covers(seen.fingerprint, seen.at) else None
+    entry = replace(entry, waiver=waiver)
+    if entry.held(seen.at) and entry.hold and entry.hold.replay_id != seen.run_id:
         return entry  # another run came across it; the replay goes on
-    if entry.status is Status.WAIVED and entry.waiver and entry.waiver.covers(seen.fingerprint, seen.at):
-        return entry
-    return replace(entry, status=Status.OPEN, hold=None, waiver=None, resolution=None)
+    status = Status.WAIVED if waiver else Status.OPEN
+    return replace(entry, status=status, hold=None, resolution=None)
 
 
 def note_success(found: Entry, *, run_id: str, at: str) -> Entry | None:

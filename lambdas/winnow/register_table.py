@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Self
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from winnow.errors import WinnowError
 from winnow.register import Entry, Hold, Occurrence, Resolution, Status, Waiver
@@ -26,6 +26,8 @@ PARTITIONS = 16
 OWED_INDEX = "owed"
 BATCH = 100
 """Keys in one BatchGetItem and changes in one TransactWriteItems, DynamoDB's limit for both."""
+MAX_TRANSACTION_BYTES = 3_000_000
+"""DynamoDB's limit is 4 MB; what is left covers the keys and what JSON does not count."""
 LANES = 8
 """Batches under way at once."""
 ATTEMPTS = 8
@@ -88,6 +90,14 @@ class Summary:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMark:
+    """A stage run whose successes were looked through for what is owed."""
+
+    settled_at: str
+    run_id: str
+
+
 SUMMARY_ATTRIBUTES = (
     *(
         "status",
@@ -134,9 +144,12 @@ class RegisterTable:
         ids = iter(dict.fromkeys(record_ids))
         batches = iter(lambda: list(islice(ids, BATCH)), [])
         written = 0
-        with ThreadPoolExecutor(max_workers=self._lanes) as pool:
+        pool = ThreadPoolExecutor(max_workers=self._lanes)
+        try:
             while window := list(islice(batches, 4 * self._lanes)):
                 written += sum(pool.map(lambda some: self._apply(pipeline, stage, some, change), window))
+        finally:  # where one batch was given up, those that wait would be, too, each after as long a time
+            pool.shutdown(cancel_futures=True)
         return written
 
     def _apply(self, pipeline: str, stage: str, record_ids: list[str], change: Change) -> int:
@@ -147,7 +160,7 @@ class RegisterTable:
                 found = self.read(pipeline, stage, left)
                 changed = {i: new for i in left if (new := change(i, found.get(i))) is not None}
                 lost = self._write(changed, found)
-            except ClientError as error:
+            except (ClientError, BotoCoreError) as error:
                 if attempt + 1 == ATTEMPTS or not _passing(error):
                     raise RegisterUnavailable(f"the failure register cannot be changed: {error}") from error
                 lost = left
@@ -165,16 +178,19 @@ class RegisterTable:
         """Write entries of one batch; returns the ids that somebody else had changed."""
         if not entries:
             return []
-        puts = [(i, self._put(entry, found.get(i))) for i, entry in entries.items()]
+        puts = {i: self._put(entry, found.get(i)) for i, entry in entries.items()}
+        return [i for some in _transactions(puts) for i in self._write_some(some)]
+
+    def _write_some(self, puts: Mapping[str, dict[str, Any]]) -> list[str]:
         try:
-            self._dynamodb.transact_write_items(TransactItems=[{"Put": put} for _, put in puts])
+            self._dynamodb.transact_write_items(TransactItems=[{"Put": put} for put in puts.values()])
         except ClientError as error:
             if error.response["Error"]["Code"] != "TransactionCanceledException":
                 raise
         else:
             return []
         # One of a hundred was changed meanwhile: write them one by one, so that it costs only itself.
-        return [i for i, put in puts if not self._put_one(put)]
+        return [i for i, put in puts.items() if not self._put_one(put)]
 
     def _put_one(self, put: dict[str, Any]) -> bool:
         try:
@@ -217,6 +233,33 @@ class RegisterTable:
         """One record's entry."""
         return self.read(pipeline, stage, [record_id]).get(record_id)
 
+    def mark_run(self, pipeline: str, stage: str, mark: RunMark) -> None:
+        """Remember a finished stage run, so that one that is registered late learns of those that came after it."""
+        item = {"pk": {"S": f"{pipeline}#{stage}#runs"}, "sk": {"S": f"{mark.settled_at}#{mark.run_id}"}}
+        self._dynamodb.put_item(TableName=self._table, Item=item)
+
+    def runs_after(self, pipeline: str, stage: str, settled_at: str) -> Iterator[RunMark]:
+        """Stage runs that were settled later, oldest first."""
+        start: dict[str, Any] = {}
+        while True:
+            page = self._dynamodb.query(
+                TableName=self._table,
+                KeyConditionExpression="pk = :pk AND sk > :sk",
+                # Behind every mark of the moment itself: an id's characters sort before it.
+                ExpressionAttributeValues={
+                    ":pk": {"S": f"{pipeline}#{stage}#runs"},
+                    ":sk": {"S": f"{settled_at}#\x7f"},
+                },
+                ConsistentRead=True,
+                **start,
+            )
+            for item in page["Items"]:
+                settled, run_id = item["sk"]["S"].split("#", 1)
+                yield RunMark(settled_at=settled, run_id=run_id)
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
     def owed(self, pipeline: str, stage: str) -> Iterator[Summary]:
         """All entries of a stage that are not resolved."""
         yield from self._query(pipeline, stage, "owed", IndexName=OWED_INDEX)
@@ -248,12 +291,29 @@ class RegisterTable:
                 yield from found
 
 
-def _passing(error: ClientError) -> bool:
+def _transactions(puts: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, dict[str, Any]]]:
+    """Puts in as few transactions as their size allows: a record that failed fifty times has a long history."""
+    some: dict[str, dict[str, Any]] = {}
+    size = 0
+    for i, put in puts.items():
+        weight = sum(len(str(value).encode()) for kind in put["Item"].values() for value in kind.values())
+        if some and size + weight > MAX_TRANSACTION_BYTES:
+            yield some
+            some, size = {}, 0
+        some[i] = put
+        size += weight
+    yield some
+
+
+def _passing(error: ClientError | BotoCoreError) -> bool:
+    """Whether the same call may succeed a little later. A connection that fails was tried again by the client itself."""
+    if isinstance(error, BotoCoreError):
+        return False
     code = error.response["Error"]["Code"]
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return (
         status >= 500 or "Throughput" in code or "Throttl" in code or code == "TransactionConflictException"
-    )  # noqa: PLR2004
+    )
 
 
 NUMBERS = frozenset({"occurrences", "ordinal", "tries"})
@@ -267,6 +327,7 @@ def _item(entry: Entry) -> dict[str, Any]:
         "traceback": entry.traceback,
         "source": dict(entry.source),
         "alerted": entry.alerted,
+        "told_by": entry.told_by,
         "waiver": asdict(entry.waiver) if entry.waiver else None,
         "resolution": asdict(entry.resolution) if entry.resolution else None,
     }
@@ -323,6 +384,7 @@ def _entry(item: Mapping[str, Any]) -> Entry:
         occurrences=fields["occurrences"],
         history=history,
         alerted=rest["alerted"],
+        told_by=rest["told_by"],
         hold=Hold(replay_id=fields["replay_id"], until=fields["held_until"]) if fields["replay_id"] else None,
         waiver=Waiver(**rest["waiver"]) if rest["waiver"] else None,
         resolution=Resolution(**rest["resolution"]) if rest["resolution"] else None,

@@ -121,6 +121,7 @@ class RunPlanner:
                 "stages": list(self._stages),
                 "start_at": request.start_at,
                 "trigger": request.trigger.to_payload(),
+                "replay": {"id": request.replay_id} if request.replay_id else None,
                 "execution": execution.arn,
                 "started_at": now(),
                 "records": self._expected(run_id, request),

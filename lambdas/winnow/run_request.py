@@ -25,6 +25,7 @@ class TriggerKind(StrEnum):
     EVENT = "event"
     OBJECTS = "objects"
     MANUAL = "manual"
+    REPLAY = "replay"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +65,10 @@ class RunRequest:
     """None for every object under `prefix` of the source bucket."""
     only: Pointer | tuple[str, ...] | None
     prefix: str
+    replay_id: str | None = None
+    """The replay that this run is; also its run id."""
 
-    FIELDS = frozenset({"run_id", "trigger", "start_at", "records", "only", "prefix"})
+    FIELDS = frozenset({"run_id", "trigger", "start_at", "records", "only", "prefix", "replay"})
     ADDED_BY_STEP_FUNCTIONS = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
 
     @classmethod
@@ -99,8 +102,13 @@ class RunRequest:
                 None,
                 f"is missing; a run that starts at {start_at} needs a list, for example the successes of {before} in an earlier run",
             )
+        run_id = None if event.get("run_id") is None else check_run_id(event["run_id"])
+        replay_id = _replay(event.get("replay"), run_id)
+        if replay_id and not isinstance(records, Pointer):
+            raise StageInputError("records", event.get("records"), "must point to the replay's own selection")
         return cls(
-            run_id=None if event.get("run_id") is None else check_run_id(event["run_id"]),
+            run_id=run_id or replay_id,
+            replay_id=replay_id,
             trigger=Trigger.from_event(event.get("trigger")),
             start_at=start_at,
             records=records,
@@ -113,6 +121,8 @@ class RunRequest:
         payload: dict[str, Any] = {"trigger": self.trigger.to_payload(), "start_at": self.start_at}
         if self.run_id:
             payload["run_id"] = self.run_id
+        if self.replay_id:
+            payload["replay"] = {"id": self.replay_id}
         if isinstance(self.records, Pointer):
             payload["records"] = self.records.to_payload()
         elif self.records is not None:
@@ -143,6 +153,17 @@ def _start_at(value: object, stages: Sequence[str]) -> str:
             "start_at", value, f"must be one of this pipeline's stages: {', '.join(stages)}"
         )
     return value
+
+
+def _replay(value: object, run_id: str | None) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or set(value) != {"id"} or value["id"] is None:
+        raise StageInputError("replay", value, 'must be {"id"}, as `winnow replay run` starts it')
+    replay_id = check_run_id(value["id"], "replay.id")
+    if run_id not in (None, replay_id):
+        raise StageInputError("run_id", run_id, f"must be the replay's id, {replay_id}, or left out")
+    return replay_id
 
 
 def _prefix(value: object, source_prefix: str, *, given_records: bool) -> str:

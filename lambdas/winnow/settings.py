@@ -21,6 +21,7 @@ class Settings:
     stage: str
     code_version: str
     state_table: str
+    register_table: str
     source_bucket: str
     source_prefix: str
     stages: tuple[str, ...]
@@ -51,6 +52,7 @@ class Settings:
             stage=read("STAGE"),
             code_version=read("CODE_VERSION") or "unknown",
             state_table=read("STATE_TABLE"),
+            register_table=read("REGISTER_TABLE"),
             source_bucket=read("SOURCE_BUCKET"),
             source_prefix=read("SOURCE_PREFIX"),
             stages=tuple(name for name in read("STAGES").split(",") if name),

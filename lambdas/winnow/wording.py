@@ -156,9 +156,11 @@ def _headline(content: AlertContent) -> str:
     counts = content.counts
     match content.verdict, counts:
         case Event.RETRY, AlertCounts():
-            return f"{_records(counts.new, counts.records_in)} failed for good; the rest is being worked on"
+            number = _records(counts.new + counts.known, counts.records_in)
+            return f"{number} failed for good{_split(counts)}; the rest is being worked on"
         case Event.EXHAUSTED, AlertCounts():
-            return f"{_records(counts.failed, counts.records_in)} lost; the run goes on without them"
+            number = _records(counts.failed, counts.records_in)
+            return f"{number} lost{_split(counts)}; the run goes on without them"
         case Event.TOTAL_FAILURE, AlertCounts():
             return f"not one of {_records(counts.records_in)} succeeded; the run has stopped"
         case Event.TIMED_OUT, _:
@@ -176,20 +178,22 @@ def _summary(content: AlertContent) -> str:
     match content.verdict, counts:
         case Event.RETRY, AlertCounts():
             return (
-                f"These {_records(counts.new)} can never succeed as they are, so they are not tried again. "
-                f"Stage {stage} keeps working on the others. Nothing is blocked."
+                f"These {_records(counts.new + counts.known)} can never succeed as they are, so they are not tried again. "
+                f"Stage {stage} keeps working on the others. Nothing is blocked.{_known(counts)}"
             )
         case Event.EXHAUSTED, AlertCounts():
-            before = counts.failed - counts.new
+            before = counts.failed - counts.new - counts.known
             said = f" ({before:,} of them alerted before)" if before > 0 else ""
             return (
                 f"Stage {stage} is done after {_tries(content.tries)}. What succeeded goes on; "
                 f"{_records(counts.failed)}{said} will be missing from the result until replayed. Nothing is blocked."
+                f"{_known(counts)}"
             )
         case Event.TOTAL_FAILURE, _:
+            known = _known(counts) if counts else ""
             return (
                 f"Stage {stage} failed after {_tries(content.tries)}, and with it the run: later stages did not start, "
-                f"and what was published before stays as it is. {_likely(content)}"
+                f"and what was published before stays as it is. {_likely(content)}{known}"
             )
         case Event.NOT_CONSERVED, _:
             return (
@@ -205,6 +209,22 @@ def _summary(content: AlertContent) -> str:
             return "Somebody stopped the run by hand. What was done until then is in the ledger."
         case _:
             return "The run stopped with an error that is not about single records. What was done is in the ledger."
+
+
+def _split(counts: AlertCounts) -> str:
+    """The news apart from what people know: a title that only ever counts both is soon read by nobody."""
+    return f" ({counts.new:,} new, {counts.known:,} known)" if counts.known else ""
+
+
+def _known(counts: AlertCounts) -> str:
+    if not counts.known:
+        return ""
+    if not counts.new:
+        return " All of this is known: each of these records failed in the same way in an earlier run."
+    return (
+        f" {_records(counts.known)} failed in the same way in an earlier run, or were waived; "
+        f"what is new is {_records(counts.new)}."
+    )
 
 
 def _likely(content: AlertContent) -> str:

@@ -11,7 +11,7 @@ from constructs import Construct
 from stacks.constructs.bucket_grants import grant_list, grant_objects
 from stacks.constructs.nag import accept
 from stacks.constructs.removal import removal_policy
-from winnow.keys import RUNS, StageKeys
+from winnow.keys import REPLAYS, RUNS, StageKeys
 
 if TYPE_CHECKING:
     from aws_cdk import aws_iam as iam
@@ -40,10 +40,11 @@ class Ledger(Construct):
             removal_policy=removal_policy(settings),
             lifecycle_rules=[
                 s3.LifecycleRule(
-                    prefix=RUNS,
+                    prefix=prefix,
                     expiration=Duration.days(settings.ledger_retention_days),
                     abort_incomplete_multipart_upload_after=Duration.days(1),
                 )
+                for prefix in (RUNS, REPLAYS)
             ],
         )
         accept(
@@ -54,8 +55,9 @@ class Ledger(Construct):
         )
 
     def grant_read(self, grantee: iam.IGrantable) -> None:
-        """May read every run."""
-        grant_objects(self.bucket, grantee, actions=["s3:GetObject"], keys=f"{RUNS}*")
+        """May read every run, and what replays are started with."""
+        for prefix in (RUNS, REPLAYS):
+            grant_objects(self.bucket, grantee, actions=["s3:GetObject"], keys=f"{prefix}*")
         grant_list(self.bucket, grantee)
 
     def grant_write(self, grantee: iam.IGrantable) -> None:

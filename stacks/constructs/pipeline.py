@@ -15,6 +15,7 @@ from stacks.constructs.log_group import LogGroup
 from stacks.constructs.machine import Machine
 from stacks.constructs.monitoring import Monitoring
 from stacks.constructs.python_function import OwnFunction
+from stacks.constructs.register import Register
 from stacks.constructs.run_closer import RunCloser
 from stacks.constructs.stage import INVOCATION_SLACK_SECONDS, Stage
 from stacks.constructs.stage_functions import MAX_LAMBDA_SECONDS, StageFunctions
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 class Pipeline(Construct):
     """Everything that a pipeline is on AWS; one to a stack.
 
-    It creates the ledger, the state table, the alerts, a machine and a worker per stage, the pipeline machine, its
-    triggers, the run closer and a few alarms, and tells the command line where they are by the stack's outputs.
+    It creates the ledger, the state table, the failure register, the alerts, a machine and a worker per stage, the
+    pipeline machine, its triggers, the run closer and a few alarms, and tells the command line where they are by the
+    stack's outputs.
 
     The first stage's worker may read the source. What else a worker needs the caller has to grant:
     `identifiers.grant_read_write_data(pipeline.stages["mint"].worker)`.
@@ -79,12 +81,14 @@ class Pipeline(Construct):
         self.source = source
         self.ledger = Ledger(self, "Ledger", settings=settings)
         self.state = StateTable(self, "State", settings=settings)
+        self.register = Register(self, "Register", settings=settings)
         self.alerts = Alerts(self, "Alerts", deployment=self._deployment)
         self.functions = StageFunctions(
             self,
             "StageFunctions",
             deployment=self._deployment,
             ledger=self.ledger,
+            register=self.register,
             alerts=self.alerts,
             source=source,
             parquet_input=any(spec.parquet_input for spec in stages),
@@ -179,12 +183,17 @@ class Pipeline(Construct):
             self,
             "RunCloser",
             deployment=self._deployment,
-            variables={**self._variables(), "alert_topic_arn": self.alerts.topic.topic_arn},
+            variables={
+                **self._variables(),
+                "register_table": self.register.table.table_name,
+                "alert_topic_arn": self.alerts.topic.topic_arn,
+            },
             machine=self.machine.state_machine,
         )
         self.ledger.grant_read(closer.close_run.function)
         self.ledger.grant_write(closer.close_run.function)
         self.state.grant_read_write(closer.close_run.function)
+        self.register.grant_read_write(closer.close_run.function)
         self.alerts.grant_publish(closer.close_run.function)
         return closer
 
@@ -235,12 +244,14 @@ class Pipeline(Construct):
             "LedgerBucket": self.ledger.bucket.bucket_name,
             "SourceBucket": self.source.bucket.bucket_name,
             "StateTable": self.state.table.table_name,
+            "RegisterTable": self.register.table.table_name,
             "AlertTopicArn": self.alerts.topic.topic_arn,
         }
         if self.source.prefix:
             values["SourcePrefix"] = self.source.prefix
         for name, stage in self.stages.items():
             values[f"{pascal_case(name)}WorkerName"] = stage.worker.function_name
+            values[f"{pascal_case(name)}CodeVersion"] = stage.code_version
             values[f"{pascal_case(name)}MachineArn"] = stage.machine.state_machine.state_machine_arn
         for key, value in values.items():
             CfnOutput(stack, key, value=value)

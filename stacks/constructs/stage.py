@@ -124,6 +124,8 @@ class Stage(Construct):
         settings = spec.settings(deployment.settings)
         self.name = spec.name
         self.timeout_seconds = settings.stage_timeout_seconds
+        self.code_version = code_version()
+        """What its failures are recorded under."""
         self.worker: lambda_.Function = PythonFunction(
             self,
             "Worker",
@@ -137,7 +139,7 @@ class Stage(Construct):
             variables={
                 "ledger_bucket": ledger.bucket.bucket_name,
                 "stage": spec.name,
-                "code_version": code_version(),
+                "code_version": self.code_version,
             },
         ).function
         ledger.grant_read(self.worker)
@@ -151,10 +153,12 @@ class Stage(Construct):
                 plan_function_arn=functions.plan.function.function_arn,
                 worker_function_arn=self.worker.function_arn,
                 settle_function_arn=functions.settle.function.function_arn,
+                register_function_arn=functions.register.function.function_arn,
                 alert_function_arn=functions.alert.function.function_arn,
                 plan_timeout_seconds=functions.plan.timeout_seconds + INVOCATION_SLACK_SECONDS,
                 worker_timeout_seconds=settings.worker_timeout_seconds + INVOCATION_SLACK_SECONDS,
                 settle_timeout_seconds=functions.settle.timeout_seconds + INVOCATION_SLACK_SECONDS,
+                register_timeout_seconds=functions.register.timeout_seconds + INVOCATION_SLACK_SECONDS,
                 alert_timeout_seconds=functions.alert.timeout_seconds + INVOCATION_SLACK_SECONDS,
                 worker_retry_wait_seconds=settings.worker_retry_wait_seconds,
                 recursion_timeout_seconds=settings.recursion_timeout_seconds,
@@ -164,6 +168,7 @@ class Stage(Construct):
                 functions.plan.function,
                 self.worker,
                 functions.settle.function,
+                functions.register.function,
                 functions.alert.function,
             ],
             waits_for_executions=True,

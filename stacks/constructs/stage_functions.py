@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from stacks.constructs.alerts import Alerts
     from stacks.constructs.deployment import Deployment
     from stacks.constructs.ledger import Ledger
+    from stacks.constructs.register import Register
     from stacks.constructs.source_bucket import SourceBucket
 
 MAX_LAMBDA_SECONDS = 900
+REGISTER_SECONDS = 300
+"""Enough for well over a hundred thousand failures. Alerts wait for it; what it does not manage, closing the run does."""
 ALERT_SECONDS = 60
 
 
 class StageFunctions(Construct):
-    """Plan, Settle and Alert: what happens before and after a worker, the same for every stage."""
+    """Plan, Settle, Register and Alert: what happens before and after a worker, the same for every stage."""
 
     def __init__(
         self,
@@ -28,6 +31,7 @@ class StageFunctions(Construct):
         *,
         deployment: Deployment,
         ledger: Ledger,
+        register: Register,
         alerts: Alerts,
         source: SourceBucket,
         parquet_input: bool,
@@ -51,6 +55,14 @@ class StageFunctions(Construct):
             timeout_seconds=MAX_LAMBDA_SECONDS,
             variables=variables,
         )
+        self.register = OwnFunction(
+            self,
+            "Register",
+            deployment=deployment,
+            name="register",
+            timeout_seconds=REGISTER_SECONDS,
+            variables={**variables, "register_table": register.table.table_name},
+        )
         self.alert = OwnFunction(
             self,
             "Alert",
@@ -59,9 +71,10 @@ class StageFunctions(Construct):
             timeout_seconds=ALERT_SECONDS,
             variables={**variables, "alert_topic_arn": alerts.topic.topic_arn},
         )
-        for each in (self.plan, self.settle, self.alert):
+        for each in (self.plan, self.settle, self.register, self.alert):
             ledger.grant_read(each.function)
             ledger.grant_write(each.function)
+        register.grant_read_write(self.register.function)
         alerts.grant_publish(self.alert.function)
         # A stage may be started with a list that somebody put next to the records.
         source.grant_read(self.plan.function)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.stacks.synthesized import Synthesized, allowed
+from winnow.register_table import SUMMARY_ATTRIBUTES
 
 if TYPE_CHECKING:
     pass
@@ -18,7 +19,7 @@ WORKERS = {
 }
 OWN = {
     name: f"winnow.handlers.{name}.handler"
-    for name in ("plan_run", "plan", "settle", "alert", "close_run", "start_run", "slack")
+    for name in (*("plan_run", "plan", "settle", "register", "alert", "close_run", "start_run", "slack"),)
 }
 DATA = ("AWS::S3::Bucket", "AWS::DynamoDB::GlobalTable", "AWS::Logs::LogGroup", "AWS::KMS::Key")
 REFUSED_BY_THE_EMULATOR = (
@@ -66,23 +67,33 @@ def test_worker_vouches_for_its_own_stage_only(
 
 @pytest.mark.parametrize(
     "handler",
-    [*WORKERS.values(), OWN["plan"], OWN["settle"], OWN["alert"], OWN["close_run"], OWN["plan_run"]],
+    [
+        *WORKERS.values(),
+        OWN["plan"],
+        OWN["settle"],
+        OWN["register"],
+        OWN["alert"],
+        OWN["close_run"],
+        OWN["plan_run"],
+    ],
 )
 def test_who_reads_the_ledger_is_told_that_an_object_is_missing(
     prod: Synthesized, ledger: str, handler: str
 ) -> None:
     permissions = prod.permissions(handler)
 
-    assert f"{ledger}/runs/*" in allowed(permissions, "s3:GetObject")
+    assert {f"{ledger}/runs/*", f"{ledger}/replays/*"} <= allowed(permissions, "s3:GetObject")
     assert ledger in allowed(permissions, "s3:ListBucket"), "without it S3 answers 403 for a missing object"
 
 
 def test_ledger_forgets_runs_after_the_configured_days(prod: Synthesized, ledger: str) -> None:
     bucket = prod.properties("AWS::S3::Bucket")[ledger.strip("<>").removesuffix(".Arn")]
-    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
+    rules = bucket["LifecycleConfiguration"]["Rules"]
 
-    assert (rule["Prefix"], rule["ExpirationInDays"], rule["Status"]) == ("runs/", 365, "Enabled")
-    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    assert [rule["Prefix"] for rule in rules] == ["runs/", "replays/"]
+    for rule in rules:
+        assert (rule["ExpirationInDays"], rule["Status"]) == (365, "Enabled")
+        assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
 
 
 # The source
@@ -177,6 +188,55 @@ def test_locks_and_marks_expire(prod: Synthesized) -> None:
     table = prod.properties("AWS::DynamoDB::GlobalTable")[prod.the("AWS::DynamoDB::GlobalTable", "State")]
 
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+
+
+@pytest.fixture
+def register(prod: Synthesized) -> str:
+    return f"<{prod.the('AWS::DynamoDB::GlobalTable', 'Register')}.Arn>"
+
+
+@pytest.mark.parametrize("handler", WORKERS.values())
+def test_worker_cannot_touch_the_register(prod: Synthesized, register: str, handler: str) -> None:
+    touched = {
+        resource
+        for action in ("GetItem", "BatchGetItem", "Query", "Scan", "PutItem", "UpdateItem", "DeleteItem")
+        for resource in allowed(prod.permissions(handler), f"dynamodb:{action}")
+    }
+
+    assert not [each for each in touched if each.startswith(register) or each == "*"]
+
+
+def test_only_register_and_the_run_closer_change_the_register(prod: Synthesized, register: str) -> None:
+    writers = {
+        handler
+        for handler in prod.handlers()
+        if register in allowed(prod.permissions(handler), "dynamodb:PutItem")
+    }
+
+    assert writers == {OWN["register"], OWN["close_run"]}
+    for handler in writers:
+        permissions = prod.permissions(handler)
+        assert register in allowed(permissions, "dynamodb:BatchGetItem")
+        assert {register, f"{register}/index/owed"} <= allowed(permissions, "dynamodb:Query")
+        assert "Register" in prod.variables(handler)["WINNOW_REGISTER_TABLE"]["Ref"]
+
+
+def test_nobody_can_delete_from_the_register(prod: Synthesized, register: str) -> None:
+    for handler in prod.handlers():
+        for action in ("dynamodb:DeleteItem", "dynamodb:BatchWriteItem", "dynamodb:DeleteTable"):
+            assert register not in allowed(prod.permissions(handler), action), handler
+
+
+def test_the_register_finds_what_is_owed_by_an_index_of_it_alone(prod: Synthesized, register: str) -> None:
+    table = prod.properties("AWS::DynamoDB::GlobalTable")[register.strip("<>").removesuffix(".Arn")]
+    (index,) = table["GlobalSecondaryIndexes"]
+
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert index["KeySchema"] == [
+        {"AttributeName": "owed", "KeyType": "HASH"},
+        {"AttributeName": "sk", "KeyType": "RANGE"},
+    ]
+    assert sorted(index["Projection"]["NonKeyAttributes"]) == sorted(SUMMARY_ATTRIBUTES)
 
 
 def test_mint_can_give_identifiers_and_never_take_one_back(prod: Synthesized) -> None:
@@ -317,7 +377,7 @@ def test_an_event_that_a_function_cannot_handle_is_kept(prod: Synthesized, name:
 
 @pytest.mark.parametrize(("stage", "handler"), WORKERS.items())
 def test_a_stage_machine_invokes_its_own_functions_only(prod: Synthesized, stage: str, handler: str) -> None:
-    functions = [handler, OWN["plan"], OWN["settle"], OWN["alert"]]
+    functions = [handler, *(OWN[name] for name in ("plan", "settle", "register", "alert"))]
 
     invoked = allowed(prod.machine_permissions(f"{stage.title()}Stage"), "lambda:InvokeFunction")
 
@@ -374,6 +434,7 @@ def test_a_task_outlasts_its_function(prod: Synthesized) -> None:
         "RunWorker": WORKERS["adapt"],
         "Plan": OWN["plan"],
         "Settle": OWN["settle"],
+        "RegisterFailures": OWN["register"],
         "AlertExhausted": OWN["alert"],
     }.items():
         assert states[state]["TimeoutSeconds"] > prod.function(handler)["Timeout"], state
@@ -482,9 +543,18 @@ def test_the_command_line_finds_everything(prod: Synthesized) -> None:
     assert outputs["PipelineName"]["Value"] == "catalogue"
     assert outputs["StageNames"]["Value"] == "adapt,transform,mint"
     assert outputs["Environment"]["Value"] == "prod"
-    for name in ("PipelineArn", "LedgerBucket", "SourceBucket", "StateTable", "AlertTopicArn"):
+    for name in (
+        "PipelineArn",
+        "LedgerBucket",
+        "SourceBucket",
+        "StateTable",
+        "RegisterTable",
+        "AlertTopicArn",
+    ):
         assert "Ref" in outputs[name]["Value"], name
-    for stage in WORKERS:
+    for stage, worker in WORKERS.items():
+        version = prod.variables(worker)["WINNOW_CODE_VERSION"]
+        assert outputs[f"{stage.title()}CodeVersion"]["Value"] == version
         assert outputs[f"{stage.title()}WorkerName"]["Value"] == {"Ref": prod.handlers()[WORKERS[stage]]}
         assert f"{stage.title()}Stage" in outputs[f"{stage.title()}MachineArn"]["Value"]["Ref"]
 

@@ -68,6 +68,7 @@ def functions(interpreter: Interpreter) -> dict[str, Any]:
         "plan": always(ORDER),
         "worker": always(REPORT),
         "settle": always(settled("COMPLETE")),
+        "register": lambda payload: payload["state"],
         "alert": always({"alerted": True}),
         "nested": always({"Output": OUTPUT}),
     }
@@ -79,7 +80,7 @@ def test_succeeds_with_the_settled_output(interpreter: Interpreter, definition: 
     done = interpreter.run(definition, GIVEN)
 
     assert (done.status, done.output) == ("SUCCEEDED", OUTPUT)
-    assert done.states == ["Plan", "RunWorker", "Settle", "Verdict?", "Complete"]
+    assert done.states == ["Plan", "RunWorker", "Settle", "RegisterFailures", "Verdict?", "Complete"]
 
 
 @pytest.mark.usefixtures("functions")
@@ -125,7 +126,7 @@ def test_routes_a_verdict_that_succeeds(
     done = interpreter.run(definition, GIVEN)
 
     assert (done.status, done.output) == ("SUCCEEDED", OUTPUT)
-    assert done.states[4:] == route
+    assert done.states[5:] == route
     assert done.count["alert"] == int(alert)
 
 
@@ -139,7 +140,7 @@ def test_fails_a_stage_in_which_nothing_succeeded(
 
     assert (done.status, done.error) == ("FAILED", SfnError.STAGE_TOTAL_FAILURE)
     assert done.cause == "nothing succeeded: the database is down"
-    assert done.states[4:] == (["AlertTotalFailure"] if alert else []) + ["StageFailed"]
+    assert done.states[5:] == (["AlertTotalFailure"] if alert else []) + ["StageFailed"]
 
 
 def test_refuses_a_verdict_that_it_does_not_know(
@@ -179,6 +180,62 @@ def test_a_broken_alert_changes_nothing(
     assert done.count["alert"] == 5, "an alert is worth a few tries"
 
 
+# The register
+
+
+def test_alerts_what_the_register_says_is_news(
+    interpreter: Interpreter, definition: dict[str, Any], functions: dict[str, Any]
+) -> None:
+    functions["settle"] = always(settled("EXHAUSTED", alert=True))
+    functions["register"] = lambda payload: {**payload["state"], "alert": False}
+
+    done = interpreter.run(definition, GIVEN)
+
+    assert (done.status, done.output) == ("SUCCEEDED", OUTPUT)
+    assert done.states[3:] == ["RegisterFailures", "Verdict?", "Exhausted"]
+    assert done.count["alert"] == 0
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [("COMPLETE", "SUCCEEDED"), ("EXHAUSTED", "SUCCEEDED"), ("TOTAL_FAILURE", "FAILED")],
+)
+@pytest.mark.parametrize("error", [SfnError.SANDBOX_TIMED_OUT, "RegisterUnavailable"])
+def test_a_broken_register_changes_nothing_and_everything_is_alerted(
+    interpreter: Interpreter,
+    definition: dict[str, Any],
+    functions: dict[str, Any],
+    verdict: str,
+    status: str,
+    error: str,
+) -> None:
+    alert = verdict != "COMPLETE"
+    functions["settle"] = always(settled(verdict, alert=alert))
+    functions["register"] = in_turn(FunctionFailed(error, "throttled"))
+
+    done = interpreter.run(definition, GIVEN)
+
+    assert (done.status, done.output) == (status, OUTPUT if status == "SUCCEEDED" else None)
+    assert done.count["register"] == 1, "an alert waits for it"
+    assert done.count["alert"] == int(alert)
+    if alert:
+        told = done.called("alert")[0]["state"]
+        assert told["register_error"]["Error"] == error
+        assert {**told, **settled(verdict, alert=True)} == told
+
+
+def test_waits_a_little_for_a_register_that_is_throttled(
+    interpreter: Interpreter, definition: dict[str, Any], functions: dict[str, Any]
+) -> None:
+    functions["register"] = in_turn(FunctionFailed(SfnError.LAMBDA_TOO_MANY_REQUESTS), settled("COMPLETE"))
+
+    done = interpreter.run(definition, GIVEN)
+
+    assert done.status == "SUCCEEDED"
+    assert done.count["register"] == 2
+    assert sum(done.waits) <= 30
+
+
 def test_starts_itself_with_what_is_outstanding(
     interpreter: Interpreter, definition: dict[str, Any], functions: dict[str, Any]
 ) -> None:
@@ -209,7 +266,14 @@ def test_settles_what_is_proven_when_the_next_attempt_dies(
     done = interpreter.run(definition, GIVEN)
 
     assert (done.status, done.output) == ("SUCCEEDED", OUTPUT)
-    assert done.states[4:] == ["Backoff", "RunOutstanding", "SettleWhatIsProven", "Verdict?", "Exhausted"]
+    assert done.states[5:] == [
+        "Backoff",
+        "RunOutstanding",
+        "SettleWhatIsProven",
+        "RegisterFailures",
+        "Verdict?",
+        "Exhausted",
+    ]
     proven = done.called("settle")[1]["state"]
     assert proven["nested_error"]["Error"] == ABORTED
     assert proven["order"] == ORDER

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from winnow.announce import Announcer
-from winnow.clients import client, lazy
+from winnow.clients import QUICK, client, lazy
 from winnow.close import Closer, RunEnded
 from winnow.ledger import Ledger
 from winnow.observability import watched
+from winnow.register_table import RegisterTable
 from winnow.settings import Settings
 from winnow.state_table import DynamoStateTable
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+RESERVE_SECONDS = 60.0
+"""Kept back from catching up with the register: alerts and the report come after it."""
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -22,11 +27,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     with watched(settings, context=context) as watch:
         closer = Closer(
             pipeline=settings.pipeline,
+            stages=settings.stages,
             ledger=Ledger.of_bucket(settings.need("ledger_bucket")),
+            register=RegisterTable(settings.need("register_table"), client("dynamodb", QUICK)),
             state=DynamoStateTable(settings.need("state_table"), client("dynamodb")),
             announcer=Announcer(
                 topic_arn=settings.need("alert_topic_arn"), environment=settings.environment, sns=lazy("sns")
             ),
             watch=watch,
+            deadline=time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS,
         )
         return closer.close(RunEnded.from_event(event)).to_payload()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.winnow.registers import MemoryRegister
 from tests.unit.winnow.runs import EXECUTION, RUN_ID, STAGES, Pipeline
 from tests.unit.winnow.test_alert import FakeSns
 from winnow import keys
@@ -47,9 +48,12 @@ class World:
         self.sns = FakeSns()
         self.watch = Watch(pipeline="catalogue")
         self.announcer = Announcer(topic_arn="arn:topic", environment="prod", sns=self.sns)
+        self.register = MemoryRegister()
         self.closer = Closer(
             pipeline="catalogue",
+            stages=tuple(STAGES),
             ledger=self.ledger,
+            register=self.register,
             state=self.state,
             announcer=self.announcer,
             watch=self.watch,
@@ -87,6 +91,7 @@ class TestARunThatSucceeded:
             "status": "SUCCEEDED",
             "holds": True,
             "lost": 2,
+            "register": "up to date",
             "alerts": [],
         }
         assert world.report["proof"]["holds"] is True

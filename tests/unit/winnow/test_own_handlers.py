@@ -10,6 +10,7 @@ import botocore.session
 import pytest
 from moto import mock_aws
 
+from tests.unit.winnow.registers import TABLE, create_table
 from tests.unit.winnow.runs import RUN_ID
 from tests.unit.winnow.test_alert import content
 from tests.unit.winnow.test_slack import FakeSlack
@@ -59,6 +60,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         "WINNOW_LEDGER_BUCKET": "ledger",
         "WINNOW_SOURCE_BUCKET": "source",
         "WINNOW_STATE_TABLE": "state",
+        "WINNOW_REGISTER_TABLE": TABLE,
         "WINNOW_STAGES": "adapt,transform,mint",
         "WINNOW_ENVIRONMENT": "prod",
     }.items():
@@ -83,6 +85,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
             AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
             BillingMode="PAY_PER_REQUEST",
         )
+        create_table(dynamodb)
         topic = sns.create_topic(Name="alerts")["TopicArn"]
         queue = sqs.create_queue(QueueName="alerts")["QueueUrl"]
         queue_arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"][

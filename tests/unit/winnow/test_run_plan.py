@@ -36,8 +36,16 @@ class TestRequest:
         [
             (None, "input", "must be an object"),
             ([], "input", "must be an object"),
-            ({"recrods": ["a"]}, "recrods", "unknown field; known are only, prefix, records, run_id"),
+            ({"recrods": ["a"]}, "recrods", "unknown field; known are only, prefix, records, replay, run_id"),
             ({"run_id": "a b"}, "run_id", "must be letters, digits"),
+            ({"replay": "R1"}, "replay", 'must be {"id"}'),
+            ({"replay": {}}, "replay", 'must be {"id"}'),
+            ({"replay": {"id": None}}, "replay", 'must be {"id"}'),
+            ({"replay": {"id": "R1", "force": True}}, "replay", 'must be {"id"}'),
+            ({"replay": {"id": "a b"}}, "replay.id", "must be letters, digits"),
+            ({"replay": {"id": "R1"}, "run_id": "R2"}, "run_id", "must be the replay's id, R1"),
+            ({"replay": {"id": "R1"}}, "records", "must point to the replay's own selection"),
+            ({"replay": {"id": "R1"}, "records": ["a"]}, "records", "must point to the replay's"),
             ({"run_id": 7}, "run_id", "must be letters, digits"),
             (
                 {"start_at": "publish"},
@@ -262,10 +270,28 @@ class TestRunId:
             "stages": list(STAGES),
             "start_at": "adapt",
             "trigger": {"kind": "event", "id": "e1"},
+            "replay": None,
             "execution": ARN + ULID,
             "records": {"bucket": "ledger", "key": keys.run_source(ULID)},
             "stepped_aside": None,
         }
+
+    def test_of_a_replay_is_the_replays_id(self) -> None:
+        world = World()
+        selection = {"bucket": "ledger", "key": "replays/R1/selection.json", "format": "selection"}
+        event = {"replay": {"id": "R1"}, "start_at": "transform", "records": selection}
+        assert request(request(event).to_payload()) == request(event)
+        payload = world.plan(event, "R1").to_payload()
+        assert (payload["run_id"], payload["start_at"]) == ("R1", "transform")
+        assert payload["stages"] == {"adapt": {"successes": {"batch_file_location": selection}}}
+        assert world.ledger.read_json(keys.run("R1"))["replay"] == {"id": "R1"}
+
+    def test_of_a_replay_cannot_be_used_by_a_duplicate_started_by_hand(self) -> None:
+        world = World()
+        event = {"replay": {"id": "R1"}, "records": {"bucket": "ledger", "key": "s.json"}}
+        world.plan(event, "R1")
+        with pytest.raises(StageInputError, match="run_id: was used before"):
+            world.plan(event, "by-hand")
 
 
 class TestOverlap:
