@@ -52,7 +52,8 @@ class Ledger:
         Raises:
             LedgerConflict: `if_absent`, and there is one already.
         """
-        body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        # "replace": a lone surrogate in what a record said of itself must not cost the others their evidence.
+        body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         self.store.put(key, compress(body) if key.endswith(".gz") else body, if_absent=if_absent)
 
     def read_json(self, key: str) -> Any:
