@@ -11,6 +11,7 @@ import pickle
 import resource
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from winnow.careful import HEADER
@@ -32,6 +33,9 @@ class _Outcomes:
 
     def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None:
         self.calls.append(("succeeded", (ordinal, lines, warnings)))
+
+    def joined(self, ordinals: Sequence[int], lines: list[Line], warnings: list[str] | None) -> None:
+        self.calls.append(("joined", (ordinals, lines, warnings)))
 
     def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None:
         self.calls.append(("skipped", (ordinal, reason, warnings)))

@@ -8,14 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from winnow.contract import Kind, record_id_problem
-from winnow.errors import PermanentError, RecordTimeout
+from winnow.errors import PermanentError
 from winnow.formats import OutputFormat, UnusableOutput
 from winnow.record import Output, Record, Retry, Skip
 
 PERMANENT = (PermanentError, UnusableOutput)
-
-CAUGHT = (Exception, SystemExit, RecordTimeout)
-"""What a record may raise and cost only itself. `KeyboardInterrupt` is the operator's."""
 
 Item = tuple[int, Record]
 """A record and its ordinal."""
@@ -35,6 +32,9 @@ class Sink(Protocol):
 
     def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None: ...
 
+    def joined(self, ordinals: Sequence[int], lines: list[Line], warnings: list[str] | None) -> None:
+        """Several records succeeded with outputs that join them. Told at once: half of such an output is none."""
+
     def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None: ...
 
     def failed(self, ordinal: int, record_id: str, kind: Kind, error: BaseException) -> None: ...
@@ -44,7 +44,13 @@ class Sink(Protocol):
 
 
 def kind_of(error: BaseException) -> Kind:
-    """How an error sorts a record: by what should happen next."""
+    """How an error sorts the record that raised it: by what should happen next.
+
+    Raises:
+        KeyboardInterrupt: it is the operator's. Whatever else a record raises, it costs only itself.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        raise error
     if isinstance(error, PERMANENT):
         return Kind.PERMANENT
     if isinstance(error, MemoryError):
@@ -60,8 +66,15 @@ def call(function: Callable[[Any], Any], argument: Any, retry: Retry | None) -> 
         except PERMANENT:
             raise
         except retry.on if retry else ():
+            begin_again(argument)
             time.sleep(retry.wait_seconds * 2 ** (attempt - 1) * random.random() if retry else 0)  # noqa: S311
     return complete(function(argument))
+
+
+def begin_again(argument: Any) -> None:
+    """Before a record, or a batch, is handed to the function once more: what it warned of, it will warn of again."""
+    for record in argument if isinstance(argument, list) else (argument,):
+        record._warnings = None  # noqa: SLF001  ours
 
 
 def complete(value: Any) -> Any:
@@ -77,16 +90,16 @@ def record_outcome(sink: Sink, ordinal: int, record: Record, value: Any, form: O
     """Hand a single record's outcome on. Raises `UnusableOutput`."""
     if type(value) is dict:  # what most workers return for most records, so it is looked for first
         line = Line(record.id, ordinal, form.line(record.id, record.id, value))
-        sink.succeeded(ordinal, [line], record._warnings)
+        sink.succeeded(ordinal, [line], record._warnings)  # noqa: SLF001  ours
     elif value is None:
-        sink.succeeded(ordinal, [], record._warnings)  # noqa: SLF001  ours
+        sink.succeeded(ordinal, [], record._warnings)  # noqa: SLF001
     elif isinstance(value, Skip):
-        sink.skipped(ordinal, value.reason, record._warnings)  # noqa: SLF001
+        sink.skipped(ordinal, str(value.reason), record._warnings)  # noqa: SLF001
     elif isinstance(value, BaseException):
         sink.failed(ordinal, record.id, kind_of(value), value)
     elif isinstance(value, _Many):
         lines = [
-            _line(ordinal, record, item, form, own_id=f"{record.id}#{number}")
+            _line(ordinal, record, item, form, own_id=_checked_id(f"{record.id}#{number}"))
             for number, item in enumerate(value, start=1)
         ]
         sink.succeeded(ordinal, lines, record._warnings)  # noqa: SLF001
@@ -120,43 +133,47 @@ def batch_outcome(sink: Sink, items: Sequence[Item], value: Any, form: OutputFor
         BatchMismatch: the value does not say what became of which record.
         UnusableOutput: an output that joins records cannot be written.
     """
-    if value is not None and not isinstance(value, Sequence):
-        raise BatchMismatch(f"a batch worker must return a list, got: {type(value).__name__}")
-    values = [] if value is None else list(value)
-    if values and all(isinstance(each, Output) and each.sources is not None for each in values):
-        _joined(sink, items, values, form)
-        return
     if value is None:
-        values = [None] * len(items)
-    if len(values) != len(items):
+        value = [None] * len(items)
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise BatchMismatch(f"a batch worker must return a list, got: {type(value).__name__}")
+    named = sum(isinstance(each, Output) and each.sources is not None for each in value)
+    if named and named == len(value):
+        _joined(sink, items, value, form)
+        return
+    if named:
         raise BatchMismatch(
-            f"a batch worker must return one value per record, or outputs with `sources`, got: {len(values)} for {len(items)}"
+            f"a batch worker must return `sources` with all outputs or with none, got: {named} of {len(value)}"
         )
-    for (ordinal, record), each in zip(items, values, strict=True):
+    if len(value) != len(items):
+        raise BatchMismatch(
+            f"a batch worker must return one value per record, or outputs with `sources`, got: {len(value)} for {len(items)}"
+        )
+    for (ordinal, record), each in zip(items, value, strict=True):
         try:
             record_outcome(sink, ordinal, record, each, form)
-        except UnusableOutput as error:
-            sink.failed(ordinal, record.id, Kind.PERMANENT, error)
+        except BaseException as error:  # noqa: BLE001  the others have their outcome; this one must not run them again
+            sink.failed(ordinal, record.id, kind_of(error), error)
 
 
 def _joined(sink: Sink, items: Sequence[Item], outputs: Sequence[Output], form: OutputFormat) -> None:
     """Many to one: a record is done when an output names it; one that no output names is not, whatever the worker thinks."""
     ordinals = {id(record): ordinal for ordinal, record in items}
-    lines: dict[int, list[Line]] = {}
+    lines: list[Line] = []
     named: set[int] = set()
     foreign = 0
     for output in outputs:
-        known = [ordinals[id(record)] for record in output.sources or () if id(record) in ordinals]
-        foreign += len(output.sources or ()) - len(known)
+        sources = list(output.sources or ())
+        known = {ordinals[id(record)]: record.id for record in sources if id(record) in ordinals}
+        foreign += sum(id(record) not in ordinals for record in sources) or not sources
         if not known:
             continue
-        sources = [record.id for record in output.sources or () if id(record) in ordinals]
-        identifier = _checked_id(output.id if output.id is not None else sources[0])
-        line = Line(identifier, min(known), form.line(identifier, sources, output.data))
-        lines.setdefault(min(known), []).append(line)
+        origin = list(known.values())
+        identifier = _checked_id(output.id if output.id is not None else origin[0])
+        lines.append(Line(identifier, min(known), form.line(identifier, origin, output.data)))
         named.update(known)
     if foreign:
         sink.lied(foreign)
-    for ordinal, record in items:
-        if ordinal in named:
-            sink.succeeded(ordinal, lines.get(ordinal, []), record._warnings)  # noqa: SLF001
+    if named:
+        warnings = [text for ordinal, record in items if ordinal in named for text in record.warnings]
+        sink.joined(sorted(named), lines, warnings)

@@ -21,7 +21,7 @@ class Record:
         """Note something odd that does not stop the record: logged, counted and reported; the record succeeds."""
         if self._warnings is None:
             self._warnings = []
-        self._warnings.append(message)
+        self._warnings.append(str(message))
 
     @property
     def warnings(self) -> tuple[str, ...]:

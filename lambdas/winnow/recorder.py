@@ -10,13 +10,14 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from winnow.contract import Kind, now
 from winnow.errors import WinnowError
-from winnow.failures import FailureReport, write_reports
+from winnow.failures import FailureReport, one_line, write_reports
 from winnow.formats import OutputFormat
 from winnow.journal import MAX_REASONS, OTHER_REASONS, OutputSegment, Segment, Stop
 from winnow.keys import AttemptKeys
@@ -31,6 +32,9 @@ FLUSH_BYTES = 8 * 1024 * 1024
 """Of outputs, before compression: what a segment costs in memory, and its reader."""
 FLUSH_FAILURES = 5_000
 """Of failure reports, which carry tracebacks."""
+HELD_BYTES = 2 * FLUSH_BYTES
+"""What may come together while a segment is being written; then the worker waits for S3."""
+HELD_FAILURES = 2 * FLUSH_FAILURES
 WRITE_ATTEMPTS = 4
 """Of a segment, each with the client's own retries: about a minute of S3 refusing before the worker gives up."""
 
@@ -55,6 +59,8 @@ class _Window:
     reasons: Counter[str] = field(default_factory=Counter)
     warned: Counter[str] = field(default_factory=Counter)
     lies: int = 0
+    joined: bool = False
+    """Some output joins several records."""
 
     def __bool__(self) -> bool:
         return bool(self.succeeded or self.skipped or self.failures or self.lies)
@@ -96,7 +102,6 @@ class Recorder:
         flush_seconds: float,
         horizon: int,
         give_up_after: int,
-        joins: bool = False,
         code_version: str = "",
         locate: Callable[[int], dict[str, Any]] = lambda _: {},
         note: Callable[[FailureReport], None] = lambda _: None,
@@ -107,7 +112,6 @@ class Recorder:
             deadline: `time.monotonic()` at which no record is taken any more.
             horizon: ordinals below it may be taken before the first segment is durable.
             give_up_after: transient failures in a row that mean the other side is down.
-            joins: outputs may join several records, so a segment counts as a whole or not at all.
             locate: a record's place in the source, as fields of its failure report.
             note: told of every failure, to log it.
         """
@@ -122,7 +126,6 @@ class Recorder:
         self._code_version = code_version
         self._locate = locate
         self._note = note
-        self._joins = joins
 
         self.totals = Totals()
         self.stop: Stop | None = None
@@ -144,7 +147,17 @@ class Recorder:
         self._closing = False
         self._told_stuck = False
         """Whether the journal knows what was in hand when time ran out; Lambda may kill us any moment then."""
+        self._paused = False
+        """Too much is held for another record to be taken."""
+        self._unwritten: Callable[[], None] | None = None
+        """Writes the segment that is not in the journal yet; tried again before another is made."""
         self._writing = threading.Lock()
+        seconds = max(0.0, self.seconds_left)
+        self._alarm = threading.Timer(seconds, self.request_stop, (Stop.TIME, "little time was left"))
+        self._alarm.daemon = True
+        if not seconds:
+            self.request_stop(Stop.TIME, "little time was left")
+        self._alarm.start()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
@@ -236,13 +249,32 @@ class Recorder:
             self.totals.succeeded += 1
             append(window.succeeded, ordinal)
             if lines:
-                window.lines += lines
-                for line in lines:
-                    window.bytes += self._form.size(line.body)
-                if window.bytes >= FLUSH_BYTES:
-                    self._ask_to_flush()
+                self._hold(lines)
             if warnings:
                 self._warn(warnings)
+
+    def joined(self, ordinals: Sequence[int], lines: list[Line], warnings: list[str] | None) -> None:
+        with self._lock:
+            window = self._window
+            window.joined = True
+            self._in_a_row = 0
+            self.totals.succeeded += len(ordinals)
+            for ordinal in ordinals:
+                self._let_go(ordinal)
+                append(window.succeeded, ordinal)
+            self._hold(lines)
+            if warnings:
+                self._warn(warnings)
+
+    def _hold(self, lines: list[Line]) -> None:
+        window = self._window
+        window.lines += lines
+        for line in lines:
+            window.bytes += self._form.size(line.body)
+        if window.bytes >= FLUSH_BYTES:
+            self._ask_to_flush()
+            if window.bytes >= HELD_BYTES:
+                self._pause()
 
     def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None:
         with self._lock:
@@ -287,6 +319,8 @@ class Recorder:
                 self._in_a_row = 0
             if len(self._window.failures) >= FLUSH_FAILURES:
                 self._ask_to_flush()
+                if len(self._window.failures) >= HELD_FAILURES:
+                    self._pause()
 
     def lied(self, claims: int) -> None:
         with self._lock:
@@ -301,6 +335,17 @@ class Recorder:
         self._flush_now = True
         self._changed.notify_all()
 
+    def _pause(self) -> None:
+        """Let nobody take a record before what is held was handed to the journal's thread: memory is finite."""
+        if self.stop is None:
+            self._paused = True
+            self.streak.limit = 0
+
+    def _resume(self, limit: int) -> None:
+        if self.stop is None and not self._paused:
+            self.streak.limit = limit
+        self._changed.notify_all()
+
     # The journal's thread
 
     def _run(self) -> None:
@@ -312,27 +357,23 @@ class Recorder:
                     self._changed.wait(self._nap())
                 if self._closing:
                     return
-                if self.stop is None and time.monotonic() >= self._deadline:
-                    self._stop(Stop.TIME, "little time was left")
                 self._flush_now = False
             try:
                 self._flush()
             except Exception as error:  # noqa: BLE001  told to whoever asks next
                 with self._lock:
                     self._broken = error
-                    self.streak.limit = -1
-                    self._changed.notify_all()
+                    self._stop(Stop.ERROR, one_line(f"the journal could not be written: {error}"))
                 return
 
     def _nap(self) -> float:
-        left = self._deadline - time.monotonic()
-        return (
-            max(0.01, min(self._flush_seconds, left)) if self.stop is None else min(1.0, self._flush_seconds)
-        )
+        return self._flush_seconds if self.stop is None else min(1.0, self._flush_seconds)
 
     def _flush(self, *, last: bool = False) -> None:
         """Write what was collected; with `last`, also say why the worker stopped, even if nothing was."""
         with self._writing:
+            if self._unwritten:
+                self._unwritten()
             with self._lock:
                 self._collect()
                 wanted, in_hand = self._wanted, self._held()
@@ -341,16 +382,18 @@ class Recorder:
                     return
                 self._told_stuck = self._told_stuck or stuck
                 window, self._window = self._window, _Window()
+                self._paused = False
+                self._resume(self._horizon)
                 horizon = self._next_horizon(wanted)
                 sequence, self._sequence = self._sequence, self._sequence + 1
                 stop, cause = (self.stop or Stop.END, self.cause) if last else (None, "")
-            segment = self._write(window, sequence, horizon=horizon, in_hand=in_hand, stop=stop, cause=cause)
-            log.debug("journaled segment %s of %s", segment.sequence, segment.invocation)
+            self._unwritten = partial(
+                self._write, window, sequence, horizon=horizon, in_hand=in_hand, stop=stop, cause=cause
+            )
+            self._unwritten()
             with self._lock:
                 self._horizon = horizon
-                if self.stop is None:
-                    self.streak.limit = horizon
-                self._changed.notify_all()
+                self._resume(horizon)
 
     def _next_horizon(self, wanted: int) -> int:
         """How far the worker may go before the segment after this one: further the faster it goes."""
@@ -362,7 +405,7 @@ class Recorder:
 
     def _write(
         self, window: _Window, sequence: int, *, horizon: int, in_hand: Ranges, stop: Stop | None, cause: str
-    ) -> Segment:
+    ) -> None:
         outputs = self._persist(lambda: self._write_outputs(window, sequence))
         failures_key = self._persist(lambda: self._write_failures(window, sequence))
         by_kind: dict[Kind, list[int]] = {}
@@ -385,13 +428,14 @@ class Recorder:
             lies=window.lies,
             stop=stop,
             cause=cause,
-            whole=self._joins,
+            whole=window.joined,
             written_at=now(),
         )
         self._persist(
             lambda: self._ledger.write_json(self._keys.segment(self._invocation, sequence), segment.to_json())
         )
-        return segment
+        self._unwritten = None
+        log.debug("journaled segment %s of %s", sequence, self._invocation)
 
     def _write_outputs(self, window: _Window, sequence: int) -> OutputSegment | None:
         lines = window.lines
@@ -433,19 +477,18 @@ class Recorder:
         with self._lock:
             self._closing = True
             self._changed.notify_all()
+        self._alarm.cancel()
         self._thread.join()
-        error = self._broken
-        if error is None:
-            try:
-                self._flush(last=True)
-                return
-            except Exception as failed:  # noqa: BLE001
-                error = failed
-        raise JournalUnavailable(f"the journal could not be written: {error}") from error
+        try:
+            self._flush(last=True)
+        except Exception as error:
+            raise JournalUnavailable(one_line(f"the journal could not be written: {error}")) from error
+        if self._broken:  # for a while: nothing is lost, but the work had stopped
+            raise JournalUnavailable(self.cause) from self._broken
 
 
 def _tally(reasons: Counter[str], reason: str) -> None:
-    short = reason[:200]
+    short = one_line(reason, 200)
     if short in reasons or len(reasons) < MAX_REASONS:
         reasons[short] += 1
     else:
