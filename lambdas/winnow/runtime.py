@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,18 @@ from winnow.careful import Limits, run_carefully
 from winnow.contract import Kind, Order, new_run_id
 from winnow.engine import run, units
 from winnow.errors import EveryRecordFailed
-from winnow.failures import FailureReport
+from winnow.failures import FailureReport, one_line, words_of
 from winnow.journal import Evidence, Stop, fold, read_segments
 from winnow.keys import StageKeys
 from winnow.ledger import Ledger
 from winnow.observability import Metric, Watch, get_logger
 from winnow.outcome import Item
-from winnow.plan import Plan, read_plan
+from winnow.plan import Plan, ids_of, read_plan
 from winnow.ranges import Ranges
 from winnow.record import Record
-from winnow.recorder import Recorder
+from winnow.recorder import JournalUnavailable, Recorder
 from winnow.settlement import FIRST_HORIZON, Settlement, read_settlement
-from winnow.source import Chunk, Source
+from winnow.source import Chunk
 
 if TYPE_CHECKING:
     from winnow.decorator import Worker
@@ -35,6 +35,10 @@ MAX_RESERVE_SECONDS = 30.0
 
 LOGGED_FAILURES = 100
 """Of one invocation; all are in the ledger, and a log line costs as much as many a record."""
+
+
+UNDECODABLE = (ValueError, KeyError, TypeError, RecursionError)
+"""What decoding a row raises that Plan could read: nested too deep for the worker's stack, for instance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +83,14 @@ class Owed:
 class _Feed:
     """Records of the batch by ordinal, and where in the source each came from."""
 
-    def __init__(self, plan: Plan, source: Source) -> None:
+    def __init__(self, ledger: Ledger, plan: Plan) -> None:
+        self._ledger = ledger
         self._plan = plan
-        self._source = source
+        self._source = plan.source.open(ledger.store)
         self._chunks: list[tuple[int, int, str, str, int]] = []
 
-    def items(self, *parts: Ranges) -> Iterator[Item]:
-        """The records of some ordinals, part after part."""
+    def items(self, report: Callable[[FailureReport], None], *parts: Ranges) -> Iterator[Item]:
+        """The records of some ordinals, part after part; one that cannot be decoded is reported, and costs only itself."""
         decode = self._source.decode
         for part in parts:
             if not part:
@@ -94,8 +99,17 @@ class _Feed:
                 self._remember(chunk)
                 ordinal = chunk.ordinal
                 for row in chunk.rows:
-                    yield ordinal, Record(*decode(row))
+                    try:
+                        record = Record(*decode(row))
+                    except UNDECODABLE as error:
+                        report(self._undecodable(ordinal, error))
+                    else:
+                        yield ordinal, record
                     ordinal += 1
+
+    def _undecodable(self, ordinal: int, error: Exception) -> FailureReport:
+        ((_, record_id),) = ids_of(self._ledger, self._plan.keys, Ranges.of([ordinal]))
+        return FailureReport.of_error(error, ordinal=ordinal, record_id=record_id, kind=Kind.PERMANENT)
 
     def _remember(self, chunk: Chunk) -> None:
         insort(self._chunks, (chunk.ordinal, len(chunk.rows), chunk.bucket, chunk.key, chunk.line))
@@ -103,8 +117,10 @@ class _Feed:
     def locate(self, ordinal: int) -> dict[str, Any]:
         """Where a record came from, as fields of a failure report."""
         index = bisect_right(self._chunks, ordinal, key=lambda chunk: chunk[0]) - 1
+        if index < 0:
+            return {}
         first, length, bucket, key, line = self._chunks[index]
-        if index < 0 or ordinal >= first + length:
+        if not first <= ordinal < first + length:
             return {}
         return {"source_bucket": bucket, "source_key": key, "source_line": line + ordinal - first}
 
@@ -118,7 +134,7 @@ def run_attempt(
         Counts of this invocation, and why it stopped. The journal is the evidence; this is only talk.
 
     Raises:
-        EveryRecordFailed: first attempt, and all failed transiently.
+        EveryRecordFailed: first attempt, and all that are not permanent failures failed transiently.
         JournalUnavailable: what was done could not be recorded.
         Exception: whatever setup or reading the input raised; the environment's fault, no record's.
     """
@@ -137,7 +153,7 @@ def run_attempt(
     owed = Owed.of(plan, before, evidence)
     if owed.again:
         watch.count(Metric.RETRIED, len(owed.ordinals))
-    feed = _Feed(plan, plan.source.open(ledger.store))
+    feed = _Feed(ledger, plan)
     reserve = min(MAX_RESERVE_SECONDS, max(MIN_RESERVE_SECONDS, seconds * RESERVE_SHARE))
     options = worker.options
     recorder = Recorder(
@@ -150,12 +166,11 @@ def run_attempt(
         flush_seconds=options.flush_seconds,
         horizon=owed.horizon,
         give_up_after=options.give_up_after,
-        joins=options.batch is not None,
         code_version=code_version,
         locate=feed.locate,
         note=_log_some(),
     )
-    items = feed.items(*owed.parts)
+    items = feed.items(recorder.report, *owed.parts)
     try:
         if owed.careful:
             limits = Limits.of(
@@ -166,8 +181,11 @@ def run_attempt(
             worker.prepare()
             run(worker.function, items, recorder, options, recorder.streak)
     except BaseException as error:
-        recorder.request_stop(Stop.ERROR, f"{type(error).__name__}: {error}")
-        recorder.close()
+        recorder.request_stop(Stop.ERROR, one_line(f"{type(error).__name__}: {words_of(error)}"))
+        try:
+            recorder.close()
+        except JournalUnavailable as second:
+            get_logger().warning(str(second))  # the first is the one to see
         raise
     recorder.close()
     return _report(order, recorder, evidence)
@@ -197,13 +215,13 @@ def _report(order: Order, recorder: Recorder, evidence: Evidence) -> dict[str, A
     if (
         order.attempt == 0
         and totals.failed[Kind.TRANSIENT]
-        and totals.failed[Kind.TRANSIENT] == totals.all_failed
+        and totals.failed[Kind.TRANSIENT] + totals.failed[Kind.PERMANENT] == totals.all_failed
         and not totals.done
         and not evidence.done
     ):
         raise EveryRecordFailed(
             f"none of {totals.all_failed} records succeeded"
-            + (f"; {recorder.cause}" if recorder.cause else "; all failed transiently")
+            + (f"; {recorder.cause}" if recorder.cause else f"; {totals.failed[Kind.TRANSIENT]} failed transiently")
         )
     return {
         "succeeded": totals.succeeded,
