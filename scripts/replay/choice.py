@@ -36,18 +36,15 @@ class Facts:
 class Rules:
     """What a replay is allowed to take on."""
 
-    start_at: str
-    """The stage to start from; empty for the one that each record failed in."""
     first_stage: str
     """It reads its source as it is now; later ones are given what was made from it then."""
     code_versions: Mapping[str, str]
     """Deployed now, by stage."""
+    start_at: str = ""
+    """The stage to start from; empty for the one that each record failed in."""
     force: bool = False
     waived: bool = False
     """Waived failures were asked for by status or by id."""
-
-    def start(self, entry: Summary) -> str:
-        return self.start_at or entry.stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +70,7 @@ class LeftOut:
 
 def refusal(entry: Summary, facts: Facts, rules: Rules) -> str:
     """Why an entry is not replayed, whoever holds it; empty when it may be."""
-    start = rules.start(entry)
+    start = rules.start_at or entry.stage
     if entry.status is Status.RESOLVED:
         return "already resolved"
     if entry.status is Status.WAIVED and not rules.waived:

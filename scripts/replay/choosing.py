@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from scripts.errors import Mistake
@@ -80,9 +80,10 @@ class Chooser:
         starts = {stage: start_stage(start, stages, stage) for stage, _ in groups}
         evidence = Evidence(site.ledger, first_stage=stages[0], tags=SourceTags(site.s3), runs=self._all_runs)
         for stage, some in groups:
+            here = replace(rules, start_at=starts[stage])
             candidates: list[Candidate] = []
             for entry, facts in zip(some, evidence.facts(some, starts[stage]), strict=True):
-                reason = refusal(entry, facts, rules)
+                reason = refusal(entry, facts, here)
                 if reason:
                     choice.left_out.add(reason, entry.record_id)
                 else:

@@ -121,7 +121,10 @@ def criteria_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--pipeline", metavar="NAME", help="Needed only where there are several."),
         click.option("--stage", metavar="NAME", help="The stage that the records failed in."),
         click.option(
-            "--kind", type=click.Choice([each.value for each in Kind]), multiple=True, help="May be given again for more."
+            "--kind",
+            type=click.Choice([each.value for each in Kind]),
+            multiple=True,
+            help="May be given again for more.",
         ),
         click.option("--error-type", metavar="NAME", multiple=True, help="As MissingIdentifier."),
         click.option(
@@ -129,7 +132,12 @@ def criteria_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--run", metavar="RUN", multiple=True, help="The run they failed in last."),
         click.option("--id", "record_id", metavar="ID", multiple=True, help="Exactly this record."),
-        click.option("--status", type=click.Choice([each.value for each in Status]), multiple=True, help="[default: not resolved]"),
+        click.option(
+            "--status",
+            type=click.Choice([each.value for each in Status]),
+            multiple=True,
+            help="[default: not resolved]",
+        ),
         click.option("--since", metavar="WHEN", help="Failed last at or after: 2026-07-25T14:30, 12h, 7d."),
         click.option("--until", metavar="WHEN", help="Failed last before."),
     )

@@ -98,7 +98,6 @@ def run(
         else None
     )
     rules = Rules(
-        start_at=from_stage or "",
         first_stage=site.pipeline.stages[0],
         code_versions=site.pipeline.code_versions,
         force=force,
