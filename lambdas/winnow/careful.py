@@ -13,6 +13,7 @@ import math
 import os
 import pickle
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,13 +64,17 @@ class Limits:
     """What a child may use."""
 
     record_seconds: float
+    """Of one record, or of a whole batch: one that takes longer is taken apart."""
     memory_mb: int
     """Of the whole Lambda; children get what the parent leaves."""
 
     @classmethod
     def of(cls, options: Options, *, timeout_seconds: float, memory_mb: int) -> Limits:
-        share = max(MIN_RECORD_SECONDS, timeout_seconds * RECORD_SHARE_OF_TIMEOUT)
-        return cls(record_seconds=options.record_timeout or share, memory_mb=memory_mb)
+        seconds = max(MIN_RECORD_SECONDS, timeout_seconds * RECORD_SHARE_OF_TIMEOUT)
+        if options.record_timeout:
+            calls, waits = (options.retry.attempts, options.retry.longest_wait) if options.retry else (1, 0.0)
+            seconds = options.record_timeout * calls + waits
+        return cls(record_seconds=seconds, memory_mb=memory_mb)
 
 
 class Child:
@@ -87,22 +93,22 @@ class Child:
         life, self._life = os.pipe()
         inherited = (to_child, from_child, life)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        self._process = subprocess.Popen(  # noqa: S603  our own interpreter on our own module
-            [
-                sys.executable,
-                "-m",
-                "winnow.careful_child",
-                worker,
-                *map(str, inherited),
-                str(limits.memory_mb),
-            ],
-            pass_fds=inherited,
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno() if _has_fileno(sys.stderr) else None,
-            env=environment,
-        )
-        for descriptor in inherited:
-            os.close(descriptor)
+        command = [sys.executable, "-m", "winnow.careful_child", worker, *map(str, inherited)]
+        try:
+            self._process = subprocess.Popen(
+                [*command, str(limits.memory_mb)],
+                pass_fds=inherited,
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno() if _has_fileno(sys.stderr) else None,
+                env=environment,
+                start_new_session=True,  # so that what the record started ends with it
+            )
+        except OSError as error:
+            self._close_pipes()
+            raise WorkerNotStarted(f"{worker} cannot be started in a child process: {error}") from error
+        finally:
+            for descriptor in inherited:
+                os.close(descriptor)
         try:
             problem = self._read(max(0.0, min(START_SECONDS, seconds_left)))
         except Killed as error:
@@ -126,8 +132,8 @@ class Child:
             _write_all(self._send, HEADER.pack(len(body)) + body)
         except OSError:
             raise Killed(self._ending(), hung=False) from None
-        seconds = min(self._limits.record_seconds * len(items), seconds_left)
-        outcome: list[tuple[str, tuple[Any, ...]]] = self._read(max(0.0, seconds))
+        seconds = max(0.0, min(self._limits.record_seconds, seconds_left))
+        outcome: list[tuple[str, tuple[Any, ...]]] = self._read(seconds)
         return outcome
 
     def _read(self, seconds: float) -> Any:
@@ -140,7 +146,7 @@ class Child:
         while len(found) < size:
             ready, _, _ = select.select([self._receive], [], [], max(0.0, until - time.monotonic()))
             if not ready:
-                self._process.kill()
+                self._kill()
                 raise Killed(f"took longer than {seconds:.3g} s and was stopped", hung=True)
             piece = os.read(self._receive, size - len(found))
             if not piece:
@@ -152,14 +158,22 @@ class Child:
         try:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill()
             code = self._process.wait()
         return f"killed its worker (signal {-code})" if code < 0 else f"ended its worker (exit code {code})"
 
+    def _kill(self) -> None:
+        """It and whatever it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """End it."""
-        self._process.kill()
+        self._kill()
         self._process.wait()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
         for descriptor in (self._send, self._receive, self._life):
             os.close(descriptor)
 

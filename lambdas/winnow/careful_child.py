@@ -16,6 +16,7 @@ from typing import Any
 
 from winnow.careful import HEADER
 from winnow.contract import Kind
+from winnow.decorator import Worker
 from winnow.engine import process
 from winnow.failures import FailureReport
 from winnow.outcome import Line
@@ -52,8 +53,7 @@ class _Outcomes:
 def main(worker_name: str, read: int, write: int, life: int, memory_mb: int) -> None:
     threading.Thread(target=_end_with, args=(life,), daemon=True).start()
     try:
-        module, _, attribute = worker_name.partition(":")
-        worker = getattr(importlib.import_module(module), attribute)
+        worker = find_worker(worker_name)
         worker.prepare()
     except BaseException as error:  # noqa: BLE001  told to the parent, whose business it is
         _send(write, f"{type(error).__name__}: {error}")
@@ -67,6 +67,25 @@ def main(worker_name: str, read: int, write: int, life: int, memory_mb: int) -> 
             sink = _Outcomes()
             process(worker.function, items, sink, worker.options)
             _send(write, sink.calls)
+
+
+def find_worker(name: str) -> Worker:
+    """The worker whose function goes by a name, `module:qualified name`, whatever the worker itself is called there.
+
+    Raises:
+        LookupError: the module has none.
+    """
+    module_name, _, function_name = name.partition(":")
+    module = importlib.import_module(module_name)
+    for candidate in (getattr(module, function_name, None), *vars(module).values()):
+        found: Any = candidate
+        while found is not None and not isinstance(found, Worker):
+            found = getattr(found, "__wrapped__", None)  # some other decorator's wrapper
+        if found is not None and found.name == name:
+            return found
+    raise LookupError(
+        f"{module_name} has no worker of {function_name}; give it a name at the top level of its module"
+    )
 
 
 def _send(descriptor: int, message: object) -> None:

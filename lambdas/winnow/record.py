@@ -63,6 +63,11 @@ class Retry:
     wait_seconds: float = 0.2
     """Before the second call, at most; doubles with each, with full jitter."""
 
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that all waits together may take."""
+        return self.wait_seconds * (2 ** (self.attempts - 1) - 1)
+
     def __post_init__(self) -> None:
         if self.attempts < 2:  # noqa: PLR2004  one call is no retry
             raise ValueError(f"`attempts` must be at least 2, got: {self.attempts}")
