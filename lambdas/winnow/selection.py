@@ -6,9 +6,11 @@ Pointers only: fifty thousand records are a few ranges, and their payloads stay 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, Self
 
 from winnow.contract import Pointer
@@ -86,6 +88,10 @@ class _OpenPart:
         self.row = row
         """Of its first record within the selection."""
         self._ledger = ledger
+        self._starts = part.ordinals.to_json()[::2]
+        lengths = (stop - start for start, stop in part.ordinals.pairs())
+        self._before = [0, *accumulate(lengths)]
+        """Records of the part before each of its intervals, and all of them."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -96,11 +102,22 @@ class _OpenPart:
         return self.plan.source.open(self._ledger.store)
 
     def __len__(self) -> int:
-        return len(self.part.ordinals)
+        return self._before[-1]
 
     def rank(self, ordinal: int) -> int:
         """The place of one of its ordinals within the part."""
-        return len(self.part.ordinals.within(0, ordinal))
+        interval = bisect_right(self._starts, ordinal) - 1
+        return self._before[interval] + ordinal - self._starts[interval]
+
+    def at(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """The ordinals in the part's places `[start, stop)`, as intervals."""
+        interval = bisect_right(self._before, start) - 1
+        while start < stop:
+            ordinal = self._starts[interval] + start - self._before[interval]
+            length = min(stop, self._before[interval + 1]) - start
+            yield ordinal, ordinal + length
+            start += length
+            interval += 1
 
 
 class SelectionSource:
@@ -126,22 +143,37 @@ class SelectionSource:
                 yield piece
 
     def chunks(self, runs: Iterable[Run]) -> Iterator[Chunk]:
-        """Rows are decoded already: each part's source has its own way to."""
+        """A part's source is read once, however scattered the rows that are wanted of it."""
         wanted = list(runs)
+        first_rows = [run.row for run in wanted]
         for part in self._parts:
-            for run in wanted:
-                start = max(run.row, part.row) - part.row
-                stop = min(run.row + run.length, part.row + len(part)) - part.row
-                if start < stop:
-                    ordinals = part.part.ordinals.first(stop) - part.part.ordinals.first(start)
-                    yield from self._read(part, ordinals, run)
-
-    def _read(self, part: _OpenPart, ordinals: Ranges, run: Run) -> Iterator[Chunk]:
-        for chunk in part.source.chunks(part.plan.runs(ordinals)):
-            rows = [part.source.decode(row) for row in chunk.rows]
-            ordinal = run.ordinal + part.row + part.rank(chunk.ordinal) - run.row
-            yield Chunk(ordinal, rows, chunk.bucket, chunk.key, chunk.line)
+            ordinals = Ranges.from_pairs(_within(part, wanted))
+            if not ordinals:
+                continue
+            for chunk in part.source.chunks(part.plan.runs(ordinals)):
+                yield from _renumbered(part, chunk, wanted, first_rows)
 
     def decode(self, row: Any) -> tuple[str, Any]:
-        identifier, data = row
-        return identifier, data
+        source, undecoded = row  # each part has its own way to
+        found: tuple[str, Any] = source.decode(undecoded)
+        return found
+
+
+def _within(part: _OpenPart, runs: Iterable[Run]) -> Iterator[tuple[int, int]]:
+    """What runs want of a part, in the part's own ordinals."""
+    for run in runs:
+        start, stop = max(run.row, part.row), min(run.row + run.length, part.row + len(part))
+        if start < stop:
+            yield from part.at(start - part.row, stop - part.row)
+
+
+def _renumbered(part: _OpenPart, chunk: Chunk, runs: Sequence[Run], first_rows: list[int]) -> Iterator[Chunk]:
+    """A chunk of a part's source in the ordinals of the batch that is made of the selection."""
+    done = 0
+    while done < len(chunk.rows):
+        row = part.row + part.rank(chunk.ordinal + done)
+        run = runs[bisect_right(first_rows, row) - 1]
+        count = min(len(chunk.rows) - done, run.row + run.length - row)
+        rows = [(part.source, each) for each in chunk.rows[done : done + count]]
+        yield Chunk(run.ordinal + row - run.row, rows, chunk.bucket, chunk.key, chunk.line + done)
+        done += count
