@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -303,7 +304,8 @@ class Recorder:
         self._keep(replace(report, code_version=self._code_version, **self._locate(report.ordinal)))
 
     def _keep(self, report: FailureReport) -> None:
-        self._note(report)
+        with suppress(Exception):  # watching cannot break the run
+            self._note(report)
         with self._lock:
             self._let_go(report.ordinal)
             self.totals.failed[report.kind] += 1
