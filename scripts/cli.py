@@ -14,13 +14,13 @@ from scripts.errors import Failure
 
 
 class _Group(click.Group):
-    """Tells what AWS refused in one line, whichever command met it."""
+    """Tells in one line what AWS refused, or why it cannot be reached, whichever command met it."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except (BotoCoreError, ClientError) as error:
-            raise Failure(f"AWS said no: {' '.join(str(error).split())}") from error
+            raise Failure(f"AWS: {' '.join(str(error).split())}") from error
 
 
 @click.group(

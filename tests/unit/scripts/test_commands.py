@@ -120,7 +120,7 @@ def test_says_what_aws_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     result = winnow("run", "catalogue")
     assert result.exit_code == 1
     assert result.stderr.startswith(
-        'Error: AWS said no: Could not connect to the endpoint URL: "http://127.0.0.1:9/"'
+        'Error: AWS: Could not connect to the endpoint URL: "http://127.0.0.1:9/"'
     )
     assert result.stderr.count("\n") == 1
 
