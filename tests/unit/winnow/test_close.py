@@ -12,6 +12,9 @@ from winnow import keys
 from winnow.announce import Announcer
 from winnow.close import Closer, CloseRunIncomplete, Closing, RunEnded, explain
 from winnow.observability import Metric, Watch
+from winnow.plan import read_plan
+from winnow.register import hold
+from winnow.selection import Part, Selection
 from winnow.state_table import Holder
 
 LOSSY = {"records": ["a", "b~1", "b~2", "bad1", "flaky", "skip1", "twin", "a"]}
@@ -250,6 +253,90 @@ class TestARunThatDidNotSucceed:
         world.close("FAILED", redriveCount=0)
         world.close("FAILED", redriveCount=1)
         assert [alert["verdict"] for alert in world.alerts] == ["EXHAUSTED", "FAILED", "FAILED"]
+
+
+class TestTheRegister:
+    def test_catches_up_before_alerts_so_that_only_news_is_sent(self) -> None:
+        world = World(LOSSY)
+        world.close()
+        assert world.report["register"] == "up to date"
+        assert world.register.statuses("adapt") == {"bad1": "open", "flaky": "open"}
+        world.pipeline.run(LOSSY, "next-run")
+        world.close(name="next-run", executionArn=EXECUTION)
+        assert [alert["run_id"] for alert in world.alerts] == [RUN_ID, RUN_ID]
+        assert {entry.occurrences for entry in world.register.entries.values()} == {2}
+
+    def test_that_is_unavailable_keeps_nothing_else_back_and_the_run_says_so(self) -> None:
+        world = World(LOSSY)
+        world.register.refuses = True
+        behind = "bring the failure register up to date with adapt: throttled"
+        with pytest.raises(CloseRunIncomplete, match=behind):
+            world.close()
+        assert world.report["register"] == "behind"
+        assert world.report["proof"]["holds"] is True
+        assert world.counted(Metric.REGISTER_BEHIND) == 1
+        assert [alert["verdict"] for alert in world.alerts] == ["RETRY", "EXHAUSTED"]
+        world.register.refuses = False
+        assert world.close().register == world.report["register"] == "up to date"
+        assert world.register.statuses("adapt") == {"bad1": "open", "flaky": "open"}
+        assert len(world.alerts) == 2
+
+    def test_learns_of_a_run_that_was_stopped_what_it_had_given_up_on(self) -> None:
+        world = World(LOSSY, stop_after=lambda stage, attempt: (stage, attempt) == ("adapt", 0))
+        world.close("ABORTED")
+        assert world.register.statuses("adapt") == {"bad1": "open"}
+
+    def held(self, world: World, replay_id: str) -> None:
+        world.close()
+        for key in (("catalogue", "adapt", "bad1"), ("catalogue", "adapt", "flaky")):
+            entry = world.register.entries[key]
+            world.register.entries[key] = hold(entry, replay_id=replay_id, now="2026", until="2099")
+
+    def replay(self, replay_id: str) -> dict[str, Any]:
+        selection = {"bucket": "ledger", "key": keys.replay_selection(replay_id)}
+        return {"replay": {"id": replay_id}, "records": selection}
+
+    def test_gets_back_what_a_replay_did_not_settle(self) -> None:
+        world = World(LOSSY)
+        self.held(world, "P1")
+        plan = read_plan(world.ledger, keys.StageKeys(RUN_ID, "adapt"))
+        part = Part(run_id=RUN_ID, stage="adapt", ordinals=plan.everything)
+        world.ledger.write_json(keys.replay_selection("P1"), Selection(parts=(part,)).to_json())
+        world.pipeline.stop_after = lambda stage, _: stage == "adapt"
+        world.pipeline.run(self.replay("P1"), "P1")
+        closing = world.close("ABORTED", name="P1")
+        assert closing.released == 1, "flaky was still being retried; bad1 had failed again"
+        assert world.register.statuses("adapt") == {"bad1": "open", "flaky": "open"}
+
+    def test_gets_back_what_a_replay_held_that_was_never_planned(self) -> None:
+        world = World(LOSSY)
+        self.held(world, "P1")
+        event = json.dumps(self.replay("P1"))
+        closing = world.close("FAILED", executionArn=f"{EXECUTION}-other", name="P1", input=event)
+        assert closing.released == 2
+        assert set(world.register.statuses("adapt").values()) == {"open"}
+
+    def test_leaves_a_replay_its_holds_when_a_duplicate_started_by_hand_fails(self) -> None:
+        world = World(LOSSY)
+        self.held(world, "P1")
+        run = {"run_id": "P1", "execution": EXECUTION, "stepped_aside": None}
+        world.ledger.write_json(keys.run("P1"), run)
+        event = json.dumps(self.replay("P1"))
+        closing = world.close("FAILED", executionArn=f"{EXECUTION}-by-hand", name="by-hand", input=event)
+        assert closing.released == 0
+        assert set(world.register.statuses("adapt").values()) == {"replaying"}
+
+    def test_keeps_a_replays_holds_while_it_is_behind(self) -> None:
+        """What succeeded would be replayed again."""
+        world = World(LOSSY)
+        self.held(world, "P1")
+        world.pipeline.change(keys.run(RUN_ID), lambda run: run.update(replay={"id": RUN_ID}))
+        store: Any = world.ledger.store
+        del store.objects["ledger", world.pipeline.keys("adapt").attempt(1).registered]
+        world.register.refuses = True
+        with pytest.raises(CloseRunIncomplete):
+            world.close()
+        assert set(world.register.statuses("adapt").values()) == {"replaying"}
 
 
 class TestLaw6:

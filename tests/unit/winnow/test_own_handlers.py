@@ -11,12 +11,13 @@ import pytest
 from moto import mock_aws
 
 from tests.unit.winnow.registers import TABLE, create_table
-from tests.unit.winnow.runs import RUN_ID
+from tests.unit.winnow.runs import RUN_ID, STAGES, Pipeline
 from tests.unit.winnow.test_alert import content
 from tests.unit.winnow.test_slack import FakeSlack
 from winnow import clients, keys
-from winnow.handlers import alert, close_run, plan_run, slack, start_run
+from winnow.handlers import alert, close_run, plan_run, register, slack, start_run
 from winnow.ledger import Ledger
+from winnow.register_table import RegisterUnavailable
 from winnow.settings import SettingsError
 from winnow.state_table import DynamoStateTable
 from winnow.store import S3Store
@@ -164,6 +165,41 @@ def test_start_run_starts_what_event_bridge_and_the_queue_ask_for(
     assert call(start_run.handler, {"id": "e2", "time": "2026", "detail": {"pipeline": "?"}}) == {
         "run_id": None
     }
+
+
+def settled(account: Account, run_id: str) -> dict[str, Any]:
+    """The state that Settle leaves of a stage in which one record of two failed."""
+    pipeline = Pipeline({"adapt": STAGES["adapt"]}, ledger=account.ledger)
+    pipeline.run({"records": ["a", "bad"]}, run_id)
+    order = {
+        "run_id": run_id,
+        "pipeline": "catalogue",
+        "stage": "adapt",
+        "attempt": 0,
+        "try_count": 0,
+        "count": 2,
+        "plan": account.ledger.pointer(keys.StageKeys(run_id, "adapt").plan),
+        "policy": {},
+    }
+    return {"verdict": "EXHAUSTED", "order": order, "output": {}, "alert": True, "worker": {"succeeded": 1}}
+
+
+def test_register_says_what_is_news(account: Account) -> None:
+    for run_id, news in (("R1", True), ("R1", True), ("R2", False)):
+        state = settled(account, run_id)
+        event = {"execution": account.execution(run_id), "state": state}
+        assert call(register.handler, event) == {**state, "alert": news}
+        assert account.ledger.read_json(keys.StageKeys(run_id, "adapt").attempt(0).registered)["news"] == news
+
+
+def test_register_fails_where_the_machine_can_see_it(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    event = {"execution": account.execution("R1"), "state": settled(account, "R1")}
+    monkeypatch.setenv("WINNOW_REGISTER_TABLE", "gone")
+    with pytest.raises(RegisterUnavailable):
+        call(register.handler, event)
+    assert '"RegisterBehind":[1.0]' in capsys.readouterr().out
 
 
 def test_alert_publishes_once(account: Account) -> None:

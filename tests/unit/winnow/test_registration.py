@@ -1,0 +1,363 @@
+"""Registering stage runs: what the register and the alerts say after one, two, late and broken registrations."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.unit.winnow.registers import MemoryRegister, dynamodb
+from tests.unit.winnow.runs import STAGES, Pipeline
+from tests.unit.winnow.test_alert import FakeSns, announcer
+from winnow import Record, Skip, registration, worker
+from winnow.contract import Verdict
+from winnow.keys import StageKeys
+from winnow.metric import Metric
+from winnow.plan import read_plan
+from winnow.register import Status, hold, waive
+from winnow.register_table import RegisterTable, RegisterUnavailable
+from winnow.registration import Registered, catch_up, register_attempt, register_state, release_holds
+from winnow.settlement import FINAL, read_settlement
+
+NOON = "2026-11-20T12:00:00.000Z"
+ODD = ("bad/../b c", "bad#1", "bad🦔", "badمخطوط", "bad" + "x" * 1_000)
+
+
+@worker
+def forgive(record: Record) -> object:
+    """Takes what `adapt` rejects; some of it there is nothing to do for."""
+    return Skip("nothing to do") if "skipped" in record.id else {"title": record.id}
+
+
+FORGIVING = {**STAGES, "adapt": forgive}
+
+
+class World:
+    """A pipeline and its register: runs settle, and register when told to."""
+
+    def __init__(self, register: RegisterTable | None = None) -> None:
+        self.pipeline = Pipeline(STAGES)
+        self.ledger = self.pipeline.ledger
+        self.register: Any = register or MemoryRegister()
+        self.counts: dict[Metric, float] = {}
+        self.sns = FakeSns()
+
+    def count(self, metric: Metric, value: float) -> None:
+        self.counts[metric] = self.counts.get(metric, 0) + value
+
+    def run(self, run_id: str, *records: object, register: bool = True) -> None:
+        self.pipeline.run({"records": list(records)}, run_id)
+        if register:
+            for number in self.attempts(run_id):
+                self.register_state(run_id, number)
+
+    def attempts(self, run_id: str, stage: str = "adapt") -> list[int]:
+        keys = StageKeys(run_id, stage)
+        numbers = range(10)
+        return [n for n in numbers if self.ledger.find_json(keys.attempt(n).settlement) is not None]
+
+    def state(self, run_id: str, attempt: int, stage: str = "adapt") -> dict[str, Any]:
+        plan = read_plan(self.ledger, StageKeys(run_id, stage))
+        settlement = read_settlement(self.ledger, plan, attempt)
+        assert settlement
+        order = {
+            "run_id": run_id,
+            "pipeline": "catalogue",
+            "stage": stage,
+            "attempt": attempt,
+            "try_count": settlement.try_count,
+            "count": plan.count,
+            "plan": self.ledger.pointer(plan.keys.plan),
+            "policy": {},
+        }
+        alert = bool(settlement.alert_now)
+        return {
+            "verdict": settlement.verdict.value,
+            "order": order,
+            "alert": alert,
+            "output": {"as": "it is"},
+        }
+
+    def register_state(self, run_id: str, attempt: int, **more: Any) -> dict[str, Any]:
+        """What the Register Lambda does, and Alert after it."""
+        state = self.state(run_id, attempt)
+        after = register_state(self.ledger, self.register, state, self.count, **more)
+        assert {**after, "alert": state["alert"]} == state, "nothing of the state changes but the alert"
+        if after["alert"]:
+            self.alert(run_id, attempt)
+        return after
+
+    def alert(self, run_id: str, attempt: int) -> None:
+        keys = StageKeys(run_id, "adapt").attempt(attempt)
+        announcer(self.sns).announce_attempt(
+            self.ledger, keys, execution="arn:aws:states:eu-west-1:1:execution:a:b"
+        )
+
+    def content(self, run_id: str, attempt: int = 0) -> dict[str, Any]:
+        found: dict[str, Any] = self.ledger.read_json(StageKeys(run_id, "adapt").attempt(attempt).alert)
+        return found
+
+    def mark(self, run_id: str, attempt: int = 0, stage: str = "adapt") -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self.ledger.find_json(
+            StageKeys(run_id, stage).attempt(attempt).registered
+        )
+        return found
+
+    @property
+    def told(self) -> list[list[str]]:
+        """Ids that alerts named, alert by alert."""
+        messages = [json.loads(json.loads(request["Message"])["lambda"]) for request in self.sns.published]
+        return [[example["record_id"] for example in message["examples"]] for message in messages]
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        return {each.record_id: each.status.value for each in self.register.all("catalogue", "adapt")}
+
+
+class TestARun:
+    def test_opens_what_failed_and_alerts_it(self) -> None:
+        world = World()
+        world.run("R1", "a", "bad1", "skip1")
+        assert world.statuses == {"bad1": "open"}
+        assert world.told == [["bad1"]]
+        assert world.mark("R1") == {
+            "failures": 1,
+            "news": 1,
+            "known": 0,
+            "resolved": 0,
+            "at": (world.mark("R1") or {})["at"],
+        }
+
+    def test_of_the_same_records_alerts_nothing(self) -> None:
+        world = World()
+        world.run("R1", "a", "bad1", "bad2")
+        world.run("R2", "a", "bad1", "bad2")
+        assert len(world.told) == 1
+        assert world.content("R2")["counts"]["known"] == 2
+        assert {each.occurrences for each in world.register.all("catalogue", "adapt")} == {2}
+        assert world.counts[Metric.FAILURES_NEW] == world.counts[Metric.FAILURES_KNOWN] == 2
+
+    def test_alerts_what_is_new_and_counts_what_is_known(self) -> None:
+        world = World()
+        world.run("R1", "a", "bad1", "bad2")
+        world.run("R2", "a", "bad1", "bad2", "bad3")
+        assert world.told == [["bad1", "bad2"], ["bad3"]]
+        content = world.content("R2")
+        assert (content["counts"]["new"], content["counts"]["known"], content["counts"]["failed"]) == (
+            1,
+            2,
+            3,
+        )
+        assert [(cause["count"], cause["example_id"]) for cause in content["causes"]] == [(1, "bad3")]
+        title = json.loads(json.loads(world.sns.published[1]["Message"])["lambda"])["title"]
+        assert "3 of 4 records lost (1 new, 2 known); the run goes on without them" in title
+
+    def test_resolves_what_it_corrects_or_skips(self) -> None:
+        world = World()
+        world.run("R1", "a", *ODD, "bad-skipped", "bad-elsewhere")
+        world.pipeline.stages = FORGIVING
+        world.run("R2", "a", *ODD, "bad-skipped")
+        assert world.statuses == {**dict.fromkeys((*ODD, "bad-skipped"), "resolved"), "bad-elsewhere": "open"}
+        assert world.counts[Metric.RESOLVED] == len(ODD) + 1
+        assert world.register.find("catalogue", "adapt", ODD[0]).resolution.run_id == "R2"
+
+    def test_alerts_again_what_was_resolved_and_came_back(self) -> None:
+        world = World()
+        world.run("R1", "a", "bad1")
+        world.pipeline.stages = FORGIVING
+        world.run("R2", "bad1")
+        world.pipeline.stages = STAGES
+        world.run("R3", "a", "bad1")
+        assert world.told == [["bad1"], ["bad1"]]
+        assert world.statuses == {"bad1": "open"}
+
+    def test_does_not_alert_what_is_waived(self) -> None:
+        world = World()
+        world.run("R1", "a", "bad1")
+        world.register.apply(
+            "catalogue",
+            "adapt",
+            ["bad1"],
+            lambda _, found: waive(found, reason="as scanned", now=NOON),
+        )
+        world.run("R2", "a", "bad1")
+        assert (len(world.told), world.statuses) == (1, {"bad1": "waived"})
+        assert world.counts[Metric.OPEN_FAILURES] == 1, "one after the first run, none after the second"
+
+    def test_that_stopped_alerts_although_all_is_known_and_says_so(self) -> None:
+        world = World()
+        for run_id in ("R1", "R2"):
+            world.run(run_id, "bad1", "bad2")
+        assert world.told == [["bad1", "bad2"], ["bad1", "bad2"]]
+        message = json.loads(json.loads(world.sns.published[1]["Message"])["lambda"])
+        assert message["verdict"] == Verdict.TOTAL_FAILURE
+        assert (message["counts"]["new"], message["counts"]["known"]) == (0, 2)
+        assert "All of this is known" in message["summary"]
+
+    def test_that_retries_registers_and_alerts_each_failure_once(self) -> None:
+        world = World()
+        for run_id in ("R1", "R2"):
+            world.run(run_id, "a", "bad1", "flaky1")
+        assert world.told == [["bad1"], ["flaky1"]]
+        assert {each.occurrences for each in world.register.all("catalogue", "adapt")} == {2}
+        assert world.mark("R1", 1) == {**(world.mark("R1", 1) or {}), "failures": 2, "news": 1, "known": 0}
+        assert world.mark("R2", 1) == {**(world.mark("R2", 1) or {}), "failures": 2, "news": 0, "known": 1}
+
+    def test_touches_nothing_while_nothing_is_given_up(self) -> None:
+        world = World()
+        world.run("R1", "a", "flaky1", register=False)
+        world.register.refuses = True
+        state = world.state("R1", 0)
+        assert state["verdict"] == "RETRY"
+        assert register_state(world.ledger, world.register, state, world.count) == state
+        assert world.mark("R1") is None
+
+
+class TestTwice:
+    @pytest.mark.parametrize("written", range(4))
+    def test_a_registration_that_died_half_way_is_completed_and_tells_the_same(self, written: int) -> None:
+        world = World()
+        world.run("R0", "a", "bad1", "bad2")
+        world.run("R1", "a", "bad1", "bad2", "bad3", register=False)
+        world.register.writes_left = written
+        if written < 3:
+            with pytest.raises(RegisterUnavailable):
+                world.register_state("R1", 0)
+            assert world.mark("R1") is None
+        world.register.writes_left = 100
+        for _ in range(2):
+            assert world.register_state("R1", 0)["alert"] is True
+        assert world.told == [["bad1", "bad2"], ["bad3"]]
+        counts = world.content("R1")["counts"]
+        assert (counts["new"], counts["known"]) == (1, 2)
+
+    def test_an_alert_that_went_out_is_left_as_it_was(self) -> None:
+        world = World()
+        world.run("R0", "a", "bad1")
+        world.run("R1", "a", "bad1", register=False)
+        world.alert("R1", 0)  # the register was down
+        sent = world.content("R1")
+        world.register_state("R1", 0)
+        assert world.content("R1") == sent
+        assert len(world.told) == 2
+
+    def test_what_is_no_news_is_never_owed(self) -> None:
+        world = World()
+        world.run("R0", "a", "bad1")
+        world.run("R1", "a", "bad1")
+        world.alert("R1", 0)
+        assert len(world.told) == 1
+
+
+class TestLate:
+    def test_an_older_run_counts_and_changes_nothing_else(self) -> None:
+        world = World()
+        world.run("R1", "a", "bad1", register=False)
+        world.run("R2", "a", "bad1")
+        world.register_state("R1", 0)
+        entry = world.register.find("catalogue", "adapt", "bad1")
+        assert (entry.occurrences, entry.last.run_id, entry.status) == (2, "R2", Status.OPEN)
+        assert world.told == [["bad1"]]
+
+    def test_what_has_succeeded_since_is_resolved_by_the_run_in_which_it_did(self) -> None:
+        world = World()
+        world.run("R1", "a", "bad1", "bad2", register=False)
+        world.pipeline.stages = FORGIVING
+        world.run("R2", "bad1")
+        assert world.statuses == {}
+        assert catch_up(world.ledger, world.register, StageKeys("R1", "adapt")) == 1
+        assert world.statuses == {"bad1": "resolved", "bad2": "open"}
+        assert world.register.find("catalogue", "adapt", "bad1").resolution.run_id == "R2"
+
+    def test_a_run_whose_evidence_has_expired_says_nothing_any_more(self) -> None:
+        world = World()
+        world.run("R1", "a", "bad1", register=False)
+        world.pipeline.stages = FORGIVING
+        world.run("R2", "bad1")
+        store: Any = world.ledger.store
+        for bucket, key in list(store.objects):
+            if key.startswith("runs/R2/"):
+                del store.objects[bucket, key]
+        world.register_state("R1", 0)
+        assert world.statuses == {"bad1": "open"}
+
+    def test_a_success_before_the_failure_does_not_resolve_it(self) -> None:
+        world = World()
+        world.pipeline.stages = FORGIVING
+        world.run("R1", "bad1", register=False)
+        world.pipeline.stages = STAGES
+        world.run("R2", "a", "bad1")
+        world.register_state("R1", 0)
+        assert world.statuses == {"bad1": "open"}
+
+    def test_catching_up_does_only_what_was_missed(self) -> None:
+        world = World()
+        world.run("R1", "a", "bad1", "flaky1", register=False)
+        world.register_state("R1", 0)
+        assert catch_up(world.ledger, world.register, StageKeys("R1", "adapt")) == 1
+        assert catch_up(world.ledger, world.register, StageKeys("R1", "adapt")) == 0
+        assert catch_up(world.ledger, world.register, StageKeys("R1", "never-reached")) == 0
+        assert world.statuses == {"bad1": "open", "flaky1": "open"}
+
+
+def test_gives_up_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registration, "WINDOW", 1)
+    world = World()
+    world.run("R1", "a", "bad1", "bad2", register=False)
+    with pytest.raises(RegisterUnavailable, match="no time left to register more than 0 failures of adapt"):
+        world.register_state("R1", 0, deadline=0.0)
+
+
+def test_release_gives_back_only_what_that_replay_holds() -> None:
+    world = World()
+    world.run("R1", "a", "bad1", "bad2", "bad3")
+    for record_id, replay_id in {"bad1": "P1", "bad2": "P2"}.items():
+        world.register.apply(
+            "catalogue",
+            "adapt",
+            [record_id],
+            lambda _, found, replay_id=replay_id: hold(found, replay_id=replay_id, now=NOON, until="2099"),
+        )
+    assert release_holds(world.register, "catalogue", ["adapt", "mint"], "P1") == 1
+    assert world.statuses == {"bad1": "open", "bad2": "replaying", "bad3": "open"}
+
+
+def test_dynamodb_and_memory_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def story(world: World) -> tuple[Any, ...]:
+        world.run("R1", "a", *ODD, "flaky1")
+        world.run("R2", "a", *ODD, "bad-new")
+        world.pipeline.stages = FORGIVING
+        world.run("R3", *ODD[:2])
+        entries = sorted(world.register.all("catalogue", "adapt"), key=lambda each: each.record_id)
+        return world.told, [(each.record_id, each.status, each.occurrences) for each in entries]
+
+    monkeypatch.setattr("winnow.register_table.time.sleep", lambda _: None)
+    with dynamodb() as client:
+        on_dynamodb = story(World(RegisterTable("register", client, lanes=1)))
+    assert on_dynamodb == story(World())
+
+
+def test_registers_from_the_ledger_alone_in_any_order() -> None:
+    """What `winnow replay rebuild` rests on."""
+    world = World()
+    world.run("R1", "a", "bad1", "bad2")
+    world.pipeline.stages = FORGIVING
+    world.run("R2", "bad1")
+    world.pipeline.stages = STAGES
+    world.run("R3", "a", "bad2", "bad3")
+    for order in (("R1", "R2", "R3"), ("R3", "R2", "R1"), ("R2", "R3", "R1")):
+        again = MemoryRegister()
+        for run_id in order:
+            plan = read_plan(world.ledger, StageKeys(run_id, "adapt"))
+            settlement = read_settlement(world.ledger, plan, world.attempts(run_id)[-1])
+            assert settlement
+            assert settlement.verdict in FINAL
+            made = register_attempt(world.ledger, again, plan, settlement)
+            assert isinstance(made, Registered)
+        assert again.statuses("adapt") == {"bad1": "resolved", "bad2": "open", "bad3": "open"}, order
+        assert {i: entry.occurrences for (_, _, i), entry in again.entries.items()} == {
+            "bad1": 1,
+            "bad2": 2,
+            "bad3": 1,
+        }
