@@ -44,6 +44,10 @@ class LedgerObjectMissing(WinnowError):
     """The ledger (or a source) has no object under a key that should be there."""
 
 
+class ObjectForbidden(WinnowError):
+    """This Lambda may not read an object that a caller pointed at."""
+
+
 class SourceChanged(WinnowError):
     """The source object is no longer the one that the batch was fixed from."""
 

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from winnow.contract import Pointer, record_data
-from winnow.errors import LedgerObjectMissing, StageInputError
+from winnow.errors import LedgerObjectMissing, ObjectForbidden, StageInputError
 from winnow.formats import is_text, open_parquet, parquet_batches
 from winnow.jsonlines import loads
 from winnow.journal import SuccessEntry, SuccessManifest
@@ -428,12 +428,15 @@ def detect(store: ObjectStore, pointer: Pointer) -> SourceRef:
     """Find out what a pointer points at.
 
     Raises:
-        StageInputError: there is no such object, or it is of no known format.
+        StageInputError: there is no such object, or it may not be read.
     """
     try:
         head = store.head(pointer.key, bucket=pointer.bucket)
     except LedgerObjectMissing as error:
         raise StageInputError("records", str(pointer), "does not exist; check bucket and key") from error
+    except ObjectForbidden as error:
+        remedy = "may not be read by this pipeline; put the list into the source bucket"
+        raise StageInputError("records", str(pointer), remedy) from error
     found = pointer.format
     if not found:
         if head.start.startswith(b"PAR1"):

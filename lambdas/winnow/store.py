@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
 
-from winnow.errors import LedgerConflict, LedgerObjectMissing, SourceChanged
+from winnow.errors import LedgerConflict, LedgerObjectMissing, ObjectForbidden, SourceChanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class ObjectStore(Protocol):
         """Read an object in pieces; errors as `get`, raised at the first piece."""
 
     def head(self, key: str, *, bucket: str | None = None) -> Head:
-        """Look at an object's beginning. Raises `LedgerObjectMissing`."""
+        """Look at an object's beginning. Raises `LedgerObjectMissing` or `ObjectForbidden`."""
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Keys under a prefix, in ascending order."""
@@ -128,6 +128,8 @@ class S3Store:
                 return Head(
                     start=b"", etag=self._s3.head_object(Bucket=bucket or self.bucket, Key=key)["ETag"]
                 )
+            if _status(error) == 403:
+                raise ObjectForbidden(f"s3://{bucket or self.bucket}/{key}: {error}") from error
             raise
         return Head(start=answer["Body"].read(), etag=answer["ETag"])
 

@@ -8,7 +8,9 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from winnow.errors import LedgerConflict, LedgerObjectMissing, SourceChanged
+from winnow.contract import Pointer
+from winnow.errors import LedgerConflict, LedgerObjectMissing, SourceChanged, StageInputError
+from winnow.source import detect
 from winnow.store import HEAD_BYTES, PART_BYTES, STREAM_PIECE_BYTES, MemoryStore, ObjectStore, S3Store
 
 
@@ -126,6 +128,13 @@ def test_any_other_refusal_is_raised_as_it_is(status: int) -> None:
         for call in (lambda: store.put("k", b"", if_absent=True), lambda: store.get("k"), lambda: store.head("k")):
             with pytest.raises(Exception, match="Refused"):
                 call()
+
+
+def test_a_list_that_may_not_be_read_is_told_apart_from_one_that_is_not_there() -> None:
+    store, stub = stubbed()
+    stub.add_client_error("get_object", service_error_code="AccessDenied", http_status_code=403)
+    with stub, pytest.raises(StageInputError, match="records: may not be read by this pipeline; put the list into"):
+        detect(store, Pointer(bucket="elsewhere", key="list.ndjson"))
 
 
 def stubbed() -> tuple[S3Store, Any]:
