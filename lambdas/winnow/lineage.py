@@ -186,12 +186,16 @@ class Lineage:
         return found
 
 
-def rows_of(ledger: Ledger, plan: Plan, ordinals: Ranges) -> Iterator[tuple[int, Any]]:
-    """Ordinals, and the data that the stage's source has for them."""
+def rows_of(ledger: Ledger, plan: Plan, ordinals: Ranges) -> Iterator[tuple[int, str, Any]]:
+    """Ordinals, and the ids and data that the stage's source has for them."""
     source = plan.source.open(ledger.store)
     for chunk in source.chunks(plan.runs(ordinals)):
         for ordinal, row in enumerate(chunk.rows, chunk.ordinal):
-            yield ordinal, source.decode(row)[1]
+            try:
+                record_id, data = source.decode(row)
+            except Exception:  # noqa: BLE001, S112  it failed for that very reason, and tells of nothing
+                continue
+            yield ordinal, record_id, data
 
 
 def parts_of(places: Iterable[Place]) -> tuple[Part, ...]:

@@ -20,7 +20,7 @@ from scripts.replay.choice import (
     refusal,
 )
 from scripts.replay.estimate import Estimate, Speed, estimate, measure
-from scripts.replay.evidence import Evidence, SourceTags
+from scripts.replay.evidence import Evidence, SourceObjects
 from scripts.replay.runs import newest_first, run_ids
 
 if TYPE_CHECKING:
@@ -78,7 +78,13 @@ class Chooser:
         choice = Choice()
         groups = list(by_stage(entries, stages))
         starts = {stage: start_stage(start, stages, stage) for stage, _ in groups}
-        evidence = Evidence(site.ledger, first_stage=stages[0], tags=SourceTags(site.s3), runs=self._all_runs)
+        evidence = Evidence(
+            site.ledger,
+            first_stage=stages[0],
+            objects=SourceObjects(site.s3),
+            source_bucket=site.pipeline.source_bucket,
+            runs=self._all_runs,
+        )
         for stage, some in groups:
             here = replace(rules, start_at=starts[stage])
             candidates: list[Candidate] = []

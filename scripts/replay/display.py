@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from scripts.replay.criteria import status_of
@@ -39,62 +38,51 @@ def moment(text: str) -> str:
     return text[:16].replace("T", " ")
 
 
-def _table(*columns: str, right: Iterable[str] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    for column in columns:
-        is_number = column in right
-        table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number)
-    return table
-
-
 def print_groups(groups: Sequence[Group], console: Console) -> None:
-    """One block per cause: what and how often, then an example."""
+    """A block per cause: reasons and ids are long, and have to be copied in one piece, which no cell of a table allows."""
     for stage in dict.fromkeys(each.stage for each in groups):
         here = [each for each in groups if each.stage == stage]
         console.print(Text(f"{stage}: {sum(each.count for each in here):,}", style="bold"))
-        table = _table("", "Kind", "Cause", "Seen first", "and last (UTC)", "Fingerprint", right=("",))
         for each in here:
-            table.add_row(
-                f"{each.count:,}",
-                each.kind,
-                _cause(each),
-                moment(each.first_seen),
-                moment(each.last_seen),
-                each.fingerprint,
-            )
-        console.print(table)
+            console.print(Text("\n").join(_group(each)), soft_wrap=True)
         console.print()
 
 
-def _cause(group: Group) -> Text:
-    text = Text.assemble((group.error_type, "bold"), f": {clean(group.message)}")
-    text.append(f"\ne.g. {clean(group.example_id)}", style="dim")
-    others = {name: count for name, count in group.statuses.items() if name != Status.OPEN}
-    if others:
-        text.append("\n" + ", ".join(f"{count:,} {name}" for name, count in others.items()), style="cyan")
-    if group.new_code:
-        text.append(f"\n{group.new_code:,} may be worth replaying: new code since", style="green")
-    return text
+def _group(group: Group) -> Iterator[Text]:
+    yield Text.assemble(
+        (f"{group.count:>7,} × ", "bold"),
+        f"{group.kind}, ",
+        (group.error_type, "bold"),
+        f": {clean(group.message)}",
+    )
+    yield Text.assemble((f"{'e.g. ':>10}", "dim"), clean(group.example_id))
+    when = moment(group.last_seen)
+    if moment(group.first_seen) != when:
+        when = f"{moment(group.first_seen)} to {when}"
+    notes = [f"{count:,} {name}" for name, count in group.statuses.items() if name != Status.OPEN]
+    yield Text.assemble(
+        (f"{'':10}{when} UTC, fingerprint {group.fingerprint}", "dim"),
+        (f", {', '.join(notes)}" if notes else "", "cyan"),
+        (f", {group.new_code:,} may be worth replaying: new code since" if group.new_code else "", "green"),
+    )
 
 
 def print_records(entries: Sequence[Summary], now: str, console: Console) -> None:
-    """One line per failure."""
-    table = _table(
-        "Stage", "Status", "Record", "Kind", "Cause", "Times", "Last (UTC)", "Run", right=("Times",)
-    )
+    """A block per failure."""
     for entry in entries:
-        status = status_of(entry, now)
-        table.add_row(
-            entry.stage,
-            Text(status.value, style=STATUS_STYLES[status]),
-            Text(clean(entry.record_id), overflow="fold"),
-            entry.kind,
-            Text.assemble((entry.error_type, "bold"), f": {clean(entry.message)}"),
-            f"{entry.occurrences:,}",
-            moment(entry.last_seen),
-            Text(entry.run_id, overflow="fold"),
-        )
-    console.print(table)
+        console.print(Text("\n").join(_record(entry, status_of(entry, now))), soft_wrap=True)
+
+
+def _record(entry: Summary, status: Status) -> Iterator[Text]:
+    yield Text.assemble(
+        (f"{entry.stage:<12}", "bold"),
+        (f"{status.value:<11}", STATUS_STYLES[status]),
+        (clean(entry.record_id), "bold"),
+    )
+    yield Text(f"{'':23}{entry.kind}, {entry.error_type}: {clean(entry.message)}")
+    times = "once" if entry.occurrences == 1 else f"{entry.occurrences:,} times"
+    held = f", held by replay {entry.replay_id}" if status is Status.REPLAYING else ""
+    yield Text(f"{'':23}{times}, last {moment(entry.last_seen)} UTC in run {entry.run_id}{held}", style="dim")
 
 
 def records(count: int) -> str:

@@ -6,6 +6,7 @@ import os.path
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -34,61 +35,91 @@ class Listed:
     bucket: str
     key: str
     etag: str
+    """Empty where the run was given a list that does not tell."""
+    listed_at: str
 
 
-class SourceTags:
-    """Tags of source objects as they are now."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Current:
+    """A source object as it is now."""
+
+    etag: str
+    last_modified: str
+
+    def is_other_than(self, listed: Listed) -> bool:
+        return self.etag != listed.etag if listed.etag else self.last_modified > listed.listed_at
+
+    def was_known(self, listed: Listed) -> bool:
+        """Whether a run that listed it was given it as it is now."""
+        return not self.is_other_than(listed)
+
+
+class SourceObjects:
+    """Source objects as they are now."""
 
     def __init__(self, s3: Any) -> None:
         self._s3 = s3
 
-    def now(self, bucket: str, keys: Sequence[str]) -> dict[str, str]:
-        """Tags by key; no entry for an object that is gone."""
+    def now(self, bucket: str, keys: Sequence[str]) -> dict[str, Current]:
+        """By key; no entry for an object that is gone."""
         if len(keys) > HEADS_AT_MOST:
             return self._by_listing(bucket, keys)
         with ThreadPoolExecutor(max_workers=HEADS_AT_ONCE) as pool:
-            tags = pool.map(lambda key: self._head(bucket, key), keys)
-            return {key: tag for key, tag in zip(keys, tags, strict=True) if tag}
+            found = pool.map(lambda key: self._head(bucket, key), keys)
+            return {key: current for key, current in zip(keys, found, strict=True) if current}
 
-    def _head(self, bucket: str, key: str) -> str:
+    def _head(self, bucket: str, key: str) -> Current | None:
         try:
-            return str(self._s3.head_object(Bucket=bucket, Key=key)["ETag"]).strip('"')
+            return _current(self._s3.head_object(Bucket=bucket, Key=key))
         except ClientError as error:
             if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}:
-                return ""
+                return None
             raise
 
-    def _by_listing(self, bucket: str, keys: Sequence[str]) -> dict[str, str]:
+    def _by_listing(self, bucket: str, keys: Sequence[str]) -> dict[str, Current]:
         wanted = set(keys)
         pages = self._s3.get_paginator("list_objects_v2").paginate(
             Bucket=bucket,
             Prefix=os.path.commonprefix(keys),  # noqa: RUF071  keys are text, not paths
         )
         return {
-            item["Key"]: item["ETag"].strip('"')
+            item["Key"]: _current(item)
             for page in pages
             for item in page.get("Contents", ())
             if item["Key"] in wanted
         }
 
 
+def _current(answer: Mapping[str, Any]) -> Current:
+    at = answer["LastModified"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Current(etag=answer["ETag"].strip('"'), last_modified=at)
+
+
 class Evidence:
     """Gathers facts about entries; reads each piece once."""
 
     def __init__(
-        self, ledger: Ledger, *, first_stage: str, tags: SourceTags, runs: Callable[[], Iterable[str]]
+        self,
+        ledger: Ledger,
+        *,
+        first_stage: str,
+        objects: SourceObjects,
+        source_bucket: str,
+        runs: Callable[[], Iterable[str]],
     ) -> None:
         """Open the evidence.
 
         Args:
             ledger: of the pipeline.
             first_stage: of the pipeline.
-            tags: what the source is like now.
+            objects: what the source is like now.
+            source_bucket: where a record is that a list gives as an id and nothing else.
             runs: ids of all runs in the ledger; asked only when a source object turns out to have changed.
         """
         self._ledger = ledger
         self._first_stage = first_stage
-        self._tags = tags
+        self._objects = objects
+        self._source_bucket = source_bucket
         self._runs = runs
         self._lineage = Lineage(ledger)
 
@@ -132,29 +163,37 @@ class Evidence:
             plan = self._lineage.plan(run_id, self._first_stage)
             readable = Ranges.of(ordinals) - plan.rejected
             try:
-                for ordinal, data in rows_of(self._ledger, plan, readable):
-                    if isinstance(data, Mapping) and {"bucket", "key", "etag"} <= data.keys():
-                        item = Listed(
-                            bucket=data["bucket"], key=data["key"], etag=str(data["etag"]).strip('"')
-                        )
+                for ordinal, record_id, data in rows_of(self._ledger, plan, readable):
+                    item = self._item(record_id, data, plan.created_at)
+                    if item:
                         found[Place(run_id, self._first_stage, ordinal)] = item
             except (LedgerObjectMissing, SourceChanged):
                 continue  # a list of somebody's own, which is gone or another now: it tells of no objects
         return found
 
-    def _changed(self, listed: Mapping[Place, Listed]) -> set[Place]:
+    def _item(self, record_id: str, data: object, at: str) -> Listed | None:
+        if data is None:
+            return Listed(bucket=self._source_bucket, key=record_id, etag="", listed_at=at)
+        if not isinstance(data, Mapping) or not {"bucket", "key"} <= data.keys():
+            return None
+        etag = str(data.get("etag") or "").strip('"')
+        return Listed(bucket=data["bucket"], key=data["key"], etag=etag, listed_at=at)
+
+    def _changed(self, listed: Mapping[Place, Listed]) -> dict[Place, Current]:
+        """Those whose object is another now; one that is gone is not: no run has anything newer of it."""
         keys: dict[str, set[str]] = {}
         for item in listed.values():
             keys.setdefault(item.bucket, set()).add(item.key)
-        tags = {bucket: self._tags.now(bucket, sorted(some)) for bucket, some in keys.items()}
+        objects = {bucket: self._objects.now(bucket, sorted(some)) for bucket, some in keys.items()}
         return {
-            place
+            place: current
             for place, item in listed.items()
-            # Gone is not changed: no run has anything newer of it.
-            if tags[item.bucket].get(item.key, item.etag) != item.etag
+            if (current := objects[item.bucket].get(item.key)) and current.is_other_than(item)
         }
 
-    def _newer_runs(self, listed: Mapping[Place, Listed], changed: set[Place]) -> dict[Place, str]:
+    def _newer_runs(
+        self, listed: Mapping[Place, Listed], changed: Mapping[Place, Current]
+    ) -> dict[Place, str]:
         """For records whose source object changed: a later run that listed it as something else."""
         by_run: dict[str, set[Place]] = {}
         for place in changed:
@@ -174,7 +213,9 @@ class Evidence:
                 if run == run_id:
                     continue
                 for record_id, item in self._given(run, wanted).items():
-                    if item.etag != listed[wanted[record_id]].etag:
+                    mine_then = listed[wanted[record_id]]
+                    differs = bool(item.etag and mine_then.etag) and item.etag != mine_then.etag
+                    if differs or changed[wanted[record_id]].was_known(item):
                         found[wanted.pop(record_id)] = run
         return found
 

@@ -120,7 +120,7 @@ def _ancestor(ledger: Ledger, lineage: Lineage, place: Place) -> Ancestor:
     pointer = plan.source.pointer
     source: Mapping[str, Any] = {"bucket": pointer.bucket, "key": pointer.key}
     if plan.source.format not in {"successes", "selection"} and place.ordinal not in plan.rejected:
-        _, data = next(rows_of(ledger, plan, here), (0, None))
+        _, _, data = next(rows_of(ledger, plan, here), (0, record_id, None))
         if isinstance(data, Mapping) and {"bucket", "key"} <= data.keys():
             source = {name: data[name] for name in ("bucket", "key", "etag", "last_modified") if name in data}
     return Ancestor(run_id=place.run_id, stage=place.stage, record_id=record_id, source=source)

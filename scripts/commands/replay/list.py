@@ -63,6 +63,6 @@ def list_failures(options: dict[str, Any], records: bool, as_json: bool) -> None
     if worth:
         console.print(
             f"[green]{worth:,} may be worth replaying[/]: permanent failures whose stage has new code since; "
-            "see what a replay would do: winnow replay run, with the same filters",
+            "to see what a replay would do: winnow replay run, with the same filters",
             soft_wrap=True,
         )

@@ -137,5 +137,5 @@ def test_reads_the_rows_of_ordinals() -> None:
     pipeline = Pipeline(STAGES)
     pipeline.run({"records": [{"id": i, "data": {"n": n}} for n, i in enumerate("abcde")]})
     plan = read_plan(pipeline.ledger, StageKeys(RUN_ID, "adapt"))
-    found = dict(rows_of(pipeline.ledger, plan, Ranges.of([1, 3, 4])))
-    assert found == {1: {"n": 1}, 3: {"n": 3}, 4: {"n": 4}}
+    found = list(rows_of(pipeline.ledger, plan, Ranges.of([1, 3, 4])))
+    assert found == [(1, "b", {"n": 1}), (3, "d", {"n": 3}), (4, "e", {"n": 4})]
