@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from winnow.contract import Kind, now
@@ -440,9 +441,10 @@ class Recorder:
         log.debug("journaled segment %s of %s", sequence, self._invocation)
 
     def _write_outputs(self, window: _Window, sequence: int) -> OutputSegment | None:
-        lines = window.lines
-        if not lines:
+        if not window.lines:
             return None
+        # In the order of the batch, not of the threads: the next stage meets records as this one did, on every run.
+        lines = sorted(window.lines, key=attrgetter("ordinal"))
         key = self._keys.outputs(self._invocation, sequence, self._form.suffix)
         ids_key = self._keys.output_ids(self._invocation, sequence)
         self._ledger.store.put(key, self._form.body([line.body for line in lines]))
