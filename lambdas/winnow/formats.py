@@ -84,9 +84,14 @@ class ParquetOutput:
             **data,
         }
         try:
-            pa.RecordBatch.from_pylist([row], self.schema).validate()
-        except (pa.ArrowException, TypeError, ValueError) as error:
+            batch = pa.RecordBatch.from_pylist([row], self.schema)
+            batch.validate()
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise UnusableOutput(f"the output does not fit the schema: {error}") from error
+        for field, column in zip(self.schema, batch.columns, strict=True):
+            # Arrow itself would only notice while it writes the whole segment.
+            if name := _missing(field, column):
+                raise UnusableOutput(f"the output does not fit the schema: `{name}` must not be null")
         return row
 
     def size(self, line: Any) -> int:
@@ -101,6 +106,22 @@ class ParquetOutput:
             pa.Table.from_pylist(lines, self.schema), sink, compression="zstd", row_group_size=50_000
         )
         return sink.getvalue().to_pybytes()
+
+
+def _missing(field: Any, column: Any) -> str | None:
+    """The name of a field, or of one within it, that has a null though its schema does not allow one."""
+    from pyarrow import types  # noqa: PLC0415
+
+    if not field.nullable and column.null_count:
+        return str(field.name)
+    if types.is_struct(field.type):
+        there = column.drop_null()
+        inner = ((field.type.field(n), there.field(n)) for n in range(field.type.num_fields))
+    elif types.is_list(field.type) or types.is_large_list(field.type) or types.is_fixed_size_list(field.type):
+        inner = iter([(field.type.value_field, column.flatten())])
+    else:
+        return None
+    return next((name for name in (_missing(*each) for each in inner) if name), None)
 
 
 def open_parquet(body: bytes, name: str) -> Any:
