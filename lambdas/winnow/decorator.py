@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -14,6 +15,10 @@ class Worker:
     """A user's function with its options: called with a record it is the function, with an event and a context the Lambda."""
 
     def __init__(self, function: Callable[[Any], Any], options: Options) -> None:
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise ValueError(
+                f"a worker's function must not be async, got: {function!r}; use `concurrency` for waiting"
+            )
         self.function = function
         self.options = options
         self.name = f"{function.__module__}:{function.__qualname__}"

@@ -56,6 +56,8 @@ class BatchResult:
 
     verdict: str
     """COMPLETE, EXHAUSTED or TOTAL_FAILURE."""
+    cause: str
+    """Why nothing succeeded, of a TOTAL_FAILURE: what the worker's setup raised, for instance."""
     outputs: Mapping[str, Any]
     """Output data by output id."""
     lineage: Mapping[str, str | list[str]]
@@ -87,7 +89,6 @@ def run_worker(
 
     Raises:
         StageInputError: the records cannot be a batch.
-        Exception: what the worker's setup raised, after two calls, as in a stage.
     """
     ledger = Ledger(MemoryStore("test-ledger"))
     policy = Policy(max_tries=max_tries)
@@ -138,6 +139,7 @@ def _result(ledger: Ledger, state: Mapping[str, Any]) -> BatchResult:
             lineage[line["id"]] = line["from"]
     return BatchResult(
         verdict=state["verdict"],
+        cause=state["cause"] or "",
         outputs=outputs,
         lineage=lineage,
         skipped=result["output"]["skipped"]["count"],
