@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from winnow import PermanentError
+from winnow.contract import Kind
+from winnow.failures import (
+    MAX_MESSAGE_CHARS,
+    MAX_TRACEBACK_FRAMES,
+    FailureReport,
+    fingerprint,
+    one_line,
+    ordinal_of_line,
+    trim_traceback,
+    words_of,
+)
+
+
+def raised(error: BaseException, depth: int = 0) -> BaseException:
+    """An error with a traceback of our own frames."""
+
+    def dive(n: int) -> None:
+        if n:
+            dive(n - 1)
+        raise error
+
+    try:
+        dive(depth)
+    except BaseException as caught:  # noqa: BLE001
+        return caught
+    raise AssertionError
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("a b"), "a b"),
+        (ValueError("a\n\n  b\t\r\nc"), "a b c"),
+        (ValueError(), "ValueError"),
+        (ValueError("  "), "ValueError"),
+        (KeyError("x"), "'x'"),
+        (Mute(), "Mute"),
+        (ValueError("x" * 5_000), "x" * (MAX_MESSAGE_CHARS - 1) + "…"),
+        (ValueError(None), "None"),
+        (SystemExit(), "SystemExit"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_message_is_one_line_of_limited_length_and_never_empty(error: BaseException, words: str) -> None:
+    assert words_of(error) == words
+
+
+def test_a_text_can_be_cut_shorter() -> None:
+    assert one_line("abcdef", 4) == "abc…"
+    assert one_line("abcd", 4) == "abcd"
+
+
+def test_a_traceback_shows_the_users_innermost_frames() -> None:
+    trace = trim_traceback(raised(ValueError("x"), depth=30).__traceback__)
+    assert trace.count("File ") == MAX_TRACEBACK_FRAMES
+    assert trace.splitlines()[-2].endswith("in dive")
+    assert trace.splitlines()[-1] == "  raise error"
+    assert trim_traceback(None) == ""
+
+
+def report(**changes: Any) -> FailureReport:
+    usual: dict[str, Any] = {
+        "ordinal": 12, "record_id": "r", "kind": Kind.PERMANENT, "error_type": "E", "message": "m",
+    }  # fmt: skip
+    return FailureReport(**{**usual, **changes})
+
+
+def test_a_line_begins_with_the_ordinal_so_that_it_can_be_passed_over_unparsed() -> None:
+    line = report().to_line("transform", "2026-11-20T12:00:00.000Z").encode()
+    assert ordinal_of_line(line) == json.loads(line)["ordinal"] == 12
+
+
+def test_a_report_of_an_error_says_what_where_and_under_which_code() -> None:
+    made = FailureReport.of_error(
+        raised(PermanentError("no id")), ordinal=1, record_id="r", kind=Kind.PERMANENT, source_key="k", code_version="v"
+    )
+    assert (made.error_type, made.message, made.source_key, made.code_version) == ("PermanentError", "no id", "k", "v")
+    assert "test_failures.py" in made.traceback
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("no row 17", "no row 18"),
+        ("'a' is unknown", "'bcd' is unknown"),
+        ('"a" is unknown', '"bcd" is unknown'),
+        ("at 0xdeadbeef", "at 0x7f00"),
+        ("id 01234567-89ab-cdef-0123-456789abcdef gone", "id fedcba98-7654-3210-fedc-ba9876543210 gone"),
+        ("took 3.5 s", "took 12.25 s"),
+    ],
+)
+def test_the_same_cause_has_one_fingerprint_whatever_the_particulars(one: str, other: str) -> None:
+    assert fingerprint("s", "E", one) == fingerprint("s", "E", other)
+
+
+def test_other_causes_have_other_fingerprints() -> None:
+    prints = {
+        fingerprint(*case)
+        for case in (("s", "E", "no title"), ("t", "E", "no title"), ("s", "F", "no title"), ("s", "E", "no date"))
+    }
+    assert len(prints) == 4
+    assert fingerprint("s", "E", "\ud800")
