@@ -24,9 +24,17 @@ CONFIG = Config(
 """Standard mode: jittered exponential backoff on throttling, 5xx and broken connections, near the failure."""
 
 QUICK = CONFIG.merge(
-    Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
+    Config(
+        connect_timeout=2,
+        read_timeout=5,
+        retries={"mode": "standard", "max_attempts": 3},
+        parameter_validation=False,
+    )
 )
-"""For what answers in milliseconds or not at all, while something else waits."""
+"""For what answers in milliseconds or not at all, while something else waits, and is called for every record.
+
+Looking through each request for mistakes takes botocore as long as all the rest of a write; the service looks, too.
+"""
 
 _LOCK = threading.Lock()
 

@@ -12,14 +12,16 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from winnow.errors import WinnowError
 from winnow.register import Entry, Hold, Occurrence, Resolution, Status, Waiver
+
+T = TypeVar("T")
 
 PARTITIONS = 16
 """Of a stage: 16,000 writes a second at DynamoDB's 1,000 per partition."""
@@ -88,6 +90,19 @@ class Summary:
             replay_id=entry.hold.replay_id if entry.hold else "",
             held_until=entry.hold.until if entry.hold else "",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """An entry that is not resolved, in as few words as will do to resolve or release it."""
+
+    record_id: str
+    status: Status
+    first_seen: str
+    replay_id: str
+
+
+OWED_ATTRIBUTES = ("sk", "status", "first_seen", "replay_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,26 +277,48 @@ class RegisterTable:
 
     def owed(self, pipeline: str, stage: str) -> Iterator[Summary]:
         """All entries of a stage that are not resolved."""
-        yield from self._query(pipeline, stage, "owed", IndexName=OWED_INDEX)
+        yield from self._query(pipeline, stage, "owed", read=_summary, IndexName=OWED_INDEX)
+
+    def owing(self, pipeline: str, stage: str) -> Iterator[Owed]:
+        """The same in few words, for whoever goes through all of them: a tenth of the memory."""
+        names = {f"#{name}": name for name in OWED_ATTRIBUTES}
+        yield from self._query(
+            pipeline,
+            stage,
+            "owed",
+            read=_owed,
+            names=names,
+            IndexName=OWED_INDEX,
+            ProjectionExpression=",".join(names),
+        )
 
     def all(self, pipeline: str, stage: str) -> Iterator[Summary]:
         """All entries of a stage, resolved ones included."""
-        yield from self._query(pipeline, stage, "pk")
+        yield from self._query(pipeline, stage, "pk", read=_summary)
 
-    def _query(self, pipeline: str, stage: str, key: str, **index: str) -> Iterator[Summary]:
-        def pages(number: int) -> list[Summary]:
-            found: list[Summary] = []
+    def _query(
+        self,
+        pipeline: str,
+        stage: str,
+        key: str,
+        *,
+        read: Callable[[dict[str, Any]], T],
+        names: Mapping[str, str] | None = None,
+        **query: str,
+    ) -> Iterator[T]:
+        def pages(number: int) -> list[T]:
+            found: list[T] = []
             start: dict[str, Any] = {}
             while True:
                 page = self._dynamodb.query(
                     TableName=self._table,
                     KeyConditionExpression="#key = :key",
-                    ExpressionAttributeNames={"#key": key},
+                    ExpressionAttributeNames={"#key": key, **(names or {})},
                     ExpressionAttributeValues={":key": {"S": _partition(pipeline, stage, number)}},
-                    **index,
+                    **query,
                     **start,
                 )
-                found += map(_summary, page["Items"])
+                found += map(read, page["Items"])
                 if "LastEvaluatedKey" not in page:
                     return found
                 start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
@@ -320,16 +357,16 @@ NUMBERS = frozenset({"occurrences", "ordinal", "tries"})
 
 
 def _item(entry: Entry) -> dict[str, Any]:
-    summary = asdict(Summary.of_entry(entry))
+    summary = Summary.of_entry(entry)
     where = partition(entry.pipeline, entry.stage, entry.record_id)
     rest = {
-        "history": [asdict(each) for each in entry.history],
+        "history": [_plain(each) for each in entry.history],
         "traceback": entry.traceback,
         "source": dict(entry.source),
         "alerted": entry.alerted,
         "told_by": entry.told_by,
-        "waiver": asdict(entry.waiver) if entry.waiver else None,
-        "resolution": asdict(entry.resolution) if entry.resolution else None,
+        "waiver": _plain(entry.waiver) if entry.waiver else None,
+        "resolution": _plain(entry.resolution) if entry.resolution else None,
     }
     item: dict[str, Any] = {
         "pk": {"S": where},
@@ -338,10 +375,15 @@ def _item(entry: Entry) -> dict[str, Any]:
         "rest": {"S": json.dumps(rest, ensure_ascii=False)},
     }
     for name in SUMMARY_ATTRIBUTES:
-        item[name] = {"N": str(summary[name])} if name in NUMBERS else {"S": str(summary[name])}
+        item[name] = {"N" if name in NUMBERS else "S": str(getattr(summary, name))}
     if entry.status is not Status.RESOLVED:
         item["owed"] = {"S": where}
     return item
+
+
+def _plain(value: Occurrence | Waiver | Resolution) -> dict[str, Any]:
+    """As `asdict`, which copies deeply and takes ten times as long."""
+    return {field: getattr(value, field) for field in value.__slots__}
 
 
 def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -355,6 +397,15 @@ def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def _summary(item: Mapping[str, Any]) -> Summary:
     return Summary(**_fields(item))
+
+
+def _owed(item: Mapping[str, Any]) -> Owed:
+    return Owed(
+        record_id=item["sk"]["S"],
+        status=Status(item["status"]["S"]),
+        first_seen=item["first_seen"]["S"],
+        replay_id=item["replay_id"]["S"],
+    )
 
 
 def _entry(item: Mapping[str, Any]) -> Entry:

@@ -218,7 +218,7 @@ def resolve_successes(
     owed: set[str] = set()
     waived = 0
     into.oldest = ""
-    for entry in register.owed(plan.pipeline, plan.stage):
+    for entry in register.owing(plan.pipeline, plan.stage):
         owed.add(entry.record_id)
         if entry.status is Status.WAIVED:
             waived += 1
@@ -284,7 +284,7 @@ def release_holds(register: RegisterTable, pipeline: str, stages: Sequence[str],
     """Give back what a replay that has ended held to its end; returns how many entries."""
     released = 0
     for stage in stages:
-        held = [each.record_id for each in register.owed(pipeline, stage) if each.replay_id == replay_id]
+        held = [each.record_id for each in register.owing(pipeline, stage) if each.replay_id == replay_id]
         released += register.apply(
             pipeline, stage, held, lambda _, found: release(found, replay_id=replay_id) if found else None
         )

@@ -120,6 +120,7 @@ class OwnFunction(PythonFunction):
         name: str,
         timeout_seconds: int,
         variables: Mapping[str, str],
+        memory_mb: int = OWN_MEMORY_MB,
         reads_parquet: bool = False,
         dead_letter_queue: sqs.IQueue | None = None,
     ) -> None:
@@ -130,7 +131,7 @@ class OwnFunction(PythonFunction):
             handler=f"winnow.handlers.{name}.handler",
             code=deployment.code.own_with_parquet if reads_parquet else deployment.code.own,
             timeout_seconds=timeout_seconds,
-            memory_mb=PARQUET_MEMORY_MB if reads_parquet else OWN_MEMORY_MB,
+            memory_mb=PARQUET_MEMORY_MB if reads_parquet else memory_mb,
             variables=variables,
             dead_letter_queue=dead_letter_queue,
         )

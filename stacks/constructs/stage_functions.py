@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MAX_LAMBDA_SECONDS = 900
 REGISTER_SECONDS = 300
 """Enough for well over a hundred thousand failures. Alerts wait for it; what it does not manage, closing the run does."""
+REGISTER_MEMORY_MB = 1769
+"""It needs a tenth of it; this is where Lambda gives one whole processor, and registering is processor time."""
 ALERT_SECONDS = 60
 
 
@@ -61,6 +63,7 @@ class StageFunctions(Construct):
             deployment=deployment,
             name="register",
             timeout_seconds=REGISTER_SECONDS,
+            memory_mb=REGISTER_MEMORY_MB,
             variables={**variables, "register_table": register.table.table_name},
         )
         self.alert = OwnFunction(

@@ -13,6 +13,7 @@ from winnow.register_table import (
     OWED_INDEX,
     SUMMARY_ATTRIBUTES,
     Change,
+    Owed,
     RegisterTable,
     RegisterUnavailable,
     RunMark,
@@ -65,6 +66,15 @@ class MemoryRegister(RegisterTable):
         if self.refuses:
             raise RegisterUnavailable("throttled")
         yield from [each for each in self.all(pipeline, stage) if each.status is not Status.RESOLVED]
+
+    def owing(self, pipeline: str, stage: str) -> Iterator[Owed]:
+        for each in self.owed(pipeline, stage):
+            yield Owed(
+                record_id=each.record_id,
+                status=each.status,
+                first_seen=each.first_seen,
+                replay_id=each.replay_id,
+            )
 
     def all(self, pipeline: str, stage: str) -> Iterator[Summary]:
         for key, entry in list(self.entries.items()):

@@ -30,7 +30,7 @@ IDS = ("plain", "a/../b c.xml", "#hash#", "🦔", "مخطوط", "x" * 1_024, "ta
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(register_table.time, "sleep", lambda _: None)
+    monkeypatch.setattr("winnow.register_table.time.sleep", lambda _: None)
 
 
 @pytest.fixture
@@ -106,7 +106,11 @@ class TestEntries:
         )
         assert {each.record_id for each in table.owed(*WHERE)} == set(IDS[3:])
         assert {each.record_id for each in table.all(*WHERE)} == set(IDS)
-        assert list(table.owed("catalogue", "mint")) == []
+        assert {each.record_id for each in table.owing(*WHERE)} == set(IDS[3:])
+        assert {(each.status, each.first_seen, each.replay_id) for each in table.owing(*WHERE)} == {
+            ("open", at(1), "")
+        }
+        assert list(table.owed("catalogue", "mint")) == list(table.owing("catalogue", "mint")) == []
 
     def test_are_told_from_the_marks_of_runs(self, table: RegisterTable) -> None:
         for mark in (RunMark(settled_at=at(3), run_id="R3"), RunMark(settled_at=at(2), run_id="R2")):
