@@ -136,7 +136,7 @@ class Division:
 
     orders: tuple[Order, ...]
     started: Mapping[str, str]
-    """Replays of this very selection that were started before, and the status of each."""
+    """Replays of this very selection that were started before, and the status of each; what they hold is theirs."""
     held: Mapping[str, tuple[str, ...]]
     """Why records are left out that some other replay has, and their ids."""
 
@@ -182,8 +182,10 @@ def divide(
             taken = {each.entry.record_id for each in mine}
             free = [each for each in free if each.entry.record_id not in taken]
             continue
-        if mine and state:
+        # With others that are free this selection is another than the one that was started.
+        if mine and state and not free:
             started[holder] = state
+            continue
         why = f"held by replay {holder} ({state or 'about to start'}) until {theirs[0].entry.held_until}"
         held[why] = tuple(each.entry.record_id for each in theirs)
     chosen = cut(free)

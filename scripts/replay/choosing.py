@@ -112,8 +112,10 @@ class Chooser:
         for reason, ids in division.held.items():
             for record_id in ids:
                 choice.left_out.add(reason, record_id)
-        taken = sum(len(order.candidates) for order in division.orders)
-        choice.beyond_limit += len(candidates) - taken - sum(map(len, division.held.values()))
+        accounted = sum(len(order.candidates) for order in division.orders)
+        accounted += sum(map(len, division.held.values()))
+        accounted += sum(each.entry.replay_id in division.started for each in candidates)
+        choice.beyond_limit += len(candidates) - accounted
 
     def order(self, start_at: str, candidates: Sequence[Candidate]) -> Order:
         """The order of a part of what was chosen."""
