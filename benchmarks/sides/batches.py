@@ -1,0 +1,68 @@
+"""Batches on a store, planned and ready for a worker."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+from winnow.batch import plan_stage
+from winnow.contract import Order, Policy, StageInput
+from winnow.formats import NDJSON
+from winnow.keys import StageKeys
+from winnow.ledger import Ledger
+from winnow.outcome import Item
+from winnow.plan import Plan, read_plan
+from winnow.record import Record
+from winnow.recorder import Recorder
+from winnow.settlement import FIRST_HORIZON
+from winnow.store import ObjectStore
+
+RUN, STAGE = "bench", "work"
+FAR = 900.0
+"""Seconds until a deadline that no benchmark reaches."""
+
+
+def record_id(number: int) -> str:
+    return f"record-{number:08d}"
+
+
+def order_for(store: ObjectStore, count: int) -> Order:
+    """Plan a batch of small records that lie on the store as ndjson."""
+    lines = (json.dumps({"id": record_id(n), "data": {"n": n}}) for n in range(count))
+    store.put("input.ndjson", "\n".join([*lines, ""]).encode())
+    stage_input = {"run_id": RUN, "records": {"bucket": store.bucket, "key": "input.ndjson"}}
+    return plan_stage(
+        Ledger(store),
+        StageInput.from_event(stage_input),
+        pipeline="bench",
+        stage=STAGE,
+        policy=Policy(),
+        execution="bench",
+    )
+
+
+def plan_of(store: ObjectStore, count: int) -> Plan:
+    """The plan of such a batch."""
+    order_for(store, count)
+    return read_plan(Ledger(store), StageKeys(RUN, STAGE))
+
+
+def items_of(plan: Plan) -> Sequence[Item]:
+    """The records of such a batch, read and decoded."""
+    return [(n, Record(record_id(n), {"n": n})) for n in range(plan.count)]
+
+
+def recorder_on(store: ObjectStore, plan: Plan, *, flush_seconds: float = 5.0) -> Recorder:
+    """What journals the first attempt of such a batch."""
+    return Recorder(
+        Ledger(store),
+        plan,
+        plan.keys.attempt(0),
+        invocation="bench",
+        form=NDJSON,
+        deadline=time.monotonic() + FAR,
+        flush_seconds=flush_seconds,
+        horizon=FIRST_HORIZON,
+        give_up_after=100,
+    )

@@ -1,0 +1,54 @@
+"""The worker runtime over records in memory, and over a batch from its ndjson to its journal."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+
+from benchmarks.sides.batches import FAR, items_of, order_for, plan_of, recorder_on
+from benchmarks.sides.handlers import failing_noop
+from winnow.decorator import Worker
+from winnow.engine import Options, run
+from winnow.ledger import Ledger
+from winnow.observability import Watch
+from winnow.runtime import run_attempt
+from winnow.store import MemoryStore
+from winnow.testing import FakeContext
+
+
+def main(arguments: list[str]) -> None:
+    """Arguments: `memory` or `ndjson`, number of records, one in how many fails."""
+    count, every = int(arguments[1]), int(arguments[2])
+    seconds, failed = (_memory if arguments[0] == "memory" else _ndjson)(count, every)
+    assert failed == count // every
+    print(json.dumps({"seconds": seconds}))
+
+
+def _memory(count: int, every: int) -> tuple[float, int]:
+    store = MemoryStore()
+    plan = plan_of(store, count)
+    items = items_of(plan)
+    gc.collect()
+    since = time.perf_counter()
+    recorder = recorder_on(store, plan)
+    run(failing_noop(every), items, recorder, Options(), recorder.streak)
+    recorder.close()
+    return time.perf_counter() - since, recorder.totals.all_failed
+
+
+def _ndjson(count: int, every: int) -> tuple[float, int]:
+    store = MemoryStore()
+    event = order_for(store, count).to_payload()
+    worker = Worker(failing_noop(every), Options())
+    gc.collect()
+    since = time.perf_counter()
+    report = run_attempt(
+        worker,
+        event,
+        FakeContext(FAR),
+        ledger=Ledger(store),
+        watch=Watch(pipeline="bench"),
+        code_version="bench",
+    )
+    return time.perf_counter() - since, int(report["failed"])
