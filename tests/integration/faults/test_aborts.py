@@ -45,7 +45,7 @@ def test_settles_what_the_journal_proves_when_the_recursion_is_aborted(run: Run)
     first, nested = run.executions("misbehave")
     assert run.describe(nested)["status"] == "ABORTED"
     assert "SettleWhatIsProven" in run.states(first)
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=[*GOOD, "again"], lost=["stuck-for-good", "after-it"])
     assert run.result()["verdict"] == "EXHAUSTED"
     assert len(run.alerts()) == 1
@@ -102,7 +102,7 @@ def zombie(lab: Lab) -> Run:
 
 @about(zombie)
 def test_counts_what_two_lives_of_a_worker_did_once(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD, stage="refuse")
     assert run.counts("refuse")["repeated"] == 6
     assert run.alerts() == []

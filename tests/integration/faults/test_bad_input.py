@@ -142,7 +142,7 @@ def unreadable_lines(lab: Lab) -> Run:
 
 @about(unreadable_lines)
 def test_an_unreadable_line_is_counted_by_its_number_and_costs_only_itself(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     lost = ["line 2", "line 4", "line 5", "line 6", "line 8"]
     run.assert_sound(good=["first", "third", "last"], lost=lost)
     assert run.counts()["in"] == 8
@@ -178,7 +178,7 @@ def odd_ids(lab: Lab) -> Run:
 
 @about(odd_ids)
 def test_any_script_and_any_path_is_an_id_and_what_cannot_be_one_is_counted(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=ODD, lost=[f"line {len(ODD) + number}" for number in range(1, len(IMPOSSIBLE) + 1)])
 
 
@@ -190,6 +190,6 @@ def parquet_list(lab: Lab) -> Run:
 
 @about(parquet_list)
 def test_a_parquet_list_is_read_by_its_id_column(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=["MS 1", "MS 2"], stage="collect")
     assert run.counts("collect")["duplicates"] == 1

@@ -26,7 +26,7 @@ def down_for_a_moment(lab: Lab) -> Run:
 
 @about(down_for_a_moment)
 def test_covers_a_brief_outage_by_step_functions_own_retry(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=RECORDS)
     assert run.tries() == 1
     [only] = run.executions("misbehave")
@@ -44,7 +44,7 @@ def down_for_a_third(lab: Lab) -> Run:
 
 @about(down_for_a_third)
 def test_brings_a_third_through_that_failed_twice(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=RECORDS)
     assert run.tries() == 3
     assert run.alerts() == []

@@ -38,7 +38,7 @@ def lost_in(run: Run) -> list[str]:
     killed_by("kill", "five-times"),
 )
 def test_isolates_records_that_end_their_worker(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD, lost=lost_in(run))
     assert {(each["kind"], each["error_type"]) for each in run.failures().values()} == {
         ("crashed", "RecordKillsWorker")
@@ -52,7 +52,7 @@ def test_isolates_records_that_end_their_worker(run: Run) -> None:
     killed_by("allocate", "five-times"),
 )
 def test_isolates_records_that_allocate_past_the_memory_limit(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD, lost=lost_in(run))
     assert {each["kind"] for each in run.failures().values()} == {"crashed"}
     # Where the machine is so busy that filling the memory takes longer than a record may, that is why it is stopped.
@@ -66,7 +66,7 @@ def test_isolates_records_that_allocate_past_the_memory_limit(run: Run) -> None:
     killed_by("hang", "five-times"),
 )
 def test_isolates_records_that_never_end(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD, lost=lost_in(run))
     assert {(each["kind"], each["error_type"]) for each in run.failures().values()} == {
         ("crashed", "RecordHangs")
@@ -136,6 +136,6 @@ def a_dozen_in_a_row(lab: Lab) -> Run:
 
 @about(a_dozen_in_a_row)
 def test_comes_to_the_good_records_after_more_killers_than_one_attempt_has_time_for(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD, lost=[f"dozen-{number:02}" for number in range(12)])
     assert run.tries() == 4

@@ -52,7 +52,7 @@ def journals_lies(lab: Lab) -> Run:
 @about(journals_lies)
 def test_refuses_a_journal_of_another_batch_of_records_not_given_and_of_nonsense(run: Run) -> None:
     """Half of the work was done; all of it, seven unknown records, the first half again and nonsense were claimed."""
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=JOURNALED, stage="lie")
     assert run.tries("lie") == 2
     counts = run.counts("lie")
@@ -68,7 +68,7 @@ def joins_what_it_was_not_given(lab: Lab) -> Run:
 
 @about(joins_what_it_was_not_given)
 def test_counts_a_record_that_no_output_names_as_not_done(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(
         good=["join-of-joined-00", "join-of-joined-10", "join-of-joined-20"], lost=["joined-15"], stage="lie"
     )

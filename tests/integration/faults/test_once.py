@@ -42,7 +42,7 @@ def delivered_twice(lab: Lab) -> Run:
 
 @about(delivered_twice)
 def test_an_event_that_is_delivered_twice_starts_one_run(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD)
     assert executions_of(run.lab, run.run_id) == [run.run_id]
 
@@ -60,7 +60,7 @@ def sent_twice(lab: Lab) -> Run:
 
 @about(sent_twice)
 def test_a_run_that_is_asked_for_twice_runs_once(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD)
     assert executions_of(run.lab, run.run_id) == [run.run_id]
 

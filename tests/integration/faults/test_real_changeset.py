@@ -33,7 +33,7 @@ def real_changeset(lab: Lab) -> Run:
 
 @about(real_changeset)
 def test_a_real_changeset_passes_without_its_bad_files(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     failures = run.failures("adapt")
     assert Counter(each["error_type"] for each in failures.values()) == {"MalformedXml": 4, "NoIdentifier": 1}
     assert all(each["message"] for each in failures.values())

@@ -21,7 +21,7 @@ def none_at_all(lab: Lab) -> Run:
 
 @about(none_at_all)
 def test_does_nothing_about_a_batch_of_none(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=[])
     assert run.counts()["in"] == 0
     assert run.alerts() == []
@@ -33,7 +33,7 @@ def just_one(lab: Lab) -> Run:
 
 @about(just_one)
 def test_runs_a_batch_of_one(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=["the-one"])
 
 
@@ -49,7 +49,7 @@ def very_many(lab: Lab) -> Run:
 
 @about(very_many)
 def test_keeps_payloads_small_whatever_the_batch(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(
         good=[record for number, record in enumerate(MANY_IDS) if number % EVERY],
         lost=[record for number, record in enumerate(MANY_IDS) if not number % EVERY],
@@ -66,7 +66,7 @@ def repeated(lab: Lab) -> Run:
 
 @about(repeated)
 def test_takes_each_distinct_record_once(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=[f"r-{number}" for number in range(20)])
     assert run.counts()["in"] == 20
     assert run.counts()["duplicates"] == 15

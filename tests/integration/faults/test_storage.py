@@ -23,7 +23,7 @@ def refuses_for_a_while(lab: Lab) -> Run:
 
 @about(refuses_for_a_while)
 def test_writes_again_where_s3_refuses_for_a_while(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD, stage="refuse")
     assert run.tries("refuse") == 1
     [only] = run.executions("refuse")
@@ -66,7 +66,7 @@ def settles_in_the_end(lab: Lab) -> Run:
 
 @about(settles_in_the_end)
 def test_settles_again_where_s3_refuses_settlements_for_a_while(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD, lost=["rejected-and-settled"])
     [only] = run.executions("misbehave")
     assert len(run.task_failures(only)) == 2

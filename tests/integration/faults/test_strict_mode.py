@@ -28,6 +28,16 @@ def ask_for(deployment: Deployment, **detail: Any) -> None:
     assert answer["FailedEntryCount"] == 0
 
 
+def slack_on(deployment: Deployment, run_id: str) -> str:
+    """What Slack is told of a run; waits for it."""
+
+    def told() -> str | None:
+        messages = map(json.dumps, deployment.slack.receive(1, within_seconds=1))
+        return next((message for message in messages if run_id in message), None)
+
+    return await_(f"Slack on {run_id}", told)
+
+
 def test_a_run_that_an_event_asks_for_is_started_proved_and_reported(strict_deployment: Deployment) -> None:
     s3, pipeline = strict_deployment.target.client("s3"), strict_deployment.pipeline
     uploaded = list(LocalSource.open(MANUSCRIPTS).upload(s3, bucket=pipeline.source_bucket, prefix="Hebrew/"))
@@ -40,15 +50,11 @@ def test_a_run_that_an_event_asks_for_is_started_proved_and_reported(strict_depl
     proof = prove(ledger, "strictly-asked-for", status="SUCCEEDED")
     assert proof.holds, proof.all_problems
     assert (proof.stages[0].records_in, proof.lost) == (len(uploaded), 1)
+    assert "Hebrew/MS_Hebrew_3.xml" in slack_on(strict_deployment, "strictly-asked-for")
 
 
-def test_a_run_that_fails_before_its_first_record_is_alerted(strict_deployment: Deployment) -> None:
-    nowhere = {"bucket": strict_deployment.pipeline.ledger_bucket, "key": "nowhere.ndjson"}
-    ask_for(strict_deployment, run_id="strictly-nothing", records=nowhere)
-
-    def alerted() -> list[dict[str, Any]]:
-        received = strict_deployment.slack.receive(1, within_seconds=1)
-        return [message for message in received if "strictly-nothing" in json.dumps(message)]
-
-    [message] = await_("the alert", alerted)
-    assert "does not exist; check bucket and key" in json.dumps(message)
+def test_a_run_over_a_list_that_it_may_not_read_is_alerted(strict_deployment: Deployment) -> None:
+    elsewhere = {"bucket": strict_deployment.pipeline.ledger_bucket, "key": "outside-of-runs.ndjson"}
+    ask_for(strict_deployment, run_id="strictly-forbidden", records=elsewhere)
+    said = slack_on(strict_deployment, "strictly-forbidden")
+    assert "records: may not be read by this pipeline; put the list into the source bucket" in said

@@ -28,7 +28,7 @@ def alert_is_down(lab: Lab) -> Run:
 
 @about(alert_is_down)
 def test_a_run_goes_on_without_its_alert_and_the_closer_sends_it(run: Run) -> None:
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD, lost=["rejected-in-silence"])
     run.assert_slack_heard()
     assert run.output()["lost"] == 1
@@ -59,7 +59,7 @@ def slack_is_down(lab: Lab) -> Run:
 @about(slack_is_down)
 def test_what_slack_did_not_take_waits_in_the_dead_letter_queue(run: Run) -> None:
     """The emulator's SNS calls a function once; the retries and the queue are Lambda's, so it is asked for them."""
-    assert run.status() == "SUCCEEDED"
+    assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD, lost=["rejected-unheard"])
     lab, [alert] = run.lab, run.alerts()
     assert run.messages() == []
