@@ -154,6 +154,9 @@ class Recorder:
         self._unwritten: Callable[[], None] | None = None
         """Writes the segment that is not in the journal yet; tried again before another is made."""
         self._writing = threading.Lock()
+        self._collected_at = time.monotonic()
+        self._write_seconds = 0.0
+        """That the last segment took; the next will take about as long."""
         seconds = max(0.0, self.seconds_left)
         self._alarm = threading.Timer(seconds, self.request_stop, (Stop.TIME, "little time was left"))
         self._alarm.daemon = True
@@ -370,7 +373,11 @@ class Recorder:
                 return
 
     def _nap(self) -> float:
-        return self._flush_seconds if self.stop is None else min(1.0, self._flush_seconds)
+        """Until the next segment has to be begun, if it is to be durable as long after this one was collected as was promised."""
+        if self.stop is not None:
+            return min(1.0, self._flush_seconds)
+        due = self._collected_at + self._flush_seconds - 2 * self._write_seconds
+        return max(self._flush_seconds / 2, due - time.monotonic())
 
     def _flush(self, *, last: bool = False) -> None:
         """Write what was collected; with `last`, also say why the worker stopped, even if nothing was."""
@@ -379,6 +386,7 @@ class Recorder:
                 self._unwritten()
             with self._lock:
                 self._collect()
+                self._collected_at = time.monotonic()
                 wanted, in_hand = self._wanted, self._held()
                 stuck = self.stop is not None and bool(in_hand) and not last and not self._told_stuck
                 if not self._window and not last and not stuck and wanted <= self._horizon:
@@ -394,6 +402,7 @@ class Recorder:
                 self._write, window, sequence, horizon=horizon, in_hand=in_hand, stop=stop, cause=cause
             )
             self._unwritten()
+            self._write_seconds = time.monotonic() - self._collected_at
             with self._lock:
                 self._horizon = horizon
                 self._resume(horizon)
