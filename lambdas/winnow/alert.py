@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
-from winnow.contract import Pointer
+from winnow.contract import Kind, Pointer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from winnow.contract import Kind
 
 MAX_CAUSES = 20
 MAX_EXAMPLES = 5
@@ -167,8 +165,21 @@ class AlertContent:
 
     @property
     def is_news(self) -> bool:
-        """Whether people have to be told: a stage in which only known failures failed again needs nobody, unless it stopped."""
-        return self.verdict == Event.TOTAL_FAILURE or self.counts is None or self.counts.new > 0
+        """Whether people have to be told: a stage in which only known failures failed again needs nobody.
+
+        One that stopped is news all the same, unless it was given nothing but records that are known to be wrong: an
+        outage is another each time, a file that was edited and is as malformed as before is not.
+        """
+        if self.counts is None or self.counts.new > 0:
+            return True
+        return self.verdict == Event.TOTAL_FAILURE and not self.is_permanent_throughout
+
+    @property
+    def is_permanent_throughout(self) -> bool:
+        """Whether each of its failures is the record's own; not where there are more causes than it lists."""
+        return (
+            bool(self.causes) and not self.more_causes and all(c.kind == Kind.PERMANENT for c in self.causes)
+        )
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:

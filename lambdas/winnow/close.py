@@ -291,12 +291,15 @@ class Closer:
             self._sent(closing, f"{sent.stage} {sent.verdict}")
 
     def _told(self, attempt: AttemptKeys) -> bool:
-        """Whether the failure of a stage, and with it of the run, has reached the topic."""
+        """Whether the failure of a stage, and with it of the run, has reached the topic, or is what an earlier run told."""
         alert = self._ledger.find_json(attempt.alert)
         return bool(
             alert
             and alert["verdict"] == Event.TOTAL_FAILURE
-            and self._ledger.find_json(attempt.alerted) is not None
+            and (
+                self._ledger.find_json(attempt.alerted) is not None
+                or not AlertContent.from_json(alert).is_news
+            )
         )
 
     def _alert_of_run(self, closing: Closing, ended: RunEnded) -> None:

@@ -49,6 +49,8 @@ class Registered:
     """When the oldest of those was first seen."""
     tally: CauseTally = field(default_factory=CauseTally)
     """The news, by cause."""
+    tells: bool = False
+    """Whether the attempt has an alert that people have to get."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -90,7 +92,7 @@ def register_state(
         raise LedgerObjectMissing(f"attempt {order.attempt} of {order.stage} was not settled")
     made = register_attempt(ledger, register, plan, settlement, deadline=deadline)
     _count(count, made)
-    return {**state, "alert": bool(made.news) or (state["alert"] and verdict is Verdict.TOTAL_FAILURE)}
+    return {**state, "alert": state["alert"] and made.tells}
 
 
 def _count(count: Callable[[Metric, float], None], made: Registered) -> None:
@@ -118,7 +120,7 @@ def register_attempt(
     register_failures(register, plan, failures, made, of=settlement.alert_now, deadline=deadline)
     made.known = len(settlement.alert_now) - made.news
     if settlement.alert_now:
-        _narrow_alert(ledger, keys.alert, keys.alerted, made)
+        made.tells = _narrow_alert(ledger, keys.alert, keys.alerted, made)
     if final:
         # The mark comes before looking for what is owed: of two runs that register at the same time, at least one sees the other.
         mark = RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
@@ -140,13 +142,14 @@ def _failures(ledger: Ledger, plan: Plan, settlement: Settlement) -> Iterator[di
     return iter(())
 
 
-def _narrow_alert(ledger: Ledger, alert_key: str, alerted_key: str, made: Registered) -> None:
-    """Make an alert speak of the news only, unless it has been sent as it was."""
+def _narrow_alert(ledger: Ledger, alert_key: str, alerted_key: str, made: Registered) -> bool:
+    """Make an alert speak of the news only, unless it has been sent as it was; whether people have to get it."""
     found = ledger.find_json(alert_key)
     if found is None or ledger.find_json(alerted_key) is not None:
-        return
+        return bool(made.news)
     content = split_by_news(AlertContent.from_json(found), new=made.news, known=made.known, news=made.tally)
     ledger.write_json(alert_key, content.to_json())
+    return content.is_news
 
 
 def _resolve_by_later_runs(

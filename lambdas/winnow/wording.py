@@ -18,7 +18,7 @@ from winnow.alert import (
     clean_id,
 )
 from winnow.console import execution_url, object_url
-from winnow.contract import MAX_RECORD_ID_BYTES, Kind
+from winnow.contract import MAX_RECORD_ID_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -228,7 +228,7 @@ def _known(counts: AlertCounts) -> str:
 
 
 def _likely(content: AlertContent) -> str:
-    if content.causes and all(cause.kind == Kind.PERMANENT for cause in content.causes):
+    if content.is_permanent_throughout:
         return "All were rejected as permanent: look at the source as a whole, or at the worker's own rules."
     return (
         "When everything fails at once it is usually the environment "

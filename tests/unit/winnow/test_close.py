@@ -14,6 +14,7 @@ from winnow.close import Closer, CloseRunIncomplete, Closing, RunEnded, explain
 from winnow.observability import Metric, Watch
 from winnow.plan import read_plan
 from winnow.register import hold
+from winnow.registration import catch_up
 from winnow.selection import Part, Selection
 from winnow.state_table import Holder
 
@@ -194,6 +195,15 @@ class TestARunThatDidNotSucceed:
         world.close("FAILED", error="StageTotalFailure")
         (alert,) = world.alerts
         assert (alert["verdict"], alert["stage"], alert["counts"]["failed"]) == ("TOTAL_FAILURE", "adapt", 2)
+
+    def test_is_not_alerted_where_it_only_failed_in_what_an_earlier_run_told(self) -> None:
+        world = World()
+        for run_id in ("EARLIER", RUN_ID):
+            world.pipeline.run(FATAL, run_id)
+            catch_up(world.ledger, world.register, keys.StageKeys(run_id, "adapt"))
+        world.close("FAILED", error="StageTotalFailure")
+        assert world.alerts == []
+        assert world.counted(Metric.RUN_FAILED) == 1
 
     @pytest.mark.parametrize(
         ("status", "severity", "said"),

@@ -30,6 +30,11 @@ def forgive(record: Record) -> object:
     return Skip("nothing to do") if "skipped" in record.id else {"title": record.id}
 
 
+@worker
+def unreachable(record: Record) -> object:
+    raise ConnectionError("no answer")
+
+
 FORGIVING = {**STAGES, "adapt": forgive}
 
 
@@ -185,11 +190,20 @@ class TestARun:
         assert (len(world.told), world.statuses) == (1, {"bad1": "waived"})
         assert world.counts[Metric.OPEN_FAILURES] == 1, "one after the first run, none after the second"
 
-    def test_that_stopped_alerts_although_all_is_known_and_says_so(self) -> None:
+    def test_that_stopped_over_nothing_but_known_bad_records_alerts_nothing(self) -> None:
         world = World()
         for run_id in ("R1", "R2"):
             world.run(run_id, "bad1", "bad2")
-        assert world.told == [["bad1", "bad2"], ["bad1", "bad2"]]
+        assert world.told == [["bad1", "bad2"]]
+        assert {each.occurrences for each in world.register.all("catalogue", "adapt")} == {2}
+        assert world.counts[Metric.FAILURES_KNOWN] == 2
+
+    def test_that_stopped_for_an_outage_alerts_although_all_is_known_and_says_so(self) -> None:
+        world = World()
+        world.pipeline.stages = {**STAGES, "adapt": unreachable}
+        for run_id in ("R1", "R2"):
+            world.run(run_id, "a", "b")
+        assert world.told == [["a", "b"], ["a", "b"]]
         message = json.loads(json.loads(world.sns.published[1]["Message"])["lambda"])
         assert message["verdict"] == Verdict.TOTAL_FAILURE
         assert (message["counts"]["new"], message["counts"]["known"]) == (0, 2)
