@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from winnow.contract import Verdict
 from winnow.keys import StageKeys
 from winnow.plan import Plan
 from winnow.register import Entry, Status
-from winnow.register_table import Change, RegisterTable, Summary
+from winnow.register_table import Change, RegisterTable, RunMark
+from winnow.register_table import _item as item_of
 from winnow.registration import Registered, failures_of, register_failures, resolve_successes
 from winnow.settle import failure_records
 from winnow.settlement import FINAL, Settlement, read_settlement
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 
     from winnow.ledger import Ledger
 
+T = TypeVar("T")
+
 
 class MemoryRegister(RegisterTable):
     """The register in memory: the same promises, no network."""
 
     def __init__(self) -> None:
         self.entries: dict[tuple[str, str], dict[str, Entry]] = {}
+        self.marks: dict[tuple[str, str], list[RunMark]] = {}
         self._changing = threading.Lock()
 
     def apply(self, pipeline: str, stage: str, record_ids: Iterable[str], change: Change) -> int:
@@ -44,11 +48,27 @@ class MemoryRegister(RegisterTable):
         entries = self.entries.get((pipeline, stage), {})
         return {each: entries[each] for each in record_ids if each in entries}
 
-    def owed(self, pipeline: str, stage: str) -> Iterator[Summary]:
-        return (entry for entry in self.all(pipeline, stage) if entry.status is not Status.RESOLVED)
+    def _query(
+        self,
+        pipeline: str,
+        stage: str,
+        key: str,
+        *,
+        read: Callable[[dict[str, Any]], T],
+        names: Mapping[str, str] | None = None,  # noqa: ARG002
+        **_: str,
+    ) -> Iterator[T]:
+        for entry in list(self.entries.get((pipeline, stage), {}).values()):
+            item = item_of(entry)
+            if key in item:
+                yield read(item)
 
-    def all(self, pipeline: str, stage: str) -> Iterator[Summary]:
-        return map(Summary.of_entry, list(self.entries.get((pipeline, stage), {}).values()))
+    def mark_run(self, pipeline: str, stage: str, mark: RunMark) -> None:
+        self.marks.setdefault((pipeline, stage), []).append(mark)
+
+    def runs_after(self, pipeline: str, stage: str, settled_at: str) -> Iterator[RunMark]:
+        marks = sorted(self.marks.get((pipeline, stage), ()), key=lambda each: (each.settled_at, each.run_id))
+        return (mark for mark in marks if mark.settled_at > settled_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +131,9 @@ def _register(ledger: Ledger, register: RegisterTable, plan: Plan, settlement: S
         return
     if settlement.outstanding(plan):
         register_failures(register, plan, failures_of(ledger, plan), into)
+    register.mark_run(
+        plan.pipeline, plan.stage, RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
+    )
     resolve_successes(ledger, register, plan, settlement, into)
 
 
@@ -198,6 +221,9 @@ def compare(
     for stage in stages:
         entries = rebuilt.entries.get((pipeline, stage), {})
         say(f"{stage}: {len(entries):,} failures")
+        if write:
+            for mark in rebuilt.marks.get((pipeline, stage), ()):
+                register.mark_run(pipeline, stage, mark)
         wanted: dict[str, str] = {}
 
         def change(
