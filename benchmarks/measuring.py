@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,6 +41,7 @@ def fresh(module: str, *arguments: object, extra: Mapping[str, str] | None = Non
 
 def run_code(code: str, *arguments: object, extra: Mapping[str, str] | None = None) -> Sample:
     """Run a piece of Python in a process of its own, and give the JSON object that it prints last."""
+    since = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         env={**environment(), **(extra or {})},
@@ -50,8 +52,9 @@ def run_code(code: str, *arguments: object, extra: Mapping[str, str] | None = No
     )
     if done.returncode:
         raise ChildFailedError(f"a measured process failed: {done.stderr.strip()[-2000:]}")
+    seconds = time.perf_counter() - since
     sample: Sample = json.loads(done.stdout.strip().splitlines()[-1])
-    return sample
+    return {"process_seconds": seconds, **sample}
 
 
 def in_turn(times: int, *sides: Callable[[], Sample]) -> list[list[Sample]]:
@@ -71,11 +74,3 @@ def middle(samples: list[Sample], name: str) -> float:
 def paired(ours: list[Sample], theirs: list[Sample], name: str) -> float:
     """The median of the ratios of neighbours in time: a slow minute then weighs on both sides of a ratio."""
     return float(statistics.median(a[name] / b[name] for a, b in zip(ours, theirs, strict=True)))
-
-
-def peak_mb() -> float:
-    """Memory that this process had at most, in MiB."""
-    import resource  # noqa: PLC0415  only measured processes ask
-
-    unit = 1024 * 1024 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

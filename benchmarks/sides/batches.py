@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 
+from benchmarks.sides.common import RUN, STAGE, record_id
 from winnow.batch import plan_stage
 from winnow.contract import Order, Policy, StageInput
 from winnow.formats import NDJSON
@@ -18,13 +19,8 @@ from winnow.recorder import Recorder
 from winnow.settlement import FIRST_HORIZON
 from winnow.store import ObjectStore
 
-RUN, STAGE = "bench", "work"
 FAR = 900.0
 """Seconds until a deadline that no benchmark reaches."""
-
-
-def record_id(number: int) -> str:
-    return f"record-{number:08d}"
 
 
 def order_for(store: ObjectStore, count: int) -> Order:

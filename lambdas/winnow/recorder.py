@@ -37,6 +37,8 @@ FLUSH_FAILURES = 5_000
 HELD_BYTES = 2 * FLUSH_BYTES
 """What may come together while a segment is being written; then the worker waits for S3."""
 HELD_FAILURES = 2 * FLUSH_FAILURES
+FLUSH_EARLY = 0.98
+"""Of the seconds between segments: a thread does not wake to the millisecond."""
 WRITE_ATTEMPTS = 4
 """Of a segment, each with the client's own retries: about a minute of S3 refusing before the worker gives up."""
 
@@ -376,7 +378,7 @@ class Recorder:
         """Until the next segment has to be begun, if it is to be durable as long after this one was collected as was promised."""
         if self.stop is not None:
             return min(1.0, self._flush_seconds)
-        due = self._collected_at + self._flush_seconds - 2 * self._write_seconds
+        due = self._collected_at + self._flush_seconds * FLUSH_EARLY - 2 * self._write_seconds
         return max(self._flush_seconds / 2, due - time.monotonic())
 
     def _flush(self, *, last: bool = False) -> None:
