@@ -555,7 +555,7 @@ def test_the_command_line_finds_everything(prod: Synthesized) -> None:
     for stage, worker in WORKERS.items():
         version = prod.variables(worker)["WINNOW_CODE_VERSION"]
         assert outputs[f"{stage.title()}CodeVersion"]["Value"] == version
-        assert outputs[f"{stage.title()}WorkerName"]["Value"] == {"Ref": prod.handlers()[WORKERS[stage]]}
+        assert outputs[f"{stage.title()}WorkerName"]["Value"] == {"Ref": prod.handlers()[worker]}
         assert f"{stage.title()}Stage" in outputs[f"{stage.title()}MachineArn"]["Value"]["Ref"]
 
 
