@@ -1,0 +1,235 @@
+"""An operator's desk: the example's pipeline in an emulator, its alerts, its failures, and `winnow replay`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scripts import ROOT
+from scripts.replay.site import Site
+from tests.integration.conftest import WINNOW, Deployment, deployed
+from tests.integration.faults.lab import await_
+from winnow import keys
+from winnow.keys import StageKeys
+from winnow.ledger import Ledger
+from winnow.register import Entry
+from winnow.store import S3Store
+
+STAGES = ("adapt", "transform", "mint")
+WITHIN_SECONDS = 400
+"""The whole catalogue on a busy machine."""
+
+
+class Desk:
+    """What an operator does and sees."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.pipeline = deployment.pipeline
+        client = deployment.target.client
+        self.s3 = client("s3")
+        self.sqs = client("sqs")
+        self.lambdas = client("lambda")
+        self.cloudformation = client("cloudformation")
+        self.stepfunctions = client("stepfunctions")
+        self.ledger = Ledger(S3Store(self.pipeline.ledger_bucket, self.s3))
+        self._received: list[dict[str, Any]] = []
+        self._inbox = self._subscribe(client("sns"))
+
+    # What there is
+
+    @property
+    def site(self) -> Site:
+        """As the commands see it now."""
+        return Site.open(self.deployment.target, None)
+
+    @property
+    def stack(self) -> str:
+        found = self.cloudformation.describe_stacks()["Stacks"]
+        [name] = [each["StackName"] for each in found if each["StackName"].startswith("catalogue")]
+        return str(name)
+
+    def outputs(self) -> dict[str, str]:
+        [stack] = self.cloudformation.describe_stacks(StackName=self.stack)["Stacks"]
+        return {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+
+    def function(self, handler: str) -> dict[str, Any]:
+        """The configuration of one of the pipeline's own functions."""
+        [found] = [
+            function
+            for page in self.lambdas.get_paginator("list_functions").paginate()
+            for function in page["Functions"]
+            if function["Handler"] == f"winnow.handlers.{handler}.handler"
+        ]
+        return dict(found)
+
+    # What people do
+
+    def winnow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line, aimed at the emulator."""
+        return subprocess.run(
+            [WINNOW, *arguments],
+            env=self.deployment.emulator.endpoint.environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=WITHIN_SECONDS,
+            check=False,
+        )
+
+    def replay(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.winnow("replay", *arguments)
+
+    def lines(self, *arguments: str) -> list[dict[str, Any]]:
+        """What a replay command prints as ndjson."""
+        done = self.replay(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def started(self, *arguments: str) -> str:
+        """Execute a replay, await its end and its closing; its id."""
+        [line] = self.lines("run", *arguments, "--execute")
+        assert line["started"], line
+        return self.closed(line["replay_id"])
+
+    def upload_and_run(self, source: Path) -> tuple[int, str]:
+        """Upload files and run over them; the exit code, and the run once it is closed."""
+        done = self.winnow("run", "catalogue", "--source", str(source), "--include", "*.xml", "--json")
+        assert done.stdout, done.stderr
+        return done.returncode, self.closed(json.loads(done.stdout)["run_id"])
+
+    def run(self, records: Iterable[Mapping[str, Any] | str], run_id: str, **given: Any) -> str:
+        """Run over a list of records; the run once it is closed."""
+        key = f"inputs/{run_id}.ndjson"
+        body = "".join(json.dumps(record) + "\n" for record in records)
+        self.s3.put_object(Bucket=self.pipeline.ledger_bucket, Key=key, Body=body.encode())
+        self.start({"run_id": run_id, "records": self.ledger.pointer(key), **given}, name=run_id)
+        return self.closed(run_id)
+
+    def start(self, given: object, *, name: str) -> str:
+        """Start an execution of the pipeline; its ARN."""
+        answer = self.stepfunctions.start_execution(
+            stateMachineArn=self.pipeline.arn, name=name, input=json.dumps(given)
+        )
+        return str(answer["executionArn"])
+
+    def update(self, function: str, **variables: str) -> None:
+        """Change a function's environment."""
+        found = self.lambdas.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+        self.lambdas.update_function_configuration(
+            FunctionName=function, Environment={"Variables": found | variables}
+        )
+
+    def deploy_worker(self, stage: str, *, handler: str, version: str) -> None:
+        """Deploy the stack with another worker, as after a change to its code."""
+        template = self.cloudformation.get_template(StackName=self.stack)["TemplateBody"]
+        template = json.loads(template) if isinstance(template, str) else template
+        [worker] = [
+            each["Properties"]
+            for each in template["Resources"].values()
+            if _variables(each).get("WINNOW_STAGE") == stage
+        ]
+        worker["Handler"] = handler
+        worker["Environment"]["Variables"]["WINNOW_CODE_VERSION"] = version
+        template["Outputs"][f"{stage.title()}CodeVersion"]["Value"] = version
+        where = {"Bucket": self.pipeline.ledger_bucket, "Key": f"templates/{version}.json"}
+        self.s3.put_object(**where, Body=json.dumps(template).encode())
+        self.cloudformation.update_stack(
+            StackName=self.stack,
+            TemplateURL=f"{self.deployment.emulator.endpoint.url}/{where['Bucket']}/{where['Key']}",
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
+        )
+        await_("the deployment", lambda: self._status_of_stack() == "UPDATE_COMPLETE")
+        assert self.outputs()[f"{stage.title()}CodeVersion"] == version
+
+    def _status_of_stack(self) -> str:
+        return str(self.cloudformation.describe_stacks(StackName=self.stack)["Stacks"][0]["StackStatus"])
+
+    # What becomes of it
+
+    def execution(self, run_id: str) -> str:
+        return f"{self.pipeline.arn.replace(':stateMachine:', ':execution:')}:{run_id}"
+
+    def describe(self, execution: str) -> dict[str, Any]:
+        return dict(self.stepfunctions.describe_execution(executionArn=execution))
+
+    def status(self, run_id: str) -> str:
+        return str(self.describe(self.execution(run_id))["status"])
+
+    def executions(self) -> list[str]:
+        """Names of the pipeline's executions."""
+        pages = self.stepfunctions.get_paginator("list_executions").paginate(
+            stateMachineArn=self.pipeline.arn
+        )
+        return [each["name"] for page in pages for each in page["executions"]]
+
+    def closed(self, run_id: str) -> str:
+        """Wait until a run has ended and the closer has reported on it."""
+        await_(f"the report on {run_id}", lambda: self.report(run_id), within_seconds=WITHIN_SECONDS)
+        return run_id
+
+    def report(self, run_id: str) -> dict[str, Any] | None:
+        return self.ledger.find_json(keys.run_report(run_id))
+
+    def counts(self, run_id: str, stage: str) -> tuple[int, int, int, int]:
+        """in, succeeded, skipped, failed."""
+        counts = self.ledger.read_json(StageKeys(run_id, stage).result)["counts"]
+        return counts["in"], counts["succeeded"], counts["skipped"], counts["failed"]
+
+    def entry(self, stage: str, record_id: str) -> Entry:
+        found = self.site.register.find(self.pipeline.name, stage, record_id)
+        assert found is not None
+        return found
+
+    def entries(self) -> dict[tuple[str, str], Entry]:
+        """The whole register."""
+        site = self.site
+        return {
+            (stage, entry.record_id): entry
+            for stage in STAGES
+            for entry in site.entries_of(
+                stage, [each.record_id for each in site.register.all(self.pipeline.name, stage)]
+            )
+        }
+
+    def statuses(self, stage: str) -> dict[str, str]:
+        entries = self.site.register.all(self.pipeline.name, stage)
+        return {entry.record_id: entry.status.value for entry in entries}
+
+    # What people are told
+
+    def _subscribe(self, sns: Any) -> str:
+        queue = self.sqs.create_queue(QueueName="alerts")["QueueUrl"]
+        answer = self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+        sns.subscribe(
+            TopicArn=self.outputs()["AlertTopicArn"],
+            Protocol="sqs",
+            Endpoint=answer["Attributes"]["QueueArn"],
+            Attributes={"RawMessageDelivery": "true"},
+        )
+        return str(queue)
+
+    def alerts(self, run_id: str) -> list[dict[str, Any]]:
+        """The alerts on a run that has been closed: there come no more."""
+        while messages := self.sqs.receive_message(QueueUrl=self._inbox, MaxNumberOfMessages=10).get(
+            "Messages"
+        ):
+            for message in messages:
+                self._received.append(json.loads(message["Body"]))
+                self.sqs.delete_message(QueueUrl=self._inbox, ReceiptHandle=message["ReceiptHandle"])
+        return [alert for alert in self._received if alert["run_id"] == run_id]
+
+
+def _variables(resource: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = resource.get("Properties", {}).get("Environment", {}).get("Variables", {})
+    return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def open_desk(home: Path) -> Iterator[Desk]:
+    with deployed(home) as made:
+        yield Desk(made)
