@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class WholeStore(DiskStore):
         path.parent.mkdir(parents=True, exist_ok=True)
         coming.replace(path)
 
-    def put_stream(self, key: str, pieces: Iterator[bytes]) -> None:
+    def put_stream(self, key: str, pieces: Iterable[bytes]) -> None:
         self.put(key, b"".join(pieces))
 
 
