@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from winnow.decorator import worker
     from winnow.errors import PermanentError, TransientError
     from winnow.record import Output, Record, Retry, Skip
-    from winnow.decorator import worker
 
 _HOMES = {
     "Output": "winnow.record",

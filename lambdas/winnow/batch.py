@@ -7,7 +7,7 @@ import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from winnow.contract import (
     InlineRecord,
@@ -76,10 +76,11 @@ def continue_stage(
             itself may come to, and be in its way then.
         DuplicateAttempt: another execution owns the attempt.
     """
-    for name, wanted in (("run_id", str), ("attempt", int), ("try_count", int), ("plan", Mapping)):
-        value = event.get(name)
-        if not isinstance(value, wanted) or value is True or (name == "attempt" and value < 1):
-            raise StageInputError(name, value, f'is wrong beside "plan"; {_BY_HAND}')
+    for name, wanted in (("run_id", str), ("attempt", int), ("try_count", int), ("plan", dict)):
+        if type(event.get(name)) is not wanted:
+            raise StageInputError(name, event.get(name), f'is wrong beside "plan"; {_BY_HAND}')
+    if event["attempt"] < 1:
+        raise StageInputError("attempt", event["attempt"], f'is wrong beside "plan"; {_BY_HAND}')
     keys = StageKeys(check_run_id(event["run_id"]), stage)
     attempt, try_count = event["attempt"], event["try_count"]
     plan = _planned(ledger, keys)
@@ -354,7 +355,7 @@ class Repeats:
         self._files: list[IO[bytes] | None] = [None] * PARTITIONS
         self._stack = ExitStack()
 
-    def __enter__(self) -> Repeats:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -368,7 +369,8 @@ class Repeats:
             if len(part) >= SPILL:
                 file = self._files[number]
                 if file is None:
-                    file = self._files[number] = self._stack.enter_context(tempfile.TemporaryFile())
+                    file = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  closed with the stack
+                    self._files[number] = file
                 part.tofile(file)
                 del part[:]
 

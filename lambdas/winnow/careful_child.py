@@ -12,6 +12,7 @@ import resource
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from winnow.careful import HEADER
@@ -107,8 +108,8 @@ def _limit_memory(memory_mb: int) -> None:
     RLIMIT_DATA rather than RLIMIT_AS: libraries reserve address space they never use.
     """
     try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            fields = dict(line.split(":", 1) for line in status)
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        fields = dict(line.split(":", 1) for line in status.splitlines())
         data_kb, resident_kb = int(fields["VmData"].split()[0]), int(fields["VmRSS"].split()[0])
     except (OSError, KeyError, ValueError):
         return  # not Linux: a developer's machine, where nobody kills for memory

@@ -233,7 +233,7 @@ class _Job:
                 self._since = time.monotonic()
             try:
                 return complete(function(argument))
-            except KeyboardInterrupt as error:  # the operator's is for the main thread: this is the record's own
+            except KeyboardInterrupt as error:  # the operator's is for the main thread: this is its own
                 raise RuntimeError("raised KeyboardInterrupt") from error
             finally:
                 with self._lock:

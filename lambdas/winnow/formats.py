@@ -105,7 +105,8 @@ class ParquetOutput:
         pq.write_table(
             pa.Table.from_pylist(lines, self.schema), sink, compression="zstd", row_group_size=50_000
         )
-        return sink.getvalue().to_pybytes()
+        written: bytes = sink.getvalue().to_pybytes()
+        return written
 
 
 def _missing(field: Any, column: Any) -> str | None:
@@ -114,6 +115,7 @@ def _missing(field: Any, column: Any) -> str | None:
 
     if not field.nullable and column.null_count:
         return str(field.name)
+    inner: Iterator[Any]
     if types.is_struct(field.type):
         there = column.drop_null()
         inner = ((field.type.field(n), there.field(n)) for n in range(field.type.num_fields))

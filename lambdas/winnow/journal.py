@@ -43,10 +43,10 @@ _REQUIRED: Any = object()
 
 def _field(value: Mapping[str, Any], name: str, kind: type, default: Any = _REQUIRED) -> Any:
     """A field of a document, of exactly this type; counts are not negative. Raises ValueError."""
-    found = value.get(name, default)
+    found: Any = value.get(name, default)
     if found is None and default is None:
         return None
-    if type(found) is not kind or (kind is int and found < 0):
+    if type(found) is not kind or (type(found) is int and found < 0):
         raise ValueError(f"`{name}` must be of type {kind.__name__}, got: {shorten(found)}")
     return found
 
@@ -368,9 +368,7 @@ def add_up(tallies: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return {**kept, OTHER_REASONS: others} if others else kept
 
 
-def _last_reports(
-    segments: list[Segment], order: Ranges, done: Ranges
-) -> tuple[dict[Kind, Ranges], Ranges]:
+def _last_reports(segments: list[Segment], order: Ranges, done: Ranges) -> tuple[dict[Kind, Ranges], Ranges]:
     """Each record that is not done under the kind it was last reported with; and those reported that are done."""
     by_kind = {kind: union(s.failed[kind] for s in segments if kind in s.failed) for kind in Kind}
     reported = union(by_kind.values())

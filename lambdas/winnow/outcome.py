@@ -65,7 +65,7 @@ def call(function: Callable[[Any], Any], argument: Any, retry: Retry | None) -> 
             return complete(function(argument))
         except PERMANENT:
             raise
-        except retry.on if retry else ():
+        except retry.on if retry else ():  # noqa: B030  a tuple either way
             begin_again(argument)
             time.sleep(retry.wait_seconds * 2 ** (attempt - 1) * random.random() if retry else 0)  # noqa: S311
     return complete(function(argument))

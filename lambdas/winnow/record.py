@@ -66,10 +66,10 @@ class Retry:
     @property
     def longest_wait(self) -> float:
         """Seconds that all waits together may take."""
-        return self.wait_seconds * (2 ** (self.attempts - 1) - 1)
+        return float(self.wait_seconds * (2 ** (self.attempts - 1) - 1))
 
     def __post_init__(self) -> None:
-        if self.attempts < 2:  # noqa: PLR2004  one call is no retry
+        if self.attempts < 2:
             raise ValueError(f"`attempts` must be at least 2, got: {self.attempts}")
         if self.wait_seconds < 0:
             raise ValueError(f"`wait_seconds` must not be negative, got: {self.wait_seconds}")

@@ -359,9 +359,7 @@ class Recorder:
     def _run(self) -> None:
         while True:
             with self._lock:
-                if self._closing:
-                    return
-                if not self._flush_now:
+                if not self._closing and not self._flush_now:
                     self._changed.wait(self._nap())
                 if self._closing:
                     return

@@ -219,10 +219,8 @@ def _report(order: Order, recorder: Recorder, evidence: Evidence) -> dict[str, A
         and not totals.done
         and not evidence.done
     ):
-        raise EveryRecordFailed(
-            f"none of {totals.all_failed} records succeeded"
-            + (f"; {recorder.cause}" if recorder.cause else f"; {totals.failed[Kind.TRANSIENT]} failed transiently")
-        )
+        why = recorder.cause or f"{totals.failed[Kind.TRANSIENT]} failed transiently"
+        raise EveryRecordFailed(f"none of {totals.all_failed} records succeeded; {why}")
     return {
         "succeeded": totals.succeeded,
         "skipped": totals.skipped,

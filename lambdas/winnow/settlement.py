@@ -299,7 +299,15 @@ def settle_attempt(
         try_count=try_count,
         verdict=verdict,
         cause=one_line(
-            _cause(plan, verdict, succeeded, permanent, outstanding, stop, evidence, end, recursion_died),
+            _cause(
+                plan,
+                verdict,
+                stop,
+                evidence,
+                end,
+                rejected=len(permanent) if permanent == outstanding else 0,
+                recursion_died=recursion_died,
+            ),
             MAX_CAUSE_CHARS,
         ),
         settled_at=now(),
@@ -321,7 +329,7 @@ def settle_attempt(
             for segment in reversed(evidence.segments)
             if segment.failures_key
         ),
-        otherwise=_otherwise(stop, evidence, end, lived, recursion_died),
+        otherwise=_otherwise(stop, evidence, end, lived=lived, recursion_died=recursion_died),
         wait_seconds=_backoff(policy, try_count, evidence, stop, jitter) if verdict is Verdict.RETRY else 0,
         counters=dict(counters),
         skip_reasons=add_up((before.skip_reasons, evidence.skip_reasons)),
@@ -351,11 +359,11 @@ def _backoff(
     if not evidence.failed.get(Kind.TRANSIENT) and stop is not Stop.DEPENDENCY:
         return 0
     ceiling = min(policy.max_backoff_seconds, policy.backoff_seconds * 2**try_count)
-    return round(ceiling * jitter())
+    return round(float(ceiling) * jitter())
 
 
 def _otherwise(
-    stop: Stop | None, evidence: Evidence, end: WorkerEnd, lived: bool, recursion_died: bool
+    stop: Stop | None, evidence: Evidence, end: WorkerEnd, *, lived: bool, recursion_died: bool
 ) -> Undescribed:
     if stop is Stop.DEPENDENCY:
         message = one_line(f"not tried any more: {evidence.cause}")
@@ -375,19 +383,18 @@ def _otherwise(
 def _cause(
     plan: Plan,
     verdict: Verdict,
-    succeeded: Ranges,
-    permanent: Ranges,
-    outstanding: Ranges,
     stop: Stop | None,
     evidence: Evidence,
     end: WorkerEnd,
+    *,
+    rejected: int,
     recursion_died: bool,
 ) -> str:
     if verdict is not Verdict.TOTAL_FAILURE:
         return ""
     what = f"stage {plan.stage} of run {plan.run_id}: none of {plan.count} records succeeded"
-    if len(permanent) == len(outstanding):
-        return f"{what}; all {len(permanent)} that failed were rejected as permanent: look at the records or at the worker's rules"
+    if rejected:
+        return f"{what}; all {rejected} that failed were rejected as permanent: look at the records or at the worker's rules"
     if recursion_died:
         return f"{what}; the execution of a deeper attempt ended early"
     if stop is Stop.DEPENDENCY or (stop is Stop.ERROR and evidence.cause):

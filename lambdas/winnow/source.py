@@ -17,8 +17,8 @@ from typing import Any, Protocol, TypeVar
 from winnow.contract import Pointer, record_data
 from winnow.errors import LedgerObjectMissing, ObjectForbidden, StageInputError
 from winnow.formats import is_text, open_parquet, parquet_batches
-from winnow.jsonlines import loads
 from winnow.journal import SuccessEntry, SuccessManifest
+from winnow.jsonlines import loads
 from winnow.ledger import MAX_UNPACKED_BYTES, decompress, gunzip, split_lines
 from winnow.ranges import Ranges
 from winnow.store import ObjectStore
@@ -224,9 +224,9 @@ def _decoded(pieces: Iterator[bytes], pointer: Pointer) -> Iterator[bytes]:
 
 def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
     try:
-        from compression import zstd  # Python 3.14, which is what runs in Lambda
+        from compression import zstd  # type: ignore[import-not-found]  # noqa: PLC0415  Python 3.14, which runs in Lambda
     except ImportError:
-        from backports import zstd
+        from backports import zstd  # noqa: PLC0415  only lists that are zstd need either
     unpacker, begun = zstd.ZstdDecompressor(), False
     for piece in pieces:
         data = piece

@@ -17,6 +17,7 @@ from typing import Any
 
 from winnow.batch import continue_stage, plan_stage
 from winnow.contract import Order, Policy, StageInput
+from winnow.decorator import Worker
 from winnow.errors import LedgerObjectMissing
 from winnow.formats import open_parquet
 from winnow.ledger import Ledger, decompress
@@ -24,7 +25,6 @@ from winnow.observability import Watch
 from winnow.runtime import run_attempt
 from winnow.settle import settle
 from winnow.store import MemoryStore
-from winnow.decorator import Worker
 
 
 @dataclass(slots=True)

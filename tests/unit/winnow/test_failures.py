@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,9 +86,19 @@ def test_a_line_begins_with_the_ordinal_so_that_it_can_be_passed_over_unparsed()
 
 def test_a_report_of_an_error_says_what_where_and_under_which_code() -> None:
     made = FailureReport.of_error(
-        raised(PermanentError("no id")), ordinal=1, record_id="r", kind=Kind.PERMANENT, source_key="k", code_version="v"
+        raised(PermanentError("no id")),
+        ordinal=1,
+        record_id="r",
+        kind=Kind.PERMANENT,
+        source_key="k",
+        code_version="v",
     )
-    assert (made.error_type, made.message, made.source_key, made.code_version) == ("PermanentError", "no id", "k", "v")
+    assert (made.error_type, made.message, made.source_key, made.code_version) == (
+        "PermanentError",
+        "no id",
+        "k",
+        "v",
+    )
     assert "test_failures.py" in made.traceback
 
 
@@ -109,7 +120,22 @@ def test_the_same_cause_has_one_fingerprint_whatever_the_particulars(one: str, o
 def test_other_causes_have_other_fingerprints() -> None:
     prints = {
         fingerprint(*case)
-        for case in (("s", "E", "no title"), ("t", "E", "no title"), ("s", "F", "no title"), ("s", "E", "no date"))
+        for case in (
+            ("s", "E", "no title"),
+            ("t", "E", "no title"),
+            ("s", "F", "no title"),
+            ("s", "E", "no date"),
+        )
     }
     assert len(prints) == 4
     assert fingerprint("s", "E", "\ud800")
+
+
+def test_a_users_package_whose_name_begins_like_ours_keeps_its_frames() -> None:
+    ours = Path(words_of.__code__.co_filename).parent
+    for folder, kept in ((f"{ours}_pipelines", True), (str(ours), False)):
+        namespace: dict[str, Any] = {}
+        exec(compile("def fail(): raise ValueError", f"{folder}/worker.py", "exec"), namespace)  # noqa: S102
+        with pytest.raises(ValueError) as caught:  # noqa: PT011
+            namespace["fail"]()
+        assert ("in fail" in trim_traceback(caught.value.__traceback__)) is kept
