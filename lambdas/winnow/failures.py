@@ -82,7 +82,8 @@ def ordinal_of_line(line: bytes) -> int:
 
 def one_line(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
     """A text of any size as what fits into a message, a state or a line of a log."""
-    line = " ".join(text.split())
+    # A lone surrogate cannot be written anywhere: not to a log, not to S3, not into a state.
+    line = " ".join((text if text.isascii() else text.encode("utf-8", "replace").decode()).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

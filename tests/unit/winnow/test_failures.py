@@ -45,6 +45,7 @@ class Mute(Exception):
     [
         (ValueError("a b"), "a b"),
         (ValueError("a\n\n  b\t\r\nc"), "a b c"),
+        (ValueError("ü \ud800"), "ü ?"),
         (ValueError(), "ValueError"),
         (ValueError("  "), "ValueError"),
         (KeyError("x"), "'x'"),
