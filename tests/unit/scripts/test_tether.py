@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts import tether
+from tests.processes import wait_for_end_of
 
 PATIENCE_SECONDS = 20
 
@@ -77,17 +78,6 @@ started = Tethered(command, environment=os.environ, log=pipe.with_name("log"), r
 print(started._process.pid, flush=True)
 started.wait()
 """
-
-
-def wait_for_end_of(pid: int) -> None:
-    """Of a process that is no child of ours."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    ended, _, _ = select.select([handle], [], [], PATIENCE_SECONDS)
-    os.close(handle)
-    assert ended
 
 
 def test_a_released_command_outlives_its_owner_until_the_lock_holder_is_stopped(
