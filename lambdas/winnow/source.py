@@ -161,7 +161,7 @@ class NdjsonSource:
     def _id(self, row: Any) -> Any:
         if isinstance(row, str):
             return row
-        if isinstance(row, dict) and self._id_field in row:
+        if isinstance(row, dict) and row.get(self._id_field) is not None:
             return row[self._id_field]
         raise _NoId(f'has no "{self._id_field}"; give every record one')
 

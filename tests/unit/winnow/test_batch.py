@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.winnow.stages import DIED, KEYS, RUN_ID, MoodyStore, Stage, journal
-from winnow.batch import Repeats, _List
-from winnow.contract import Kind
+from winnow.batch import Repeats, _List, plan_stage
+from winnow.contract import Kind, Pointer, StageInput
 from winnow.errors import DuplicateAttempt, StageInputError
 from winnow.journal import SuccessEntry, SuccessManifest
 from winnow.ledger import Ledger
 from winnow.plan import BLOCK_IDS, find_id, ids_of
 from winnow.ranges import Ranges
+from winnow.source import detect
 from winnow.store import MemoryStore
 
 SOURCE = {"bucket": "source", "key": "list.ndjson"}
@@ -63,7 +64,12 @@ def rejected(stage: Stage) -> dict[int, tuple[str, str, str]]:
 def test_fixes_the_batch_as_distinct_ids_in_the_sources_order() -> None:
     stage = planned("b", {"id": "a", "data": {"n": 1}}, "c")
     plan = stage.the_plan
-    assert (plan.count, plan.duplicates, plan.dropped, plan.rejected) == (3, 0, Ranges.empty(), Ranges.empty())
+    assert (plan.count, plan.duplicates, plan.dropped, plan.rejected) == (
+        3,
+        0,
+        Ranges.empty(),
+        Ranges.empty(),
+    )
     assert stage.batch_ids() == ["b", "a", "c"]
     assert fed(stage) == {0: ("b", None), 1: ("a", {"n": 1}), 2: ("c", None)}
 
@@ -122,17 +128,21 @@ def test_ids_that_only_share_a_hash_are_different_records(monkeypatch: pytest.Mo
 
 def test_each_defect_costs_only_itself_and_is_recorded_with_its_line() -> None:
     stage = planned("a", b"{broken", {"no": "id"}, b"", {"id": "x\ny"}, {"id": 5}, b'"\xff"', {"id": ""}, "b",
-                    {"id": "\ud800"}, {"id": "z" * 1025})  # fmt: skip
+                    {"id": "\ud800"}, {"id": "z" * 1025}, {"id": None, "data": 1})  # fmt: skip
     assert [i for i, _ in fed(stage).values()] == ["a", "b"]
-    assert stage.the_plan.count == 10
-    found = {message.split(":")[0].split(" is")[0].split(" has")[0]: kind for _, kind, message in rejected(stage).values()}
+    assert stage.the_plan.count == 11
+    found = {
+        message.split(":")[0].split(" is")[0].split(" has")[0]: kind
+        for _, kind, message in rejected(stage).values()
+    }
     assert found == {
         "line 2": "UnreadableRow", "line 3": "UnreadableRow", "line 5": "UnusableId", "line 6": "UnusableId",
         "line 7": "UnreadableRow", "line 8": "UnusableId", "line 10": "UnusableId", "line 11": "UnusableId",
+        "line 12": "UnreadableRow",
     }  # fmt: skip
     evidence = stage.evidence()
     assert evidence.failed == {Kind.PERMANENT: stage.the_plan.rejected}
-    assert len(stage.the_plan.rejected) == 8
+    assert len(stage.the_plan.rejected) == 9
 
 
 def test_defects_and_repetitions_together_leave_every_good_record_in_its_place() -> None:
@@ -146,7 +156,9 @@ def test_defects_and_repetitions_together_leave_every_good_record_in_its_place()
 
 
 ID = st.one_of(st.sampled_from("abc"), st.text(min_size=1, max_size=5))
-ROW = st.one_of(ID, st.builds(lambda i, n: {"id": i, "data": n}, ID, st.integers()), st.sampled_from([b"", b"{", b"5"]))
+ROW = st.one_of(
+    ID, st.builds(lambda i, n: {"id": i, "data": n}, ID, st.integers()), st.sampled_from([b"", b"{", b"5"])
+)
 
 
 @given(st.lists(ROW, max_size=30))
@@ -183,7 +195,9 @@ def test_every_format_makes_the_same_batch(form: str) -> None:
         )
         pointer = {"bucket": "ledger", "key": "successes.json"}
         stage.ledger.write_json("successes.json", manifest.to_json())
-        for key in [key for key in stage.store.objects if f"/{KEYS.stage}/" in key[1] and "outputs" not in key[1]]:
+        for key in [
+            key for key in stage.store.objects if f"/{KEYS.stage}/" in key[1] and "outputs" not in key[1]
+        ]:
             del stage.store.objects[key]
     else:
         body = "".join(json.dumps({"id": i}) + "\n" for i in names).encode()
@@ -222,7 +236,10 @@ def test_a_record_that_was_asked_for_and_is_not_there_fails_for_good() -> None:
     stage = planned("a", "b", only=["b", "gone", "away"])
     assert stage.the_plan.count == 3
     assert fed(stage) == {0: ("b", None)}
-    assert {i: kind for i, kind, _ in rejected(stage).values()} == {"away": "NotInSource", "gone": "NotInSource"}
+    assert {i: kind for i, kind, _ in rejected(stage).values()} == {
+        "away": "NotInSource",
+        "gone": "NotInSource",
+    }
 
 
 def test_a_subset_may_lie_in_s3_as_a_list_of_failures() -> None:
@@ -298,7 +315,9 @@ def test_any_id_is_found_by_its_ordinal_in_a_list_of_several_blocks(
         found = dict(ids_of(stage.ledger, KEYS, Ranges.of([ordinal])))
         assert found == {ordinal: kept[ordinal]}
         assert find_id(stage.ledger, plan, kept[ordinal]) == ordinal
-    assert len(stage.ledger.read_json(KEYS.batch(0))) == len(stage.ledger.read_json(KEYS.batch(1))) == BLOCK_IDS
+    assert (
+        len(stage.ledger.read_json(KEYS.batch(0))) == len(stage.ledger.read_json(KEYS.batch(1))) == BLOCK_IDS
+    )
     assert find_id(stage.ledger, plan, "never") is None
 
 
@@ -319,17 +338,6 @@ def test_the_digest_tells_batches_apart() -> None:
 
 
 # Memory
-
-
-class Flat(list[Any]):
-    """A list that counts how long it ever was."""
-
-    longest = 0
-
-    def __iadd__(self, other: Any) -> Flat:  # type: ignore[misc, override]
-        super().extend(other)
-        Flat.longest = max(Flat.longest, len(self))
-        return self
 
 
 def sizes(made: _List) -> int:
@@ -356,10 +364,9 @@ def test_holds_a_block_and_no_more_however_long_the_list(row: str, only: list[st
             ]
             stage = Stage()
             put(stage, *body)
-            from winnow.contract import Pointer
-            from winnow.source import detect
-
-            once = list(detect(stage.store, Pointer(bucket="source", key="list.ndjson")).open(stage.store).ids())
+            once = list(
+                detect(stage.store, Pointer(bucket="source", key="list.ndjson")).open(stage.store).ids()
+            )
             for start in range(self.count // 1_000):
                 for ids in once:
                     yield [f"{start}-{i}" if isinstance(i, str) else i for i in ids]
@@ -397,7 +404,10 @@ def test_planning_again_gives_the_same_order() -> None:
 
 def test_another_execution_is_refused_the_same_stage_of_the_same_run() -> None:
     stage = planned("a")
-    with pytest.raises(DuplicateAttempt, match="attempt 0 of stage transform of run .* belongs to first; nothing was run twice"):
+    with pytest.raises(
+        DuplicateAttempt,
+        match=r"attempt 0 of stage transform of run .* belongs to first; nothing was run twice",
+    ):
         stage.plan(SOURCE, execution="second")
 
 
@@ -413,9 +423,6 @@ def test_the_plan_that_was_written_first_stands() -> None:
 
     late_ledger = late.ledger
     late_ledger.find_json = hide_once  # type: ignore[method-assign]
-    from winnow.batch import plan_stage
-    from winnow.contract import StageInput
-
     event = StageInput.from_event({"run_id": RUN_ID, "records": SOURCE})
     order = plan_stage(
         late_ledger, event, pipeline="catalogue", stage=KEYS.stage, policy=stage.policy, execution="first"
@@ -497,5 +504,5 @@ def test_a_deeper_attempt_that_settle_never_asked_for_is_refused(
 def test_a_deeper_attempt_has_one_owner() -> None:
     stage, asked = settled_once()
     stage.deeper({"next": asked, "next_name": "second"})
-    with pytest.raises(DuplicateAttempt, match="attempt 1 of stage transform .* belongs to second"):
+    with pytest.raises(DuplicateAttempt, match=r"attempt 1 of stage transform .* belongs to second"):
         stage.deeper({"next": asked, "next_name": "third"})

@@ -81,7 +81,9 @@ def test_refuses_a_list_that_was_cut_short(pack: Any) -> None:
     """Half a gzip file decompresses without an error to half the records: the other half would be lost in silence."""
     body = pack(b"".join(json.dumps({"id": str(n * 7919 % 99_991)}).encode() + b"\n" for n in range(5_000)))
     for length in (len(body) - 1, len(body) // 2, 20):
-        with pytest.raises(StageInputError, match="records: cannot be decompressed .*; write it again, got:"):
+        with pytest.raises(
+            StageInputError, match=r"records: cannot be decompressed .*; write it again, got:"
+        ):
             ids(opened(body[:length]))
 
 
@@ -154,7 +156,12 @@ def test_reads_the_id_from_the_field_that_is_named() -> None:
 
 
 def test_gives_an_id_that_is_no_string_as_it_is() -> None:
-    assert ids(opened(b'{"id": 5}\n{"id": null}\n{"id": ["a"]}\n{"id": {"a": 1}}\n')) == [5, None, ["a"], {"a": 1}]
+    found: list[Any] = [*ids(opened(b'{"id": 5}\n{"id": ["a"]}\n{"id": {"a": 1}}\n{"id": false}\n'))]
+    assert found == [5, ["a"], {"a": 1}, False]
+
+
+def test_an_id_that_is_null_is_a_row_without_an_id_and_not_a_blank_line() -> None:
+    assert ids(opened(b'{"id": null}\n')) == [Unreadable(1, 'has no "id"; give every record one')]
 
 
 # Parquet
@@ -271,9 +278,7 @@ def test_reads_exactly_the_rows_it_is_asked_for(dropped: set[int], wanted: set[i
 
 
 def manifest(store: MemoryStore, *entries: SuccessEntry) -> Source:
-    made = SuccessManifest(
-        run_id="r", stage="s", records=1, lines=1, lost_in_run=0, entries=entries
-    )
+    made = SuccessManifest(run_id="r", stage="s", records=1, lines=1, lost_in_run=0, entries=entries)
     store.put("successes.json", json.dumps(made.to_json(), separators=(",", ":")).encode())
     return detect(store, Pointer(bucket=store.bucket, key="successes.json")).open(store)
 
