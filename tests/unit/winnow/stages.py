@@ -118,7 +118,7 @@ class Stage:
         state = settle(self.ledger, {"order": order.to_payload(), **ending}, lambda _metric, _value: None)
         self.verdicts.append(state["verdict"])
         self.states.append(state)
-        return json.loads(json.dumps(state))
+        return state
 
     def attempt(self, order: Order, **limits: Any) -> dict[str, Any]:
         """One execution of the stage machine: the worker, once more if an error escapes it, and Settle."""

@@ -55,7 +55,12 @@ POINTER = {"bucket": "source", "key": "changes.ndjson"}
             "one of ndjson, parquet, successes",
         ),
         ({"records": {**POINTER, "format": 7}}, "records.format", "7", "non-empty string or left out"),
-        ({"records": {**POINTER, "id_column": ""}}, "records.id_column", "''", "non-empty string or left out"),
+        (
+            {"records": {**POINTER, "id_column": ""}},
+            "records.id_column",
+            "''",
+            "non-empty string or left out",
+        ),
         ({"records": {**POINTER, "only": ["a"]}}, "records.only", "['a']", 'must be {"bucket", "key"}'),
         ({"records": {**POINTER, "only": {"bucket": "b"}}}, "records.only.key", "None", "non-empty string"),
         ({"records": ["a"], "only": []}, "only", "[]", 'an empty list is not "all"; leave the field out'),

@@ -42,7 +42,12 @@ def test_a_worker_called_with_an_event_and_a_context_is_the_lambda(monkeypatch: 
     monkeypatch.setenv("WINNOW_STAGE", "transform")
     monkeypatch.setattr("winnow.ledger.S3Store", lambda _bucket, _client: store)
     monkeypatch.setattr("winnow.clients.client", lambda _service: None)
-    assert twice(order.to_payload(), FakeContext()) == {"succeeded": 1, "skipped": 0, "failed": 0, "stopped": "end"}
+    assert twice(order.to_payload(), FakeContext()) == {
+        "succeeded": 1,
+        "skipped": 0,
+        "failed": 0,
+        "stopped": "end",
+    }
 
 
 def test_options_are_checked_when_the_worker_is_made() -> None:
@@ -56,7 +61,7 @@ def test_a_function_that_would_only_ever_hand_on_promises_is_refused() -> None:
     async def later(record: Record) -> Any:
         return record.data
 
-    with pytest.raises(ValueError, match="a worker's function must not be async, got: .*later"):
+    with pytest.raises(ValueError, match=r"a worker's function must not be async, got: .*later"):
         worker(later)
 
 
@@ -67,5 +72,7 @@ def test_a_child_finds_a_worker_by_its_function(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["behave", "nothing", "local.<locals>.inside", ""])
 def test_a_child_says_where_a_worker_must_be(name: str) -> None:
-    with pytest.raises(LookupError, match="has no worker of .*; give it a name at the top level of its module"):
+    with pytest.raises(
+        LookupError, match=r"has no worker of .*; give it a name at the top level of its module"
+    ):
         find_worker(f"{killers.__name__}:{name}")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -150,10 +150,10 @@ def test_an_error_of_the_input_stops_the_work_and_passes_through(options: Option
 class Unwell(Memory):
     """A gate that breaks: the recorder has a bug, or memory is out at the wrong moment."""
 
-    def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None:
+    def succeeded(self, *_: Any) -> None:
         raise SystemError("the gate broke")
 
-    def report(self, report: Any) -> None:
+    def report(self, _: Any) -> None:
         raise SystemError("the gate broke")
 
 
@@ -177,7 +177,7 @@ VALUES: list[tuple[str, Any, list[tuple[str, Any]]]] = [
     ("an output", Output({"a": 1}), [("r0", {"a": 1})]),
     ("an output with an id of its own", Output(5, id="new/id"), [("new/id", 5)]),
     ("a generator", (n for n in (1, Output(2, id="two"), None)), [("r0#1", 1), ("two", 2), ("r0#3", None)]),
-    ("a generator of nothing", (n for n in ()), []),
+    ("a generator of nothing", iter(()), []),
     ("an iterator", iter([7]), [("r0#1", 7)]),
     ("numbers as keys become text, as JSON has it", {1: 2}, [("r0", {"1": 2})]),
 ]
@@ -438,7 +438,7 @@ def stranger(n: int) -> Record:
         (lambda records: [Output("a", sources=records), Output("b", sources=[stranger(1), stranger(2)])], 2),
         (lambda records: [Output("a", sources=records), Output("b", sources=[Record("r0", 0)])], 1),
         (lambda records: [Output("a", sources=records), Output("b", sources=[])], 1),
-        (lambda records: [Output("a", sources=[*records, "r0", 7, None])], 3),
+        (lambda records: [Output("a", sources=[*records, *cast("list[Record]", ["r0", 7, None])])], 3),
     ],
     ids=["a stranger too", "strangers only", "a copy", "nobody", "things that are no records"],
 )
@@ -469,7 +469,7 @@ def test_outputs_that_join_records_are_told_at_once() -> None:
     """Told one by one they could come to lie in two segments of the journal, and count in part."""
     gate = Memory()
     told: list[list[int]] = []
-    gate.joined = lambda ordinals, lines, warnings: told.append(list(ordinals))  # type: ignore[method-assign, assignment]  # noqa: ARG005
+    gate.joined = lambda ordinals, lines, warnings: told.append(list(ordinals))  # type: ignore[method-assign]  # noqa: ARG005
     run(lambda records: [Output("ab", sources=records[:2]), Output("c", sources=[records[2]])], items(3), gate,
         Options(batch=3))  # fmt: skip
     assert told == [[0, 1, 2]]

@@ -136,7 +136,7 @@ def test_a_users_package_whose_name_begins_like_ours_keeps_its_frames() -> None:
     ours = Path(words_of.__code__.co_filename).parent
     for folder, kept in ((f"{ours}_pipelines", True), (str(ours), False)):
         namespace: dict[str, Any] = {}
-        exec(compile("def fail(): raise ValueError", f"{folder}/worker.py", "exec"), namespace)  # noqa: S102
-        with pytest.raises(ValueError) as caught:  # noqa: PT011
+        exec(compile("def fail(): raise ValueError", f"{folder}/worker.py", "exec"), namespace)
+        with pytest.raises(ValueError) as caught:
             namespace["fail"]()
         assert ("in fail" in trim_traceback(caught.value.__traceback__)) is kept

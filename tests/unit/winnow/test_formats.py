@@ -57,9 +57,15 @@ def test_what_is_no_json_is_refused(line: str) -> None:
 
 def test_parquet_rows_come_back_with_their_ids() -> None:
     form = ParquetOutput(SCHEMA)
-    rows = [form.line("a", "r", GOOD), form.line("b", ["r", "s"], {**GOOD, "pages": None, "people": None, "seen": None})]
+    rows = [
+        form.line("a", "r", GOOD),
+        form.line("b", ["r", "s"], {**GOOD, "pages": None, "people": None, "seen": None}),
+    ]
     found = open_parquet(form.body(rows), "name").read().to_pylist()
-    assert [(row["record_id"], row["from"], row["pages"]) for row in found] == [("a", "r", 3), ("b", '["r","s"]', None)]
+    assert [(row["record_id"], row["from"], row["pages"]) for row in found] == [
+        ("a", "r", 3),
+        ("b", '["r","s"]', None),
+    ]
     assert found[0]["people"] == [{"name": "a"}]
     assert form.size(rows[0]) > 0
 
@@ -91,13 +97,8 @@ def test_parquet_rows_come_back_with_their_ids() -> None:
 def test_a_row_that_does_not_fit_is_refused_before_it_can_spoil_its_segment(data: Any) -> None:
     form = ParquetOutput(SCHEMA)
     good = form.line("a", "r", GOOD)
-    try:
-        rows = [good, form.line("b", "s", data)]
-    except UnusableOutput as error:
-        assert str(error).startswith("the output ")
-    else:
-        form.body(rows)
-        pytest.fail("accepted")
+    with pytest.raises(UnusableOutput, match=r"the output (does not fit the schema: |must be a dict)"):
+        form.body([good, form.line("b", "s", data)])
 
 
 @pytest.mark.parametrize("data", [{**GOOD, "people": [None]}, {**GOOD, "people": []}, {"title": ""}], ids=str)

@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from tests.unit.winnow import killers
 from tests.unit.winnow.stages import DIED, KEYS, DyingStore, MoodyStore, Stage, journal
 from winnow import Output, PermanentError, Record, Skip, worker
-from winnow.contract import Kind, Order, Policy, Verdict
+from winnow.batch import plan_stage
+from winnow.contract import Kind, Order, Policy, StageInput, Verdict
 from winnow.errors import DuplicateAttempt, StageInputError
 from winnow.formats import NDJSON
 from winnow.journal import Stop
 from winnow.keys import StageKeys
 from winnow.ledger import Ledger, decompress
 from winnow.outcome import Line
+from winnow.plan import ids_of
 from winnow.ranges import Ranges
 from winnow.recorder import Recorder
 from winnow.runtime import Owed
@@ -146,21 +148,25 @@ def test_law_4_what_goes_in_comes_out_and_the_next_stage_is_given_what_this_one_
 
     below = Stage(store=stage.store)
     keys = StageKeys(KEYS.run_id, "mint")
-    from winnow.batch import plan_stage
-    from winnow.contract import StageInput
-    from winnow.plan import ids_of
-
     pointer = stage.states[-1]["output"]["successes"]["batch_file_location"]
     event = StageInput.from_event({"run_id": KEYS.run_id, "records": pointer})
-    order = plan_stage(below.ledger, event, pipeline="catalogue", stage="mint", policy=Policy(), execution="x")
+    order = plan_stage(
+        below.ledger, event, pipeline="catalogue", stage="mint", policy=Policy(), execution="x"
+    )
     assert order.count == counts["succeeded"]
-    assert [i for _, i in ids_of(below.ledger, keys, Ranges.span(0, 3))] == [i for i, _ in stage.outputs()] == ["a", "e", "f"]
+    assert (
+        [i for _, i in ids_of(below.ledger, keys, Ranges.span(0, 3))]
+        == [i for i, _ in stage.outputs()]
+        == ["a", "e", "f"]
+    )
 
 
 # 5
 
 
-@pytest.mark.parametrize("data", [["permanent", None], ["transient", None], ["skip", "permanent", None]], ids=str)
+@pytest.mark.parametrize(
+    "data", [["permanent", None], ["transient", None], ["skip", "permanent", None]], ids=str
+)
 def test_law_5_a_stage_that_lost_records_says_so_in_its_output_and_in_an_alert(data: list[Any]) -> None:
     stage, order = stage_of(*data)
     state = stage.to_end(order)
@@ -278,7 +284,16 @@ class Scripted(Recorder):
 class Invocation:
     """One call of a worker's Lambda, as a script: it goes on record by record, flushes now and then, and may be killed."""
 
-    def __init__(self, scene: Scene, order: Order, name: str, *, writes: float, flush_every: int, stop_after: int | None) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        order: Order,
+        name: str,
+        *,
+        writes: float,
+        flush_every: int,
+        stop_after: int | None,
+    ) -> None:
         self._scene = scene
         self._store = DyingStore()
         self._store.objects = scene.stage.store.objects
@@ -319,7 +334,8 @@ class Invocation:
         self._work(ordinal)
         if self._began % self._flush_every == 0 and not self.died:
             self._recorder._flush()
-        self.died = self.died or self._store.writes_left <= 0
+        if self._store.writes_left <= 0:
+            self.died = True
         return not self.died
 
     def _work(self, ordinal: int) -> None:
@@ -340,7 +356,9 @@ class Invocation:
         else:
             outputs = {"silent": 0, "many": 2}.get(nature, 1)
             names = [f"{record_id}#{n}" for n in range(outputs)]
-            recorder.succeeded(ordinal, [Line(i, ordinal, NDJSON.line(i, record_id, None)) for i in names], None)
+            recorder.succeeded(
+                ordinal, [Line(i, ordinal, NDJSON.line(i, record_id, None)) for i in names], None
+            )
 
 
 class Scene:
@@ -364,9 +382,21 @@ class Scene:
         if what == "garbage":
             self.stage.store.put(keys.segment("LIAR", 0), b"not even gzip")
         elif what == "foreign":
-            journal(self.stage, attempt=order.attempt, invocation="LIAR", succeeded=range(count), batch="another batch")
+            journal(
+                self.stage,
+                attempt=order.attempt,
+                invocation="LIAR",
+                succeeded=range(count),
+                batch="another batch",
+            )
         elif what == "out of range":
-            journal(self.stage, attempt=order.attempt, invocation="LIAR", sequence=2, succeeded=range(count, count + 5))
+            journal(
+                self.stage,
+                attempt=order.attempt,
+                invocation="LIAR",
+                sequence=2,
+                succeeded=range(count, count + 5),
+            )
         elif what == "done before":
             before = self.stage.settlement(order.attempt - 1)
             done = before.succeeded | before.skipped
@@ -395,7 +425,11 @@ class Scene:
         counts = stage.counts()
         assert sorted(self.ids) == sorted(self.natures)
         assert counts["in"] == len(self.ids) == counts["succeeded"] + counts["skipped"] + counts["failed"]
-        assert (len(succeeded), len(skipped), len(failed)) == (counts["succeeded"], counts["skipped"], counts["failed"])
+        assert (len(succeeded), len(skipped), len(failed)) == (
+            counts["succeeded"],
+            counts["skipped"],
+            counts["failed"],
+        )
         assert succeeded | skipped | failed == set(self.ids)
         assert Counter(i for i, _ in stage.outputs()) == Counter(
             f"{i}#{n}" for i in succeeded for n in range({"silent": 0, "many": 2}.get(self.natures[i], 1))
@@ -420,7 +454,9 @@ attempts = st.fixed_dictionaries(
         "second": st.one_of(st.none(), scripts),
         "zombie": st.booleans(),
         "turns": st.lists(st.booleans(), max_size=20),
-        "lies": st.lists(st.sampled_from(["garbage", "foreign", "out of range", "done before", "again"]), max_size=2),
+        "lies": st.lists(
+            st.sampled_from(["garbage", "foreign", "out of range", "done before", "again"]), max_size=2
+        ),
         "claims": st.integers(0, 100),
         "settle_writes": st.one_of(st.none(), st.integers(0, 4)),
         "abort": st.integers(0, 12),
@@ -428,7 +464,9 @@ attempts = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(
     st.lists(st.sampled_from(NATURES), min_size=1, max_size=14),
     st.lists(st.integers(0, 13), max_size=4),
@@ -443,7 +481,12 @@ def test_law_4_holds_for_any_interleaving_of_deaths_partial_flushes_lies_and_rep
     for number in range(60):
         one = script[number % len(script)]
         if number >= 2 * len(script):  # let it come to an end
-            one = {**one, "first": {**one["first"], "writes": float("inf"), "stop_after": None}, "second": None, "abort": 9}
+            one = {
+                **one,
+                "first": {**one["first"], "writes": float("inf"), "stop_after": None},
+                "second": None,
+                "abort": 9,
+            }
         first = Invocation(scene, order, f"A{number}", **one["first"])
         calls = [first]
         if one["second"] and one["zombie"]:
@@ -472,7 +515,9 @@ def test_law_4_holds_for_any_interleaving_of_deaths_partial_flushes_lies_and_rep
             nested = Invocation(scene, below, f"C{number}", writes=3, flush_every=1, stop_after=None)
             while nested.step():
                 pass
-            state = scene.settle(order, one["settle_writes"], nested_error={"Error": "States.TaskFailed", "Cause": ""})
+            state = scene.settle(
+                order, one["settle_writes"], nested_error={"Error": "States.TaskFailed", "Cause": ""}
+            )
             assert not state["next"]
             break
         order = below
@@ -484,7 +529,11 @@ def test_the_script_above_really_comes_to_each_verdict() -> None:
     seen: set[str] = set()
 
     @settings(max_examples=60, deadline=None, database=None)
-    @given(st.lists(st.sampled_from(NATURES), min_size=1, max_size=14), st.integers(1, 4), st.lists(attempts, min_size=1, max_size=3))
+    @given(
+        st.lists(st.sampled_from(NATURES), min_size=1, max_size=14),
+        st.integers(1, 4),
+        st.lists(attempts, min_size=1, max_size=3),
+    )
     def look(natures: list[str], max_tries: int, script: list[dict[str, Any]]) -> None:
         scene = Scene(natures, [], max_tries)
         order = scene.order
@@ -492,7 +541,9 @@ def test_the_script_above_really_comes_to_each_verdict() -> None:
             invocation = Invocation(scene, order, "A", **one["first"])
             while invocation.step():
                 pass
-            state = scene.settle(order, None, **({"worker_error": DIED} if invocation.died else {"worker": {}}))
+            state = scene.settle(
+                order, None, **({"worker_error": DIED} if invocation.died else {"worker": {}})
+            )
             seen.add(state["verdict"])
             if not state["next"]:
                 return

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ def as_set(ranges: Ranges) -> set[int]:
 def is_canonical(ranges: Ranges) -> bool:
     """Sorted, disjoint and not adjacent: only then are equal sets equal ranges."""
     flat = ranges.to_json()
-    return all(a < b for a, b in zip(flat, flat[1:], strict=False))
+    return all(a < b for a, b in pairwise(flat))
 
 
 @given(ordinals, ordinals)

@@ -93,7 +93,9 @@ def test_without_its_outputs_and_reasons_nothing_is_vouched_for(refused: str, wa
 
 def test_a_segment_tells_all_that_was_told() -> None:
     bench = Bench()
-    recorder = bench.recorder(code_version="v7", locate=lambda n: {"source_bucket": "b", "source_key": "k", "source_line": n + 1})
+    recorder = bench.recorder(
+        code_version="v7", locate=lambda n: {"source_bucket": "b", "source_key": "k", "source_line": n + 1}
+    )
     recorder.succeeded(0, [line(0), line(0)], ["odd", "odd"])
     recorder.succeeded(1, [], None)
     recorder.skipped(2, "deleted", ["odd"])
@@ -318,7 +320,9 @@ def test_what_comes_together_while_s3_is_slow_is_bounded_in_bytes(
     def work(ordinal: int) -> None:
         assert recorder.take(ordinal)
         lines = [line(ordinal, size=400)]
-        recorder.succeeded(ordinal, lines, None) if told == "succeeded" else recorder.joined([ordinal], lines, None)
+        recorder.succeeded(ordinal, lines, None) if told == "succeeded" else recorder.joined(
+            [ordinal], lines, None
+        )
 
     for n in range(3):
         work(n)
@@ -464,7 +468,9 @@ def mixed(record: Record) -> Any:
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("streak", [True, False])
-def test_journals_exactly_what_happened_however_flushes_and_records_interleave(concurrency: int, streak: bool) -> None:
+def test_journals_exactly_what_happened_however_flushes_and_records_interleave(
+    *, concurrency: int, streak: bool
+) -> None:
     count = 20_000
     bench = Bench(count=count)
     recorder = bench.recorder(flush_seconds=0.0005)
@@ -481,7 +487,11 @@ def test_journals_exactly_what_happened_however_flushes_and_records_interleave(c
     outputs = [n for entry in found.entries for n in bench.stage.ledger.read_json(entry.ids_key)["of"]]
     assert sorted(outputs) == [n for n in range(count) if n % 7 == 0 and n not in failed | skipped]
     totals = recorder.totals
-    assert (totals.succeeded, totals.skipped, totals.all_failed) == (len(found.succeeded), len(skipped), len(failed))
+    assert (totals.succeeded, totals.skipped, totals.all_failed) == (
+        len(found.succeeded),
+        len(skipped),
+        len(failed),
+    )
     assert len(bench.segments) > 2
     assert found.warnings == sum(n % 83 == 0 and n % 7 != 0 for n in range(count)) - sum(
         n % 83 == 0 and n % 7 != 0 and (n in failed or n in skipped) for n in range(count)

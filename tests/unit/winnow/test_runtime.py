@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from winnow.journal import Stop
 from winnow.ranges import Ranges
 from winnow.recorder import JournalUnavailable, Recorder
 from winnow.runtime import Owed
+from winnow.source import NdjsonSource
 
 SOURCE = {"bucket": "source", "key": "list.ndjson"}
 
@@ -31,7 +33,9 @@ def put(stage: Stage, *lines: object) -> None:
     stage.store.objects["source", "list.ndjson"] = b"\n".join([*rows, b""])
 
 
-def stage_of(function: Any, count: int = 10, *, policy: dict[str, Any] | None = None, store: Any = None, **options: Any) -> tuple[Stage, Any]:
+def stage_of(
+    function: Any, count: int = 10, *, policy: dict[str, Any] | None = None, store: Any = None, **options: Any
+) -> tuple[Stage, Any]:
     made = worker(**options)(function) if not hasattr(function, "options") else function
     stage = Stage(worker=made, policy=Policy(**{"backoff_seconds": 0, **(policy or {})}))
     if store:
@@ -78,7 +82,9 @@ def test_a_batch_of_any_size_comes_through(count: int, options: dict[str, Any]) 
 
 
 def test_counts_are_reported_but_only_as_talk() -> None:
-    stage, order = stage_of(lambda r: throw(PermanentError("x")) if r.data == 0 else Skip("y") if r.data == 1 else None)
+    stage, order = stage_of(
+        lambda r: throw(PermanentError("x")) if r.data == 0 else Skip("y") if r.data == 1 else None
+    )
     assert stage.invoke(order) == {"succeeded": 8, "skipped": 1, "failed": 1, "stopped": "end"}
 
 
@@ -89,9 +95,9 @@ def test_reads_every_kind_of_source() -> None:
     below = Stage(worker=worker(lambda record: {"twice": 2 * record.data["n"]}), store=stage.store)
     manifest = stage.ledger.read_json(KEYS.successes)
     stage.ledger.write_json("upstream.json", manifest)
-    for key in [key for key in stage.store.objects if "/attempts/" in key[1] and "/outputs/" not in key[1]] + [
-        ("ledger", KEYS.plan)
-    ]:
+    for key in [
+        key for key in stage.store.objects if "/attempts/" in key[1] and "/outputs/" not in key[1]
+    ] + [("ledger", KEYS.plan)]:
         del stage.store.objects[key]
     below.to_end(below.plan({"bucket": "ledger", "key": "upstream.json"}))
     assert below.outputs() == [(f"r{n}", {"twice": 2 * n}) for n in range(5)]
@@ -108,7 +114,9 @@ def test_lineage_names_the_records_that_an_output_came_from() -> None:
 
 
 def test_a_failure_is_recorded_with_its_reason_and_its_place_in_the_source() -> None:
-    stage = Stage(worker=worker(lambda r: throw(PermanentError("no\n identifier")) if r.id == "bad" else None))
+    stage = Stage(
+        worker=worker(lambda r: throw(PermanentError("no\n identifier")) if r.id == "bad" else None)
+    )
     put(stage, "a", b"", {"id": "bad", "data": 1}, b"{", "b")
     stage.to_end(stage.plan(SOURCE))
     found = {record["record_id"]: record for record in stage.failures()}
@@ -141,7 +149,9 @@ def test_transient_failures_are_tried_again_and_only_those() -> None:
 
 
 @pytest.mark.parametrize("permanent", [0, 1, 3])
-def test_when_nothing_succeeds_the_call_fails_so_that_step_functions_waits_and_calls_once_more(permanent: int) -> None:
+def test_when_nothing_succeeds_the_call_fails_so_that_step_functions_waits_and_calls_once_more(
+    permanent: int,
+) -> None:
     """A few bad records in the batch must not cost it the wait that would have covered the outage."""
     down = [True]
 
@@ -153,7 +163,9 @@ def test_when_nothing_succeeds_the_call_fails_so_that_step_functions_waits_and_c
         return {"n": record.data}
 
     stage, order = stage_of(function)
-    with pytest.raises(EveryRecordFailed, match=f"none of 10 records succeeded; {10 - permanent} failed transiently"):
+    with pytest.raises(
+        EveryRecordFailed, match=f"none of 10 records succeeded; {10 - permanent} failed transiently"
+    ):
         stage.invoke(order)
     down[0] = False
     state = stage.settle(order, worker=stage.invoke(order))
@@ -175,7 +187,10 @@ def test_a_dependency_that_stays_down_fails_the_stage_and_everything_is_recorded
     state = stage.attempt(order)
     assert stage.verdicts == ["TOTAL_FAILURE"]
     assert "5 records in a row failed, the last with ConnectionError: refused" in state["cause"]
-    assert Counter(record["error_type"] for record in stage.failures()) == {"ConnectionError": 5, "DependencyDown": 45}
+    assert Counter(record["error_type"] for record in stage.failures()) == {
+        "ConnectionError": 5,
+        "DependencyDown": 45,
+    }
 
 
 def test_a_dependency_that_goes_down_half_way_leaves_the_rest_untried() -> None:
@@ -217,7 +232,9 @@ def test_setup_that_fails_is_the_environments_fault_and_leaves_the_lambda_as_it_
 
 def test_setup_is_done_once_per_process() -> None:
     calls: list[int] = []
-    stage, order = stage_of(lambda r: throw(ConnectionError()) if r.data == 3 else None, setup=lambda: calls.append(1))
+    stage, order = stage_of(
+        lambda r: throw(ConnectionError()) if r.data == 3 else None, setup=lambda: calls.append(1)
+    )
     stage.to_end(order)
     assert calls == [1]
     assert len(stage.verdicts) == 4
@@ -236,8 +253,6 @@ def test_a_source_that_changed_since_plan_is_not_mixed() -> None:
 def test_a_row_that_only_the_worker_cannot_decode_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan reads with more of the stack to spare than a worker does."""
     stage, order = stage_of(echo, 5)
-    from winnow.source import NdjsonSource
-
     decode = NdjsonSource.decode
 
     def shallow(self: NdjsonSource, row: Any) -> Any:
@@ -263,9 +278,13 @@ def test_the_error_that_stopped_the_worker_is_the_one_that_is_seen(monkeypatch: 
 
 
 @pytest.mark.parametrize("refused", ["/journal/", "/outputs/", ".ids.", "/failures/"])
-def test_when_s3_refuses_for_good_the_call_fails_and_nothing_is_claimed(refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_s3_refuses_for_good_the_call_fails_and_nothing_is_claimed(
+    refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("winnow.recorder.time.sleep", lambda _: None)
-    stage, order = stage_of(lambda r: throw(PermanentError("bad")) if r.data == 1 else echo(r), store=MoodyStore())
+    stage, order = stage_of(
+        lambda r: throw(PermanentError("bad")) if r.data == 1 else echo(r), store=MoodyStore()
+    )
     assert isinstance(stage.store, MoodyStore)
     stage.store.refuse = lambda key: refused in key
     with pytest.raises(JournalUnavailable):
@@ -328,7 +347,9 @@ def test_a_worker_without_any_time_takes_nothing_and_says_why() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "reserve"), [(900, 30), (100, 10), (60, 6), (3, 1), (1, 1)])
-def test_keeps_time_back_to_journal_and_return(seconds: float, reserve: float, recorders: list[Recorder]) -> None:
+def test_keeps_time_back_to_journal_and_return(
+    seconds: float, reserve: float, recorders: list[Recorder]
+) -> None:
     stage, order = stage_of(echo, 1)
     before = time.monotonic()
     stage.invoke(order, seconds=seconds)
@@ -379,7 +400,9 @@ def test_what_is_owed_is_the_order_minus_the_journal_and_what_never_succeeds() -
     put(stage, "a", b"{", "c", "d", "e")
     stage.plan(SOURCE)
     assert owed(stage).parts == (Ranges.of([0, 2, 3, 4]), Ranges.empty(), Ranges.empty())
-    journal(stage, succeeded=[0], skipped=[3], failed={Kind.PERMANENT: [2], Kind.TRANSIENT: [4]}, stop=Stop.END)
+    journal(
+        stage, succeeded=[0], skipped=[3], failed={Kind.PERMANENT: [2], Kind.TRANSIENT: [4]}, stop=Stop.END
+    )
     found = owed(stage)
     assert (found.ordinals, found.again, found.careful) == (Ranges.of([4]), True, False)
 
@@ -398,8 +421,6 @@ def test_killers_come_after_suspects_and_suspects_after_all_others() -> None:
 
 def test_an_attempt_is_not_run_before_the_one_it_follows_is_settled() -> None:
     stage, order = stage_of(echo)
-    from dataclasses import replace
-
     with pytest.raises(LookupError, match="attempt 2 was ordered before attempt 1 was settled"):
         stage.invoke(replace(order, attempt=2))
 
@@ -408,8 +429,12 @@ def test_an_attempt_is_not_run_before_the_one_it_follows_is_settled() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["the first", "in the middle"])
-def test_killers_cost_only_themselves_within_the_normal_tries(first: bool) -> None:
-    data = ["exit", "kill", None, None, "segfault", None] if first else [None, None, "exit", "kill", None, "segfault"]
+def test_killers_cost_only_themselves_within_the_normal_tries(*, first: bool) -> None:
+    data = (
+        ["exit", "kill", None, None, "segfault", None]
+        if first
+        else [None, None, "exit", "kill", None, "segfault"]
+    )
     stage = Stage(worker=killers.plain, policy=Policy(backoff_seconds=0, max_tries=3))
     put(stage, *({"id": f"r{n}", "data": what} for n, what in enumerate(data)))
     state = stage.settle(stage.plan(SOURCE), worker_error=DIED)
@@ -444,7 +469,9 @@ def test_a_worker_that_cannot_be_started_in_a_child_fails_as_a_whole() -> None:
     ],
     ids=["of strangers", "of one for all", "of nobody"],
 )
-def test_a_batch_worker_that_lies_is_not_believed_and_it_shows(lie: Callable[[list[Record]], Any], refused: int) -> None:
+def test_a_batch_worker_that_lies_is_not_believed_and_it_shows(
+    lie: Callable[[list[Record]], Any], refused: int
+) -> None:
     stage, order = stage_of(lie, 9, batch=3)
     stage.to_end(order)
     books(stage)
@@ -454,7 +481,9 @@ def test_a_batch_worker_that_lies_is_not_believed_and_it_shows(lie: Callable[[li
 def test_a_worker_that_swallows_an_error_and_forgets_its_records_has_not_done_them() -> None:
     def function(records: list[Record]) -> Any:
         kept = [record for record in records if record.data % 2]
-        return [Output(record.data, id=record.id, sources=[record]) for record in kept] or [Output(0, sources=[])]
+        return [Output(record.data, id=record.id, sources=[record]) for record in kept] or [
+            Output(0, sources=[])
+        ]
 
     stage, order = stage_of(function, 10, batch=4)
     stage.to_end(order)
@@ -473,7 +502,8 @@ def books(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    "identifier", ["a/b/../c", "..", "x" * 1024, "é" * 512, "👩‍👩‍👧", 'quo"te', "back\\slash", "%00", "line 1"]
+    "identifier",
+    ["a/b/../c", "..", "x" * 1024, "é" * 512, "👩‍👩‍👧", 'quo"te', "back\\slash", "%00", "line 1"],
 )
 def test_ids_of_any_shape_come_through_from_source_to_output_and_failure(identifier: str) -> None:
     stage = Stage(worker=worker(lambda r: throw(PermanentError("bad")) if r.data == "bad" else {"id": r.id}))

@@ -19,7 +19,9 @@ TRANSIENT, PERMANENT, CRASHED = Kind.TRANSIENT, Kind.PERMANENT, Kind.CRASHED
 RETURNED: dict[str, Any] = {"worker": {"succeeded": 0, "skipped": 0}}
 
 
-def report(stage: Stage, attempt: int, kinds: dict[Kind, list[int]], *, invocation: str = "INV1", **fields: Any) -> Segment:
+def report(
+    stage: Stage, attempt: int, kinds: dict[Kind, list[int]], *, invocation: str = "INV1", **fields: Any
+) -> Segment:
     """A segment of failures with their reasons."""
     key = KEYS.attempt(attempt).failures(invocation, fields.get("sequence", 0))
     reports = [
@@ -88,7 +90,13 @@ def dies_below(store: MoodyStore) -> tuple[Stage, Any, dict[str, Any]]:
     return stage, order, {"nested_error": {"Error": "States.TaskFailed", "Cause": "ABORTED"}}
 
 
-SCENES: list[Callable[[MoodyStore], tuple[Stage, Any, dict[str, Any]]]] = [completes, retries, exhausts, fails, dies_below]
+SCENES: list[Callable[[MoodyStore], tuple[Stage, Any, dict[str, Any]]]] = [
+    completes,
+    retries,
+    exhausts,
+    fails,
+    dies_below,
+]
 
 
 class Interrupted(MoodyStore):
@@ -112,7 +120,7 @@ class Interrupted(MoodyStore):
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("scene", SCENES)
 def test_settle_that_was_stopped_at_any_write_and_run_again_comes_to_the_same(
-    scene: Callable[[MoodyStore], tuple[Stage, Any, dict[str, Any]]], after: bool
+    *, scene: Callable[[MoodyStore], tuple[Stage, Any, dict[str, Any]]], after: bool
 ) -> None:
     whole, order, ending = scene(Interrupted())
     assert isinstance(whole.store, MoodyStore)
@@ -133,7 +141,9 @@ def test_settle_that_was_stopped_at_any_write_and_run_again_comes_to_the_same(
 
 @pytest.mark.usefixtures("ticking")
 @pytest.mark.parametrize("scene", SCENES)
-def test_settle_run_twice_does_no_harm(scene: Callable[[MoodyStore], tuple[Stage, Any, dict[str, Any]]]) -> None:
+def test_settle_run_twice_does_no_harm(
+    scene: Callable[[MoodyStore], tuple[Stage, Any, dict[str, Any]]],
+) -> None:
     stage, order, ending = scene(MoodyStore())
     state = stage.settle(order, **ending)
     before = dict(stage.store.objects)
@@ -220,7 +230,11 @@ def test_a_batch_of_zero_completes_with_an_empty_list_of_successes() -> None:
 
 def test_losses_of_the_run_add_up_from_stage_to_stage() -> None:
     stage, order, ending = exhausts(MoodyStore())
-    manifest = SuccessManifest.from_json(stage.ledger.read_json(stage.settle(order, **ending)["output"]["successes"]["batch_file_location"]["key"]))
+    manifest = SuccessManifest.from_json(
+        stage.ledger.read_json(
+            stage.settle(order, **ending)["output"]["successes"]["batch_file_location"]["key"]
+        )
+    )
     assert manifest.lost_in_run == 3
 
 
@@ -400,10 +414,19 @@ def test_nothing_is_alerted_that_may_still_succeed() -> None:
 def test_metrics_count_the_stage_once_it_is_over() -> None:
     counted: dict[Metric, float] = {}
     stage, order, ending = exhausts(MoodyStore())
-    settle(stage.ledger, {"order": order.to_payload(), **ending}, lambda metric, value: counted.update({metric: value}))
+    settle(
+        stage.ledger,
+        {"order": order.to_payload(), **ending},
+        lambda metric, value: counted.update({metric: value}),
+    )
     assert counted[Metric.RECORDS_IN] == 8
     assert counted[Metric.SUCCEEDED] == 5
-    assert [counted[Metric.failed(kind)] for kind in (PERMANENT, TRANSIENT, CRASHED, Kind.MISSING)] == [1, 1, 1, 0]
+    assert [counted[Metric.failed(kind)] for kind in (PERMANENT, TRANSIENT, CRASHED, Kind.MISSING)] == [
+        1,
+        1,
+        1,
+        0,
+    ]
 
 
 def test_the_settlement_is_written_before_anything_that_follows_from_it() -> None:
@@ -414,4 +437,3 @@ def test_the_settlement_is_written_before_anything_that_follows_from_it() -> Non
         state = stage.settle(order, **ending)
         written = stage.store.written[before:]
         assert written[0] == KEYS.attempt(state["order"]["attempt"]).settlement
-

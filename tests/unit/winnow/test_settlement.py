@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -141,13 +142,13 @@ def test_tries_end() -> None:
     [({TRANSIENT: [1]}, Stop.END, True), ({}, Stop.DEPENDENCY, True), ({CRASHED: [1]}, Stop.END, False), ({}, Stop.END, False)],
 )  # fmt: skip
 def test_waits_longer_each_time_and_only_where_another_side_may_need_to_recover(
-    failed: dict[Kind, list[int]], stop: Stop, waits: bool
+    *, failed: dict[Kind, list[int]], stop: Stop, waits: bool
 ) -> None:
     stage, _ = start()
     journal(stage, succeeded=[0], failed=failed, stop=stop)
     policy = Policy(backoff_seconds=40, max_backoff_seconds=100)
     for jitter, ceilings in ((1.0, [40, 80, 100, 100]), (0.5, [20, 40, 50, 50]), (0.0, [0, 0, 0, 0])):
-        waited = [_backoff(policy, tries, stage.evidence(), stop, lambda jitter=jitter: jitter) for tries in range(4)]
+        waited = [_backoff(policy, n, stage.evidence(), stop, partial(float, jitter)) for n in range(4)]
         assert waited == (ceilings if waits else [0] * 4)
 
 
@@ -267,13 +268,17 @@ def test_a_worker_that_died_and_was_called_once_more_leaves_its_suspects_to_a_ca
         ("Runtime.ImportModuleError", None, False),
     ],
 )
-def test_tells_a_worker_that_died_from_one_that_lived_to_say_so(error: str, stop: Stop | None, lived: bool) -> None:
+def test_tells_a_worker_that_died_from_one_that_lived_to_say_so(
+    *, error: str, stop: Stop | None, lived: bool
+) -> None:
     stage, _ = start()
     journal(stage, succeeded=[0], stop=stop)
     assert WorkerEnd(error=error).lived(stage.evidence()) is lived
 
 
-def test_a_first_worker_that_died_without_a_word_gets_the_careful_attempt_before_anything_is_called_total() -> None:
+def test_a_first_worker_that_died_without_a_word_gets_the_careful_attempt_before_anything_is_called_total() -> (
+    None
+):
     stage, order = start(1)
     state = stage.settle(order, worker_error=DIED)
     assert state["verdict"] == "RETRY"

@@ -111,7 +111,9 @@ def test_lists_page_after_page() -> None:
         assert list(store.keys("")) == ["a", "b"]
 
 
-@pytest.mark.parametrize(("status", "code"), [(412, "PreconditionFailed"), (409, "ConditionalRequestConflict")])
+@pytest.mark.parametrize(
+    ("status", "code"), [(412, "PreconditionFailed"), (409, "ConditionalRequestConflict")]
+)
 def test_two_conditional_writes_at_the_same_moment_are_a_conflict(status: int, code: str) -> None:
     store, stub = stubbed()
     stub.add_client_error("put_object", service_error_code=code, http_status_code=status)
@@ -125,7 +127,11 @@ def test_any_other_refusal_is_raised_as_it_is(status: int) -> None:
     for method in ("put_object", "get_object", "get_object"):
         stub.add_client_error(method, service_error_code="Refused", http_status_code=status)
     with stub:
-        for call in (lambda: store.put("k", b"", if_absent=True), lambda: store.get("k"), lambda: store.head("k")):
+        for call in (
+            lambda: store.put("k", b"", if_absent=True),
+            lambda: store.get("k"),
+            lambda: store.head("k"),
+        ):
             with pytest.raises(Exception, match="Refused"):
                 call()
 
@@ -133,7 +139,10 @@ def test_any_other_refusal_is_raised_as_it_is(status: int) -> None:
 def test_a_list_that_may_not_be_read_is_told_apart_from_one_that_is_not_there() -> None:
     store, stub = stubbed()
     stub.add_client_error("get_object", service_error_code="AccessDenied", http_status_code=403)
-    with stub, pytest.raises(StageInputError, match="records: may not be read by this pipeline; put the list into"):
+    with (
+        stub,
+        pytest.raises(StageInputError, match="records: may not be read by this pipeline; put the list into"),
+    ):
         detect(store, Pointer(bucket="elsewhere", key="list.ndjson"))
 
 

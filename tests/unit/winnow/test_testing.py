@@ -26,7 +26,13 @@ def transform(record: Record) -> Any:
 def test_runs_a_worker_over_records_and_says_what_became_of_each() -> None:
     result = run_worker(
         transform,
-        [{"id": "a", "data": "fine"}, {"id": "b", "data": "bad"}, {"id": "c", "data": "odd"}, {"id": "d", "data": "deleted"}, "e"],
+        [
+            {"id": "a", "data": "fine"},
+            {"id": "b", "data": "bad"},
+            {"id": "c", "data": "odd"},
+            {"id": "d", "data": "deleted"},
+            "e",
+        ],
     )
     assert result.verdict == "EXHAUSTED"
     assert result.outputs == {"a": {"title": "fine"}, "c": {"title": "odd"}, "e": {"title": None}}
@@ -36,7 +42,12 @@ def test_runs_a_worker_over_records_and_says_what_became_of_each() -> None:
     assert result.tries == 1
     assert result.cause == ""
     failure = result.failures["b"]
-    assert (failure.kind, failure.error_type, failure.message, failure.tries) == ("permanent", "PermanentError", "no identifier", 1)
+    assert (failure.kind, failure.error_type, failure.message, failure.tries) == (
+        "permanent",
+        "PermanentError",
+        "no identifier",
+        1,
+    )
     assert result.counts["in"] == 5
 
 
