@@ -21,26 +21,29 @@ from stacks.settings import Settings
 WORKERS = "tests.integration.faults.workers"
 
 PIPELINE = "faults"
-STAGES = ("lie", "refuse", "misbehave", "collect")
-"""A run starts at the stage whose worker it is about; those after it hand on what they are given."""
+LIE, PATIENT, HASTY, COLLECT = "lie", "patient", "hasty", "collect"
+"""Its stages, in order. A run starts at the one whose worker it is about; those after it hand on what they are given."""
 
-WORKER_TIMEOUT_SECONDS = 10
-PATIENT_TIMEOUT_SECONDS = 30
-"""Of the worker whose S3 can be made to refuse: trying again takes time."""
+HASTY_SECONDS = 10
+"""The timeout of the worker that is to run into it."""
+PATIENT_SECONDS = 30
+"""The timeout of all others, which a busy machine does not make them reach."""
 WORKER_MEMORY_MB = 256
 
 
 class FaultsStack(cdk.Stack):
     """One pipeline in which anything can be made to go wrong.
 
-    What Settle and one of the workers say to S3, and Alert to SNS, goes through a proxy that refuses what a test
-    wants refused.
+    What Settle and the workers that misbehave say to S3, and Alert to SNS, goes through a proxy that refuses what a
+    test wants refused.
     """
 
     def __init__(self, scope: cdk.App, construct_id: str, *, settings: Settings, proxy: str) -> None:
         super().__init__(scope, construct_id)
         # The workers are found through the virtual environment; the asset brings the runtime.
         code = LambdaCode(bundled=False).worker(None)
+        through_proxy = {"AWS_ENDPOINT_URL_S3": proxy}
+        misbehave = f"{WORKERS}.misbehave.misbehave"
         pipeline = Pipeline(
             self,
             "Faults",
@@ -48,16 +51,16 @@ class FaultsStack(cdk.Stack):
             settings=settings,
             source=SourceBucket(self, "Source", settings=settings),
             stages=[
-                Stage.of("lie", worker=f"{WORKERS}.lie.handler", code=code),
+                Stage.of(LIE, worker=f"{WORKERS}.lie.handler", code=code),
+                Stage.of(PATIENT, worker=misbehave, code=code, environment=through_proxy),
                 Stage.of(
-                    "refuse",
-                    worker=f"{WORKERS}.misbehave.misbehave",
+                    HASTY,
+                    worker=misbehave,
                     code=code,
-                    timeout_seconds=PATIENT_TIMEOUT_SECONDS,
-                    environment={"AWS_ENDPOINT_URL_S3": proxy},
+                    environment=through_proxy,
+                    timeout_seconds=HASTY_SECONDS,
                 ),
-                Stage.of("misbehave", worker=f"{WORKERS}.misbehave.misbehave", code=code),
-                Stage.of("collect", worker=f"{WORKERS}.pass_on.pass_on", code=code, parquet_input=True),
+                Stage.of(COLLECT, worker=f"{WORKERS}.pass_on.pass_on", code=code, parquet_input=True),
             ],
         )
         pipeline.functions.settle.function.add_environment("AWS_ENDPOINT_URL_S3", proxy)
@@ -70,7 +73,7 @@ def main() -> None:
     CatalogueStack(app, f"catalogue-{settings.environment}", settings=settings)
     scaled = replace(
         settings,
-        worker_timeout_seconds=WORKER_TIMEOUT_SECONDS,
+        worker_timeout_seconds=PATIENT_SECONDS,
         worker_memory_mb=WORKER_MEMORY_MB,
     )
     FaultsStack(app, "faults", settings=scaled, proxy=app.node.get_context("proxy"))

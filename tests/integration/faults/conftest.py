@@ -32,7 +32,8 @@ def driven(lab: Lab, request: pytest.FixtureRequest) -> Iterator[dict[Callable[[
         if drive:
             wanted[drive] = None
     with ThreadPoolExecutor(DRIVERS) as pool:
-        yield {drive: pool.submit(drive, lab) for drive in wanted}
+        longest_first = sorted(wanted, key=lambda drive: not hasattr(drive, "takes_long"))
+        yield {drive: pool.submit(drive, lab) for drive in longest_first}
         lab.closed.set()
         pool.shutdown(cancel_futures=True)
 

@@ -21,7 +21,7 @@ from scripts import ROOT, cdk
 from scripts.clients import Target, at_emulator
 from scripts.emulator import Emulator
 from statemachines.pipeline import pascal_case
-from tests.integration.faults.app import PIPELINE
+from tests.integration.faults.app import PATIENT, PIPELINE
 from tests.integration.faults.loopback import World
 from winnow import keys
 from winnow.alert import MAX_EXAMPLES
@@ -38,7 +38,7 @@ T = TypeVar("T")
 WAIT_SCALE = 0.02
 """Half a minute becomes 0.6 s."""
 WITHIN_SECONDS = 180.0
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.3
 CATALOGUE = "catalogue"
 
 Record = Mapping[str, Any] | str
@@ -190,7 +190,7 @@ class Lab:
         self.s3.put_object(Bucket=bucket, Key=key, Body=body)
         return {"bucket": bucket, "key": key}
 
-    def start(self, run_id: str, records: Iterable[Record] | Pointer, *, start_at: str = "misbehave") -> Run:
+    def start(self, run_id: str, records: Iterable[Record] | Pointer, *, start_at: str = PATIENT) -> Run:
         """Start a run of the fault pipeline."""
         pointer = records.to_payload() if isinstance(records, Pointer) else self.put_list(run_id, records)
         return self.start_with({"run_id": run_id, "start_at": start_at, "records": pointer}, name=run_id)
@@ -203,7 +203,7 @@ class Lab:
         )
         return Run(self, deployed, name, answer["executionArn"])
 
-    def run(self, run_id: str, records: Iterable[Record] | Pointer, *, start_at: str = "misbehave") -> Run:
+    def run(self, run_id: str, records: Iterable[Record] | Pointer, *, start_at: str = PATIENT) -> Run:
         """Start a run of the fault pipeline, and await its end and its closing."""
         return self.start(run_id, records, start_at=start_at).ended()
 
@@ -330,23 +330,27 @@ class Run:
         return str(self.describe().get("cause", ""))
 
     def stages(self) -> list[str]:
-        """The stages that it went through."""
-        run = self.ledger.read_json(keys.run(self.run_id))
-        names: list[str] = run["stages"]
-        return names[names.index(run["start_at"]) :]
+        """The stages that it is to go through."""
+        names = self.pipeline.stages
+        return names[names.index(json.loads(self.describe()["input"]).get("start_at", names[0])) :]
 
-    def keys(self, stage: str) -> StageKeys:
-        return StageKeys(self.run_id, stage)
+    def subject(self) -> str:
+        """The stage that it started at, which is the one that it is about."""
+        return self.stages()[0]
 
-    def result(self, stage: str = "misbehave") -> dict[str, Any]:
+    def keys(self, stage: str | None = None) -> StageKeys:
+        """Of a stage; like the next ones, of the one that the run is about unless told otherwise."""
+        return StageKeys(self.run_id, stage or self.subject())
+
+    def result(self, stage: str | None = None) -> dict[str, Any]:
         found: dict[str, Any] = self.ledger.read_json(self.keys(stage).result)
         return found
 
-    def counts(self, stage: str = "misbehave") -> dict[str, int]:
+    def counts(self, stage: str | None = None) -> dict[str, int]:
         counts: dict[str, int] = self.result(stage)["counts"]
         return counts
 
-    def tries(self, stage: str = "misbehave") -> int:
+    def tries(self, stage: str | None = None) -> int:
         return int(self.result(stage)["output"]["tries"])
 
     def arrived(self, stage: str | None = None) -> Counter[str]:
@@ -365,7 +369,7 @@ class Run:
             for chunk in source.chunks([Rows(0, 0, count)]):
                 yield from map(source.decode, chunk.rows)
 
-    def failures(self, stage: str = "misbehave") -> dict[str, dict[str, Any]]:
+    def failures(self, stage: str | None = None) -> dict[str, dict[str, Any]]:
         """Failure records of a stage, by record id."""
         if not self.result(stage)["output"]["failures"]:
             return {}
@@ -382,9 +386,9 @@ class Run:
 
     # What happened
 
-    def executions(self, stage: str) -> list[str]:
+    def executions(self, stage: str | None = None) -> list[str]:
         """The attempts of a stage that were executed, first to last."""
-        machine = self.pipeline.machine(stage).replace(":stateMachine:", ":execution:")
+        machine = self.pipeline.machine(stage or self.subject()).replace(":stateMachine:", ":execution:")
         found = []
         for attempt in range(100):
             name = f"{machine}:{self.run_id}" + (f"-{attempt}" if attempt else "")
@@ -434,12 +438,10 @@ class Run:
 
     # What every run has to be
 
-    def assert_sound(
-        self, *, good: Sequence[str], lost: Iterable[str] = (), stage: str = "misbehave"
-    ) -> None:
+    def assert_sound(self, *, good: Sequence[str], lost: Iterable[str] = ()) -> None:
         """Law 4 holds, every good record arrived exactly once, and the alerts name exactly the lost ones."""
         self.assert_conserved()
-        assert set(self.failures(stage)) == set(lost)
+        assert set(self.failures()) == set(lost)
         assert dict(self.arrived()) == dict.fromkeys(good, 1)
         self.assert_alerted(set(lost))
         assert self.largest_payload() < MAX_INLINE_BYTES
@@ -483,6 +485,12 @@ def _payload_bytes(event: Mapping[str, Any]) -> int:
     details = [value for key, value in event.items() if key.endswith("EventDetails")]
     texts = [str(part.get(name) or "") for part in details for name in ("input", "output")]
     return max((len(text.encode()) for text in texts), default=0)
+
+
+def takes_long(drive: Callable[[Lab], Run]) -> Callable[[Lab], Run]:
+    """A run that is better started among the first."""
+    drive.takes_long = True  # type: ignore[attr-defined]
+    return drive
 
 
 def about(*drives: Callable[[Lab], Run]) -> pytest.MarkDecorator:

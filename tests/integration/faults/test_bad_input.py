@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.integration.faults.app import COLLECT
 from tests.integration.faults.lab import Lab, Run, about, await_
 from winnow.contract import Pointer
 
@@ -104,9 +105,7 @@ REFUSED_BY_THE_STAGE: dict[str, tuple[Callable[[Lab], object], str]] = {
 
 def refused_by_the_stage(name: str) -> Callable[[Lab], Run]:
     def drive(lab: Lab) -> Run:
-        return lab.start_stage(
-            "collect", REFUSED_BY_THE_STAGE[name][0](lab), name=f"refused-{name}"
-        ).stopped()
+        return lab.start_stage(COLLECT, REFUSED_BY_THE_STAGE[name][0](lab), name=f"refused-{name}").stopped()
 
     drive.__name__ = name
     return drive
@@ -185,11 +184,11 @@ def test_any_script_and_any_path_is_an_id_and_what_cannot_be_one_is_counted(run:
 def parquet_list(lab: Lab) -> Run:
     body = parquet({"shelfmark": ["MS 1", "MS 2", "MS 1"], "title": ["one", "two", "one again"]})
     pointer = {**lab.put_object("inputs/list.parquet", body), "id_column": "shelfmark"}
-    return lab.run("parquet-list", Pointer.from_event(pointer, "records"), start_at="collect")
+    return lab.run("parquet-list", Pointer.from_event(pointer, "records"), start_at=COLLECT)
 
 
 @about(parquet_list)
 def test_a_parquet_list_is_read_by_its_id_column(run: Run) -> None:
     assert run.status() == "SUCCEEDED", run.cause()
-    run.assert_sound(good=["MS 1", "MS 2"], stage="collect")
-    assert run.counts("collect")["duplicates"] == 1
+    run.assert_sound(good=["MS 1", "MS 2"])
+    assert run.counts()["duplicates"] == 1

@@ -29,7 +29,7 @@ def test_covers_a_brief_outage_by_step_functions_own_retry(run: Run) -> None:
     assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=RECORDS)
     assert run.tries() == 1
-    [only] = run.executions("misbehave")
+    [only] = run.executions()
     assert len(run.task_failures(only)) == 1
     assert run.alerts() == []
     assert run.counts()["retried"] == 100

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.faults.app import PIPELINE
+from tests.integration.faults.app import PATIENT, PIPELINE
 from tests.integration.faults.lab import Lab, Run, about, await_
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
@@ -30,7 +30,7 @@ def delivered_twice(lab: Lab) -> Run:
         "detail-type": "Run requested",
         "time": "2026-11-20T12:00:00Z",
         "resources": [],
-        "detail": {"pipeline": PIPELINE, "start_at": "misbehave", "records": GOOD},
+        "detail": {"pipeline": PIPELINE, "start_at": PATIENT, "records": GOOD},
     }
     start_run = lab.function("start_run")["FunctionName"]
     with ThreadPoolExecutor(2) as pool:
@@ -50,7 +50,7 @@ def test_an_event_that_is_delivered_twice_starts_one_run(run: Run) -> None:
 def sent_twice(lab: Lab) -> Run:
     """Two events through the bus that ask for the same run."""
     name = "sent-twice"
-    detail = {"pipeline": PIPELINE, "run_id": name, "start_at": "misbehave", "records": GOOD}
+    detail = {"pipeline": PIPELINE, "run_id": name, "start_at": PATIENT, "records": GOOD}
     entry = {"Source": "winnow", "DetailType": "Run requested", "Detail": json.dumps(detail)}
     assert lab.events.put_events(Entries=[entry, entry])["FailedEntryCount"] == 0
     await_("the run", lambda: executions_of(lab, name), lab=lab)
@@ -69,10 +69,10 @@ def started_twice(lab: Lab) -> Run:
     run = lab.run("started-twice", GOOD)
     with pytest.raises(ClientError, match="ExecutionAlreadyExists"):
         lab.start("started-twice", GOOD)
-    given = {"run_id": "started-twice", "start_at": "misbehave", "records": GOOD}
+    given = {"run_id": "started-twice", "start_at": PATIENT, "records": GOOD}
     lab.start_with(given, name="started-again").stopped()
     lab.start_stage(
-        "misbehave", {"run_id": "started-twice", "records": GOOD}, name="stage-started-again"
+        PATIENT, {"run_id": "started-twice", "records": GOOD}, name="stage-started-again"
     ).stopped()
     return run
 
@@ -89,7 +89,7 @@ def test_a_run_that_is_started_twice_runs_once(run: Run) -> None:
     [alert] = await_("the alert of the second", again.alerts)
     assert alert["verdict"] == "FAILED"
 
-    machine = run.pipeline.machine("misbehave").replace(":stateMachine:", ":execution:")
+    machine = run.pipeline.machine(PATIENT).replace(":stateMachine:", ":execution:")
     stage = Run(lab, run.pipeline, "stage-started-again", f"{machine}:stage-started-again")
     assert stage.status() == "FAILED"
     assert "belongs to" in stage.cause()

@@ -34,11 +34,11 @@ def real_changeset(lab: Lab) -> Run:
 @about(real_changeset)
 def test_a_real_changeset_passes_without_its_bad_files(run: Run) -> None:
     assert run.status() == "SUCCEEDED", run.cause()
-    failures = run.failures("adapt")
+    failures = run.failures()
     assert Counter(each["error_type"] for each in failures.values()) == {"MalformedXml": 4, "NoIdentifier": 1}
     assert all(each["message"] for each in failures.values())
-    assert run.counts("adapt") == run.counts("adapt") | {"in": 62, "succeeded": 57, "failed": 5}
-    run.assert_sound(good=list(run.arrived()), lost=failures, stage="adapt")
+    assert run.counts() == run.counts() | {"in": 62, "succeeded": 57, "failed": 5}
+    run.assert_sound(good=list(run.arrived()), lost=failures)
     assert len(run.arrived()) == 57 - run.counts("transform")["skipped"]
     [alert] = run.alerts()
     assert alert["counts"]["failed"] == 5

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.faults.lab import Lab, Run, about
+from tests.integration.faults.app import HASTY
+from tests.integration.faults.lab import Lab, Run, about, takes_long
 from tests.integration.faults.loopback import Request
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
@@ -15,50 +16,51 @@ UNLUCKY = [f"unlucky-{number:02}" for number in range(20)]
 
 def refuses_for_a_while(lab: Lab) -> Run:
     def writes(request: Request) -> bool:
-        return request.method == "PUT" and "/runs/s3-for-a-while/refuse/" in request.target
+        return request.method == "PUT" and "/runs/s3-for-a-while/patient/" in request.target
 
     lab.world.proxy.refuse(writes, 503, 500, 403, 503, 403)
-    return lab.run("s3-for-a-while", GOOD, start_at="refuse")
+    return lab.run("s3-for-a-while", GOOD)
 
 
 @about(refuses_for_a_while)
 def test_writes_again_where_s3_refuses_for_a_while(run: Run) -> None:
     assert run.status() == "SUCCEEDED", run.cause()
-    run.assert_sound(good=GOOD, stage="refuse")
-    assert run.tries("refuse") == 1
-    [only] = run.executions("refuse")
+    run.assert_sound(good=GOOD)
+    assert run.tries() == 1
+    [only] = run.executions()
     assert run.task_failures(only) == []
     assert run.alerts() == []
 
 
+@takes_long
 def refuses_for_good(lab: Lab) -> Run:
     """Outputs are written; what would vouch for them is not."""
 
     def journal(request: Request) -> bool:
         return (
             request.method == "PUT"
-            and "/runs/s3-for-good/refuse/" in request.target
+            and "/runs/s3-for-good/hasty/" in request.target
             and "/journal/" in request.target
         )
 
     lab.world.proxy.refuse(journal, 403, for_good=True)
-    return lab.run("s3-for-good", UNLUCKY, start_at="refuse")
+    return lab.run("s3-for-good", UNLUCKY, start_at=HASTY)
 
 
 @about(refuses_for_good)
 def test_claims_nothing_that_could_not_be_journaled(run: Run) -> None:
     assert run.status() == "FAILED"
-    run.assert_sound(good=[], lost=UNLUCKY, stage="refuse")
-    assert run.counts("refuse")["succeeded"] == 0
-    assert any("outputs/" in key for key in run.ledger.store.keys(run.keys("refuse").attempts))
+    run.assert_sound(good=[], lost=UNLUCKY)
+    assert run.counts()["succeeded"] == 0
+    assert any("outputs/" in key for key in run.ledger.store.keys(run.keys().attempts))
     assert len(run.alerts()) == 1
     assert "the journal could not be written" in run.cause()
-    assert {each["kind"] for each in run.failures("refuse").values()} == {"missing"}
+    assert {each["kind"] for each in run.failures().values()} == {"missing"}
 
 
 def settles_in_the_end(lab: Lab) -> Run:
     def settlement(request: Request) -> bool:
-        return request.method == "PUT" and "/runs/settles-in-the-end/misbehave/" in request.target
+        return request.method == "PUT" and "/runs/settles-in-the-end/patient/" in request.target
 
     lab.world.proxy.refuse(settlement, 403, 403)
     return lab.run("settles-in-the-end", [*GOOD, {"id": "rejected-and-settled", "do": "reject"}])
@@ -68,14 +70,14 @@ def settles_in_the_end(lab: Lab) -> Run:
 def test_settles_again_where_s3_refuses_settlements_for_a_while(run: Run) -> None:
     assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD, lost=["rejected-and-settled"])
-    [only] = run.executions("misbehave")
+    [only] = run.executions()
     assert len(run.task_failures(only)) == 2
     assert run.states(only).count("RunWorker") == 1
 
 
 def never_settles(lab: Lab) -> Run:
     def settlement(request: Request) -> bool:
-        return request.method == "PUT" and "/runs/never-settles/misbehave/" in request.target
+        return request.method == "PUT" and "/runs/never-settles/patient/" in request.target
 
     lab.world.proxy.refuse(settlement, 403, for_good=True)
     return lab.run("never-settles", GOOD)
@@ -86,7 +88,7 @@ def test_fails_loudly_where_settle_cannot_do_its_work(run: Run) -> None:
     assert run.status() == "FAILED"
     assert "Access" in run.cause()
     assert run.arrived() == {}
-    assert run.ledger.find_json(run.keys("misbehave").result) is None
+    assert run.ledger.find_json(run.keys().result) is None
     run.assert_conserved()
     [alert] = run.alerts()
     assert alert["verdict"] == "FAILED"

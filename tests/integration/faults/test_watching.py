@@ -32,7 +32,7 @@ def test_a_run_goes_on_without_its_alert_and_the_closer_sends_it(run: Run) -> No
     run.assert_sound(good=GOOD, lost=["rejected-in-silence"])
     run.assert_slack_heard()
     assert run.output()["lost"] == 1
-    [only] = run.executions("misbehave")
+    [only] = run.executions()
     assert run.states(only)[-2:] == ["AlertExhausted", "Exhausted"]
     assert len(run.task_failures(only)) == TRIES_OF_AN_ALERT
 
@@ -46,7 +46,7 @@ def alert_down_in_a_total_failure(lab: Lab) -> Run:
 def test_a_broken_alert_does_not_hide_the_error_that_it_was_to_tell_of(run: Run) -> None:
     assert run.status() == "FAILED"
     run.assert_sound(good=[], lost=[f"wrong-{number}" for number in range(3)])
-    assert run.describe(run.executions("misbehave")[0])["error"] == "StageTotalFailure"
+    assert run.describe(run.executions()[0])["error"] == "StageTotalFailure"
     assert "none of 3 records succeeded" in run.cause()
     assert [alert["verdict"] for alert in run.alerts()] == ["TOTAL_FAILURE"]
 

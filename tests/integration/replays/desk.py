@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from scripts import ROOT
 from scripts.replay.site import Site
 from tests.integration.conftest import WINNOW, Deployment, deployed
-from tests.integration.faults.lab import await_
+from tests.integration.faults.lab import _payload_bytes, await_
 from winnow import keys
 from winnow.keys import StageKeys
 from winnow.ledger import Ledger
 from winnow.register import Entry
+from winnow.register_table import partition
 from winnow.store import S3Store
 
 STAGES = ("adapt", "transform", "mint")
@@ -33,6 +34,7 @@ class Desk:
         client = deployment.target.client
         self.s3 = client("s3")
         self.sqs = client("sqs")
+        self.dynamodb = client("dynamodb")
         self.lambdas = client("lambda")
         self.cloudformation = client("cloudformation")
         self.stepfunctions = client("stepfunctions")
@@ -102,6 +104,13 @@ class Desk:
         assert done.stdout, done.stderr
         return done.returncode, self.closed(json.loads(done.stdout)["run_id"])
 
+    def put(self, files: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Put files into the source; the records of a run over them."""
+        bucket = self.pipeline.source_bucket
+        for key, text in files.items():
+            self.s3.put_object(Bucket=bucket, Key=key, Body=text.encode())
+        return [{"id": key, "data": {"bucket": bucket, "key": key}} for key in files]
+
     def run(self, records: Iterable[Mapping[str, Any] | str], run_id: str, **given: Any) -> str:
         """Run over a list of records; the run once it is closed."""
         key = f"inputs/{run_id}.ndjson"
@@ -117,12 +126,53 @@ class Desk:
         )
         return str(answer["executionArn"])
 
-    def update(self, function: str, **variables: str) -> None:
-        """Change a function's environment."""
-        found = self.lambdas.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-        self.lambdas.update_function_configuration(
-            FunctionName=function, Environment={"Variables": found | variables}
+    def stop(self, run_id: str) -> None:
+        """Stop a run by hand, and as Step Functions does, the stages' executions that it waits for."""
+        self.stepfunctions.stop_execution(
+            executionArn=self.execution(run_id), error="Operator", cause="stopped by hand"
         )
+        for machine in self.stepfunctions.list_state_machines()["stateMachines"]:
+            pages = self.stepfunctions.get_paginator("list_executions").paginate(
+                stateMachineArn=machine["stateMachineArn"], statusFilter="RUNNING"
+            )
+            for execution in [each for page in pages for each in page["executions"]]:
+                if execution["name"].startswith(run_id):
+                    with suppress(self.stepfunctions.exceptions.ClientError):  # it ended by itself
+                        self.stepfunctions.stop_execution(executionArn=execution["executionArn"])
+
+    def forget(self, stage: str, record_id: str) -> None:
+        """Delete an entry of the register, as nobody should."""
+        key = {"pk": {"S": partition(self.pipeline.name, stage, record_id)}, "sk": {"S": record_id}}
+        self.dynamodb.delete_item(TableName=self.pipeline.register_table, Key=key)
+
+    @contextmanager
+    def pointed_elsewhere(self, handler: str) -> Iterator[None]:
+        """One of the pipeline's own functions, with a register that does not answer."""
+        function = self.function(handler)
+        name, variables = function["FunctionName"], function["Environment"]["Variables"]
+
+        def update(**changed: str) -> None:
+            self.lambdas.update_function_configuration(
+                FunctionName=name, Environment={"Variables": variables | changed}
+            )
+
+        update(WINNOW_REGISTER_TABLE="gone")
+        try:
+            yield
+        finally:
+            update()
+
+    def close_again(self, run_id: str) -> None:
+        """Deliver the news of a run's end once more."""
+        ended = self.describe(self.execution(run_id))
+        moments = {name: int(ended[name].timestamp() * 1000) for name in ("startDate", "stopDate")}
+        names = ("executionArn", "stateMachineArn", "name", "status", "input", "output")
+        detail = {name: ended[name] for name in names} | moments
+        answer = self.lambdas.invoke(
+            FunctionName=self.function("close_run")["FunctionName"],
+            Payload=json.dumps({"detail-type": "Step Functions Execution Status Change", "detail": detail}),
+        )
+        assert "FunctionError" not in answer, answer["Payload"].read()
 
     def deploy_worker(self, stage: str, *, handler: str, version: str) -> None:
         """Deploy the stack with another worker, as after a change to its code."""
@@ -166,6 +216,28 @@ class Desk:
             stateMachineArn=self.pipeline.arn
         )
         return [each["name"] for page in pages for each in page["executions"]]
+
+    def largest_payload(self, run_id: str) -> int:
+        """Bytes of the largest input or output of any state in all of a run's executions."""
+        machines = self.stepfunctions.list_state_machines()["stateMachines"]
+        executions = [
+            execution["executionArn"]
+            for machine in machines
+            for page in self.stepfunctions.get_paginator("list_executions").paginate(
+                stateMachineArn=machine["stateMachineArn"]
+            )
+            for execution in page["executions"]
+            if execution["name"].startswith(run_id)
+        ]
+        assert len(executions) > 1
+        return max(
+            _payload_bytes(event)
+            for execution in executions
+            for page in self.stepfunctions.get_paginator("get_execution_history").paginate(
+                executionArn=execution
+            )
+            for event in page["events"]
+        )
 
     def closed(self, run_id: str) -> str:
         """Wait until a run has ended and the closer has reported on it."""
