@@ -189,6 +189,9 @@ class _Command:
             The exit code.
         """
         self._tell_rest(choice)
+        if self._as_json:
+            for name in choice.started:
+                click.echo(json.dumps({"replay_id": name, "started": False, "started_before": True}))
         code = 0
         began = bool(choice.started)
         lost: list[str] = []

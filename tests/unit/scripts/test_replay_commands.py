@@ -154,7 +154,9 @@ class TestRun:
         result = bench.winnow("run", "--stage", "mint", "--execute")
         assert result.exit_code == 0
         assert "of this selection was started already; it is RUNNING" in result.stdout
-        assert len(bench.stepfunctions.started) == 1
+        [name] = bench.stepfunctions.started
+        [line] = bench.lines("run", "--stage", "mint", "--execute")
+        assert (line["replay_id"], line["started"], line["started_before"]) == (name, False, True)
 
     def test_goes_on_where_a_crash_between_hold_and_start_left_it(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
