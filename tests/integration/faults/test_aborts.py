@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.integration.faults.app import COLLECT, PATIENT
-from tests.integration.faults.lab import Lab, Run, about, await_
+from tests.integration.faults.app import COLLECT, HASTY, PATIENT
+from tests.integration.faults.lab import Lab, Run, about, await_, takes_long
 from tests.integration.faults.loopback import Call, Gate
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
 GOOD = [f"good-{number:02}" for number in range(10)]
 
 
+@takes_long
 def recursion_aborted(lab: Lab) -> Run:
     """Three records fail at first. Of the next attempt one is done, one never ends and one is not reached."""
     gate = lab.world.dependency.gate()
@@ -32,6 +33,7 @@ def recursion_aborted(lab: Lab) -> Run:
             {"id": record, "do": "call", "url": url}
             for record in [*GOOD, "again", "stuck-for-good", "after-it"]
         ],
+        start_at=HASTY,
     )
     journal = run.keys().attempt(1).journal
     await_("the second attempt's journal", lambda: list(run.ledger.store.keys(journal)), lab=lab)

@@ -45,7 +45,7 @@ REFUSED_BY_THE_PIPELINE: dict[str, tuple[object, str]] = {
     ),
     "no-such-stage": (
         {"start_at": "nowhere"},
-        "start_at: must be one of this pipeline's stages: lie, refuse, misbehave, collect",
+        "start_at: must be one of this pipeline's stages: lie, patient, hasty, collect",
     ),
     "bad-pointer": (
         {"records": {"bucket": 7, "key": "k"}},

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.integration.faults.lab import Lab, Run, about
+from tests.integration.faults.app import HASTY, PATIENT
+from tests.integration.faults.lab import Lab, Run, about, takes_long
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
 
+ENDLESS = ("loop", "hang")
 GOOD = [f"good-{number:02}" for number in range(40)]
 
 
@@ -21,10 +23,10 @@ def killed_by(what: str, where: str) -> Callable[[Lab], Run]:
         records: list[dict[str, str] | str] = [*GOOD]
         for number, place in enumerate(places):
             records.insert(place, {"id": f"{what}-{where}-{number}", "do": what})
-        return lab.run(f"{what}-{where}", records)
+        return lab.run(f"{what}-{where}", records, start_at=HASTY if what in ENDLESS else PATIENT)
 
     drive.__name__ = f"{what}-{where}"
-    return drive
+    return takes_long(drive) if what in ENDLESS else drive
 
 
 def lost_in(run: Run) -> list[str]:
@@ -96,13 +98,15 @@ def test_alerts_what_is_permanent_at_once_and_the_rest_when_its_tries_are_used_u
     assert at_the_end["verdict"] == "EXHAUSTED"
 
 
+@takes_long
 def times_out_half_way(lab: Lab) -> Run:
     gate = lab.world.dependency.gate()
     url = lab.world.dependency.when(
         "times-out-half-way",
         lambda call: gate if call.record_id == "good-20" and call.nth == 1 else 200,
     )
-    return lab.run("times-out-half-way", [{"id": record, "do": "call", "url": url} for record in GOOD])
+    records = [{"id": record, "do": "call", "url": url} for record in GOOD]
+    return lab.run("times-out-half-way", records, start_at=HASTY)
 
 
 @about(times_out_half_way)
@@ -115,10 +119,10 @@ def test_keeps_what_a_worker_did_before_it_timed_out(run: Run) -> None:
     assert [calls[record] for record in GOOD] == [1] * 20 + [2] + [1] * 19
 
 
+@takes_long
 def more_than_fits_the_time(lab: Lab) -> Run:
-    return lab.run(
-        "more-than-fits-the-time", [{"id": record, "do": "work", "seconds": 0.5} for record in GOOD]
-    )
+    records = [{"id": record, "do": "work", "seconds": 0.5} for record in GOOD]
+    return lab.run("more-than-fits-the-time", records, start_at=HASTY)
 
 
 @about(more_than_fits_the_time)
@@ -129,9 +133,10 @@ def test_goes_on_after_running_out_of_time_without_spending_a_try(run: Run) -> N
     assert run.alerts() == []
 
 
+@takes_long
 def a_dozen_in_a_row(lab: Lab) -> Run:
     killers = [{"id": f"dozen-{number:02}", "do": "hang"} for number in range(12)]
-    return lab.run("a-dozen-in-a-row", [*killers, *GOOD])
+    return lab.run("a-dozen-in-a-row", [*killers, *GOOD], start_at=HASTY)
 
 
 @about(a_dozen_in_a_row)

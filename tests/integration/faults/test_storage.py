@@ -60,7 +60,10 @@ def test_claims_nothing_that_could_not_be_journaled(run: Run) -> None:
 
 def settles_in_the_end(lab: Lab) -> Run:
     def settlement(request: Request) -> bool:
-        return request.method == "PUT" and "/runs/settles-in-the-end/patient/" in request.target
+        return (
+            request.method == "PUT"
+            and "/runs/settles-in-the-end/patient/attempts/000/settlement" in request.target
+        )
 
     lab.world.proxy.refuse(settlement, 403, 403)
     return lab.run("settles-in-the-end", [*GOOD, {"id": "rejected-and-settled", "do": "reject"}])
@@ -77,7 +80,10 @@ def test_settles_again_where_s3_refuses_settlements_for_a_while(run: Run) -> Non
 
 def never_settles(lab: Lab) -> Run:
     def settlement(request: Request) -> bool:
-        return request.method == "PUT" and "/runs/never-settles/patient/" in request.target
+        return (
+            request.method == "PUT"
+            and "/runs/never-settles/patient/attempts/000/settlement" in request.target
+        )
 
     lab.world.proxy.refuse(settlement, 403, for_good=True)
     return lab.run("never-settles", GOOD)
