@@ -28,12 +28,15 @@ ROUNDS = 250
 FLAKY_ATTEMPTS = 2
 """So many attempts of a batch does a flaky record fail in."""
 FLUSH_SECONDS = 0.02
+PUT_SECONDS = 0.003
+"""What a write takes, as on S3: so that many a kill comes between two of them."""
 
 
 class WholeStore(DiskStore):
     """A bucket whose writer may be killed half way: as on S3, an object is there whole or not at all."""
 
     def put(self, key: str, body: bytes, *, if_absent: bool = False) -> None:
+        time.sleep(PUT_SECONDS)
         coming = self._folder / "coming" / uuid.uuid4().hex
         coming.parent.mkdir(parents=True, exist_ok=True)
         coming.write_bytes(body)

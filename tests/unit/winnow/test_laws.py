@@ -244,7 +244,8 @@ def test_law_8_a_zombie_that_still_writes_after_its_time_changes_nothing() -> No
     state = stage.settle(order, worker_error=DIED)
     deeper = stage.deeper(state)
     journal(stage, invocation="INV1", sequence=7, succeeded=[2, 3], stop=Stop.END)
-    journal(stage, attempt=1, invocation="NEXT", succeeded=[2, 3, 4, 5], stop=Stop.END)
+    assert stage.settle(order, worker_error=DIED) == state
+    journal(stage, attempt=1, invocation="NEXT", sequence=9, succeeded=[2, 3, 4, 5], stop=Stop.END)
     assert stage.settle(deeper, worker={})["verdict"] == "COMPLETE"
     assert sorted(i for i, _ in stage.outputs()) == [f"out-{n}" for n in range(6)]
     assert {i: data["by"] for i, data in stage.outputs()}["out-2"] == "NEXT"
