@@ -2,7 +2,8 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -66,6 +67,19 @@ def at_emulator(endpoint: Endpoint, *, region: str = REGION) -> Target:
         is_local=True,
         client=functools.partial(make, config=LOCAL_CONFIG),
     )
+
+
+@contextmanager
+def aimed_at(endpoint: Endpoint) -> Iterator[None]:
+    """Have `at_environment` find an emulator for a while, in this process."""
+    before = os.environ.get("AWS_ENDPOINT_URL")
+    os.environ["AWS_ENDPOINT_URL"] = endpoint.url
+    try:
+        yield
+    finally:
+        del os.environ["AWS_ENDPOINT_URL"]
+        if before is not None:
+            os.environ["AWS_ENDPOINT_URL"] = before
 
 
 def at_environment() -> Target:

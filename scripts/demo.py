@@ -35,6 +35,8 @@ CORRECTIONS = ROOT / "tests" / "data" / "corrections"
 PIPELINE = "catalogue"
 WAIT_SCALE = 0.1
 """Nobody wants to watch a backoff of half a minute."""
+HIT = 20
+"""Records that the mistaken deployment is shown with."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -96,9 +98,14 @@ class _Demo:
             with self._act("2. A run, with whatever is wrong in its records"):
                 exhibit.upload(self._source)
                 first = exhibit.run()
+                if first.lost:
+                    self._say("\nEach failure is on record until its record succeeds, by cause:")
+                    exhibit.winnow("replay", "list")
             with self._act("3. Somebody corrects the records, and the pipeline runs again"):
                 second = self._correct_and_run(exhibit, first)
-            self._close(first, second)
+            with self._act("4. A worker is deployed with a mistake, and what that cost is replayed"):
+                rest = self._break_and_replay(exhibit, second or first)
+            self._close([("as they were", first), ("corrected", second), *rest])
             if keep:
                 self._leave_running(running)
 
@@ -117,6 +124,7 @@ class _Demo:
         self._say("  1. the very app that goes to AWS, deployed to an embedded AWS")
         self._say(f"  2. {run}, and the alert it sends")
         self._say("  3. a second run after somebody corrected what was wrong")
+        self._say("  4. a deployment that breaks a stage, and a replay of exactly what it cost")
 
     def _say(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
@@ -151,7 +159,37 @@ class _Demo:
                 exhibit.show_trace(exhibit.trace(first.run_id, record_id))
                 exhibit.show_trace(after)
                 break
+        if resolved := exhibit.resolved():
+            self._say(
+                f"\nNobody has to report that; {resolved:,} failures on record have resolved themselves:"
+            )
+        exhibit.winnow("replay", "list")
         return second
+
+    def _break_and_replay(self, exhibit: Exhibit, last: RunProgress) -> Sequence[tuple[str, RunProgress]]:
+        """A run that fails although nothing is wrong with its records, and its replay from where it failed."""
+        stage = exhibit.pipeline.stages[-1]
+        keys = exhibit.passed(last.run_id, stage, at_most=HIT)
+        if not keys:
+            self._say("No record came through, so there is none that a mistake could stop.")
+            return ()
+        bucket = exhibit.pipeline.source_bucket
+        self._say(
+            f"{stage} is told the wrong name of its table; {len(keys)} of the files that went well come again:"
+        )
+        with exhibit.mistaken(stage, "IDENTIFIERS_TABLE", "no-such-table"):
+            failed = exhibit.run(
+                [{"id": key, "data": {"bucket": bucket, "key": key}} for key in keys], ends="FAILED"
+            )
+        self._say(
+            "\nThe name is put right. Nothing is lost, and nothing has to be done over but what is owed:"
+        )
+        selection = ("replay", "run", "--stage", stage, "--run", failed.run_id)
+        exhibit.winnow(*selection)
+        exhibit.winnow(*selection, "--execute", "--watch")
+        exhibit.winnow("replay", "list")
+        replay = exhibit.resolved_by(stage, keys[0])
+        return ("mistaken", failed), ("replayed", exhibit.progress(replay, start_at=stage))
 
     def _mend(self, exhibit: Exhibit, first: RunProgress) -> LocalSource:
         """Corrected versions of those broken files that a machine can correct."""
@@ -167,12 +205,12 @@ class _Demo:
         self._say("The others wait, by name in the list of failures, for somebody who knows the manuscripts.")
         return LocalSource(path=self._source.path, files={key: partial(bytes, mended[key]) for key in mended})
 
-    def _close(self, first: RunProgress, second: RunProgress | None) -> None:
+    def _close(self, runs: Sequence[tuple[str, RunProgress | None]]) -> None:
         table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
         table.add_column("Run")
         for name in ("Records in", "=", "Came out", "+", "Skipped", "+", "Lost"):
             table.add_column(name, justify="right")
-        for title, run in (("as they were", first), ("corrected", second)):
+        for title, run in runs:
             if run:
                 came_out, skipped = run.stages[-1].succeeded, sum(stage.skipped for stage in run.stages)
                 table.add_row(title, *_sum((run.stages[0].records_in, came_out, skipped, run.lost)))

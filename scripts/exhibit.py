@@ -1,25 +1,36 @@
 """The deployed system, as the demonstration shows it at work."""
 
 import json
+import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
-from scripts.clients import at_emulator
+from scripts import cli
+from scripts.clients import aimed_at, at_emulator
 from scripts.display import follow, print_end
 from scripts.emulator import Emulator
 from scripts.errors import Failure
 from scripts.pipelines import find
 from scripts.progress import RunProgress, RunWatch
 from scripts.proofs import print_proof, print_trace
+from scripts.replay.site import Site
 from scripts.slack_receiver import SlackReceiver, render
 from scripts.sources import LocalSource
 from scripts.steps import step
 from winnow.conservation import prove
 from winnow.keys import AttemptKeys, StageKeys
 from winnow.ledger import Ledger
+from winnow.plan import ids_of, read_plan
+from winnow.register import Status
+from winnow.register_table import RegisterTable
+from winnow.settlement import read_settlement
 from winnow.store import S3Store
 from winnow.trace import Trace, trace
 
@@ -50,8 +61,12 @@ class Exhibit:
             for number, _ in enumerate(source.upload(self.s3, bucket=bucket, prefix=prefix), start=1):
                 say(f"{number:,} of {len(source.files):,} files")
 
-    def run(self, records: Sequence[Mapping[str, Any]] = ()) -> RunProgress:
-        """Have EventBridge start a run, over everything in the source or over some records, and show it to its end."""
+    def run(self, records: Sequence[Mapping[str, Any]] = (), *, ends: str = "SUCCEEDED") -> RunProgress:
+        """Have EventBridge start a run, over everything in the source or over some records, and show it to its end.
+
+        Raises:
+            Failure: it did not end as it should.
+        """
         detail: dict[str, Any] = {"pipeline": self.pipeline.name}
         if records:
             detail["records"] = records
@@ -63,10 +78,75 @@ class Exhibit:
         self._console.print()
         print_end(ended, self._console)
         self._show_alerts(ended)
-        if ended.status != "SUCCEEDED":
+        if ended.status != ends:
             raise Failure(f"the run ended {ended.status}: {ended.cause}")
-        self._prove(ended.run_id)
+        if ended.status == "SUCCEEDED":
+            self._prove(ended.run_id)
         return ended
+
+    def winnow(self, *arguments: str) -> None:
+        """Run a command of the command line, here and now, and show what it says.
+
+        Raises:
+            Failure: it did not end with 0.
+        """
+        self.say(f"\n[bold]{escape(shlex.join(('winnow', *arguments)))}[/]\n")
+        with aimed_at(self._emulator.endpoint):
+            try:
+                cli.main.main(arguments, standalone_mode=False)
+            except SystemExit as ended:
+                if ended.code:
+                    raise Failure(f"winnow {arguments[0]} ended with exit code {ended.code}") from ended
+
+    def progress(self, run_id: str, *, start_at: str) -> RunProgress:
+        """How far a run is that began at a later stage."""
+        stages = self.pipeline.stages[self.pipeline.stages.index(start_at) :]
+        execution = f"{self.pipeline.arn.replace(':stateMachine:', ':execution:')}:{run_id}"
+        return RunWatch.of(self._target, replace(self.pipeline, stages=stages), execution).look()
+
+    def passed(self, run_id: str, stage: str, *, at_most: int) -> list[str]:
+        """Ids of records that succeeded in a stage, as it knew them; the first so many."""
+        plan = read_plan(self.ledger, StageKeys(run_id, stage))
+        last = self.ledger.read_json(plan.keys.result)["attempts"] - 1
+        settled = read_settlement(self.ledger, plan, last)
+        assert settled
+        return [
+            record_id for _, record_id in islice(ids_of(self.ledger, plan.keys, settled.succeeded), at_most)
+        ]
+
+    @property
+    def _register(self) -> RegisterTable:
+        return Site.open(self._target, self.pipeline.name).register
+
+    def resolved(self) -> int:
+        """Failures on record that have resolved themselves."""
+        register = self._register
+        entries = (each for stage in self.pipeline.stages for each in register.all(self.pipeline.name, stage))
+        return sum(each.status is Status.RESOLVED for each in entries)
+
+    def resolved_by(self, stage: str, record_id: str) -> str:
+        """The run in which a failed record succeeded.
+
+        Raises:
+            Failure: in none.
+        """
+        entry = self._register.find(self.pipeline.name, stage, record_id)
+        if entry is None or entry.resolution is None:
+            raise Failure(f"{record_id} was not resolved")
+        return entry.resolution.run_id
+
+    @contextmanager
+    def mistaken(self, stage: str, variable: str, value: str) -> Iterator[None]:
+        """A worker deployed with a mistake in its environment, for a while."""
+        lambdas = self._target.client("lambda")
+        function = self.pipeline.workers[stage]
+        found = lambdas.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+        changed = {"Variables": found | {variable: value}}
+        lambdas.update_function_configuration(FunctionName=function, Environment=changed)
+        try:
+            yield
+        finally:
+            lambdas.update_function_configuration(FunctionName=function, Environment={"Variables": found})
 
     def trace(self, run_id: str, record_id: str) -> Trace:
         """What became of a record."""

@@ -69,17 +69,26 @@ class Demo:
         assert list(FOLDER.glob(f"demo-{self.process.pid}*")) == []
 
 
-def test_shows_a_run_an_alert_and_a_recovery() -> None:
+def test_shows_runs_alerts_a_recovery_and_a_replay() -> None:
     demo = Demo()
     out = demo.end()
     assert demo.process.returncode == 0, out
-    assert re.findall(r"^(\w[\w ]+?) +60  = +(\d+)  \+ +(\d+)  \+ +(\d+)", out, re.MULTILINE)[-2:] == [
-        ("as they were", "50", "2", "8"),
-        ("corrected", "58", "2", "0"),
+    row = r"^(\w[\w ]+?) +(\d+)  = +(\d+)  \+ +(\d+)  \+ +(\d+) *$"
+    assert re.findall(row, out, re.MULTILINE)[-4:] == [
+        ("as they were", "60", "50", "2", "8"),
+        ("corrected", "60", "58", "2", "0"),
+        ("mistaken", "20", "0", "0", "20"),
+        ("replayed", "20", "20", "0", "0"),
     ]
     assert "catalogue/adapt: 7 of 60 records lost" in out
     assert "catalogue/mint: 1 of 51 records lost" in out
     assert out.count("adds up:") == 2
+    assert "adapt: 7\n" in out, "on record, by cause"
+    assert "8 failures on record have resolved themselves" in out
+    assert "CRITICAL catalogue/mint: not one of 20 records succeeded" in out
+    assert "20 records that failed in mint" in out
+    assert "Nothing was started: this was a dry run" in out
+    assert out.count("no failures that match") == 2, "after the correction, and after the replay"
     demo.assert_nothing_is_left()
 
 
