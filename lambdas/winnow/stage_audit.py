@@ -74,7 +74,11 @@ class StageAudit:
         last = chain.follow()
         self._problems += chain.problems
         outstanding = last.outstanding(plan)
-        done = last.verdict in FINAL and last.attempt >= 0
+        settled = last.verdict in FINAL and last.attempt >= 0
+        # Written last, so that without it nobody was told that the stage is done: it has failed loudly, and lost nothing.
+        done = settled and self._ledger.find_json(self._keys.result) is not None
+        if settled and not done:
+            self._notes.append("it was settled, but its result was not written")
         outputs = 0
         if done:
             self._check_failures(plan, outstanding)

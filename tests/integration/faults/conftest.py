@@ -28,9 +28,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def driven(lab: Lab, request: pytest.FixtureRequest) -> Iterator[dict[Callable[[Lab], Run], Future[Run]]]:
     wanted: dict[Callable[[Lab], Run], None] = {}
     for item in request.session.items:
-        drive = getattr(item, "callspec", None) and item.callspec.params.get("run")  # type: ignore[attr-defined]
-        if drive:
-            wanted[drive] = None
+        if isinstance(item, pytest.Function) and "driven" in item.fixturenames:
+            wanted[item.callspec.params["run"]] = None
     with ThreadPoolExecutor(DRIVERS) as pool:
         longest_first = sorted(wanted, key=lambda drive: not hasattr(drive, "takes_long"))
         yield {drive: pool.submit(drive, lab) for drive in longest_first}

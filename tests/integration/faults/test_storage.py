@@ -78,6 +78,16 @@ def test_settles_again_where_s3_refuses_settlements_for_a_while(run: Run) -> Non
     assert run.states(only).count("RunWorker") == 1
 
 
+def never_concludes(lab: Lab) -> Run:
+    """Settle can write its settlement, but not the list of successes that follows from it."""
+
+    def successes(request: Request) -> bool:
+        return request.method == "PUT" and "/runs/never-concludes/patient/successes" in request.target
+
+    lab.world.proxy.refuse(successes, 403, for_good=True)
+    return lab.run("never-concludes", GOOD)
+
+
 def never_settles(lab: Lab) -> Run:
     def settlement(request: Request) -> bool:
         return (
@@ -89,7 +99,7 @@ def never_settles(lab: Lab) -> Run:
     return lab.run("never-settles", GOOD)
 
 
-@about(never_settles)
+@about(never_settles, never_concludes)
 def test_fails_loudly_where_settle_cannot_do_its_work(run: Run) -> None:
     assert run.status() == "FAILED"
     assert "Access" in run.cause()

@@ -114,6 +114,19 @@ class TestAProofHolds:
         )
         assert adapt_proof.failed == 0
 
+    def test_for_a_stage_that_was_settled_and_could_not_say_so(self) -> None:
+        pipeline = Pipeline({"adapt": adapt})
+        pipeline.run({"records": RECORDS})
+        keys, store = pipeline.keys("adapt"), pipeline.ledger.store
+        assert isinstance(store, MemoryStore)
+        for key in (keys.successes, keys.result):
+            del store.objects["ledger", key]
+        proof = prove(pipeline.ledger, RUN_ID, status="FAILED")
+        assert proof.holds
+        assert not proof.finished
+        assert stage(proof, "adapt").notes == ("it was settled, but its result was not written",)
+        assert not prove(pipeline.ledger, RUN_ID, status="SUCCEEDED").holds
+
     def test_although_a_zombie_journals_after_its_attempt_was_settled(self, pipeline: Pipeline) -> None:
         keys = pipeline.keys("adapt")
         plan = pipeline.ledger.read_json(keys.plan)
