@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from winnow.errors import LedgerConflict, LedgerObjectMissing, SourceChanged
@@ -29,7 +29,7 @@ class DiskStore:
         except FileExistsError:
             raise LedgerConflict(f"{path} exists already") from None
 
-    def put_stream(self, key: str, pieces: Iterator[bytes]) -> None:
+    def put_stream(self, key: str, pieces: Iterable[bytes]) -> None:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:

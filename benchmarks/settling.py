@@ -25,7 +25,9 @@ def benchmark(effort: Effort) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         fresh("benchmarks.sides.settlement_fixture", folder, count)
         ours, theirs = in_turn(
-            times, partial(fresh, SIDE, folder, "retry"), partial(fresh, "benchmarks.sides.python_set", folder)
+            times,
+            partial(fresh, SIDE, folder, "retry"),
+            partial(fresh, "benchmarks.sides.python_set", folder),
         )
         numbers = {"ours": ours, "theirs": theirs, "records": count}
         what = f"settling {count:,} records, 1% failed at random"

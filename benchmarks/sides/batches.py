@@ -23,11 +23,11 @@ FAR = 900.0
 """Seconds until a deadline that no benchmark reaches."""
 
 
-def order_for(store: ObjectStore, count: int) -> Order:
+def order_for(store: ObjectStore, count: int, run_id: str = RUN) -> Order:
     """Plan a batch of small records that lie on the store as ndjson."""
     lines = (json.dumps({"id": record_id(n), "data": {"n": n}}) for n in range(count))
     store.put("input.ndjson", "\n".join([*lines, ""]).encode())
-    stage_input = {"run_id": RUN, "records": {"bucket": store.bucket, "key": "input.ndjson"}}
+    stage_input = {"run_id": run_id, "records": {"bucket": store.bucket, "key": "input.ndjson"}}
     return plan_stage(
         Ledger(store),
         StageInput.from_event(stage_input),
@@ -38,10 +38,10 @@ def order_for(store: ObjectStore, count: int) -> Order:
     )
 
 
-def plan_of(store: ObjectStore, count: int) -> Plan:
+def plan_of(store: ObjectStore, count: int, run_id: str = RUN) -> Plan:
     """The plan of such a batch."""
-    order_for(store, count)
-    return read_plan(Ledger(store), StageKeys(RUN, STAGE))
+    order_for(store, count, run_id)
+    return read_plan(Ledger(store), StageKeys(run_id, STAGE))
 
 
 def items_of(plan: Plan) -> Sequence[Item]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.disk import DiskStore
 from benchmarks.sides.batches import items_of, plan_of, recorder_on
 from benchmarks.sides.handlers import Handler, busy, rounds_of, sleeping
+from winnow.contract import new_run_id
 from winnow.engine import Options, run
 from winnow.ledger import Ledger
 from winnow.outcome import Item
@@ -42,8 +43,10 @@ def main(arguments: list[str]) -> None:
     where, kind, size, count, flush_seconds = arguments
     handler = busy(int(size)) if kind == "busy" else sleeping(float(size))
     with tempfile.TemporaryDirectory() as folder:
-        store = Watched(_s3() if where == "s3" else DiskStore(Path(folder)))
-        plan = plan_of(store, int(count))  # type: ignore[arg-type]
+        below: ObjectStore = _s3() if where == "s3" else DiskStore(Path(folder))
+        store = Watched(below)
+        # A run of its own: in S3 the plans of the measurements before are still there.
+        plan = plan_of(store, int(count), new_run_id())  # type: ignore[arg-type]
         items = items_of(plan)
         if where == "bare":
             since = time.perf_counter()

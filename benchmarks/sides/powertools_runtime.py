@@ -25,7 +25,10 @@ def main(arguments: list[str]) -> None:
     if text:
         event = json.loads(text)
     answer = process_partial_response(
-        event=event, record_handler=handler, processor=processor, context=None  # type: ignore[arg-type]
+        event=event,
+        record_handler=handler,
+        processor=processor,
+        context=None,
     )
     seconds = time.perf_counter() - since
     assert len(answer["batchItemFailures"]) == count // every

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterable
@@ -28,6 +30,8 @@ ROUNDS = 250
 FLAKY_ATTEMPTS = 2
 """So many attempts of a batch does a flaky record fail in."""
 FLUSH_SECONDS = 0.02
+MAX_SECONDS = 60.0
+"""Of an attempt that is let be."""
 PUT_SECONDS = 0.003
 """What a write takes, as on S3: so that many a kill comes between two of them."""
 
@@ -85,13 +89,19 @@ WORKERS: dict[str, Worker] = {"one by one": one_by_one, "joined": joined}
 
 
 def serve() -> None:
-    """Run attempts as they are asked for, a JSON object a line; say the process id of each, and how it ended."""
+    """Run attempts as they are asked for, a JSON object a line, and kill each after the time it is given; say how it ended."""
     for line in sys.stdin:
         asked = json.loads(line)
         process = os.fork()
         if not process:
             _attempt(asked)
-        print(process, flush=True)
+        after = asked["kill_after"]
+        killer = threading.Timer(MAX_SECONDS if after is None else after, os.kill, (process, signal.SIGKILL))
+        killer.start()
+        # Not reaped before the killer is done, so that the number cannot be a stranger's by then.
+        os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        killer.cancel()
+        killer.join()
         _, status = os.waitpid(process, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
@@ -104,7 +114,7 @@ def _attempt(asked: dict[str, Any]) -> None:
         run_attempt(
             WORKERS[asked["worker"]],
             asked["order"],
-            FakeContext(seconds=60.0, started=time.monotonic()),
+            FakeContext(seconds=MAX_SECONDS),
             ledger=ledger_in(Path(asked["folder"])),
             watch=Watch(pipeline="kills"),
             code_version="kills",

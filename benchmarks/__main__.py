@@ -1,0 +1,137 @@
+"""Runs benchmarks and prints what they found beside what was to be reached."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import machine
+from benchmarks.deployed import SITES
+from benchmarks.effort import Effort
+from benchmarks.rows import Row
+from scripts import ROOT
+
+MODULES = {
+    "runtime": "runtime",
+    "flushing": "flushing",
+    "settling": "settling",
+    "cold-start": "cold_start",
+    "pipeline": "pipeline",
+    "growth": "growth",
+    "kills": "kills",
+    "cost": "cost",
+}
+"""Benchmarks by name, in the order in which they run; each module has a `benchmark`."""
+WIDTH = 150
+"""Where there is no terminal that has one."""
+RESULTS = ROOT / "benchmarks" / "results" / "latest.json"
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  bench                      everything, about half an hour on a quiet machine
+  bench --quick              all of it at a small size, a minute and a half
+  bench runtime cold-start   only these
+"""
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--quick", is_flag=True, help="Small sizes: shows whether something broke, not how fast it is.")
+@click.option(
+    "--json",
+    "results",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=RESULTS,
+    help="Where to write every number.  [default: benchmarks/results/latest.json]",
+)
+def main(names: tuple[str, ...], *, quick: bool, results: Path) -> None:
+    """Measure Winnow's speed and cost, each beside something else in the same run, and write the numbers down.
+
+    Numbers of a busy machine are noisy; ratios are taken from neighbours in time.
+    """
+    unknown = [name for name in names if name not in MODULES]
+    if unknown:
+        raise click.UsageError(f"NAME must be one of {', '.join(MODULES)}, got: {unknown[0]!r}")
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    effort = Effort.QUICK if quick else Effort.FULL
+    facts, since = machine.facts(), time.monotonic()
+    rows: list[Row] = []
+    with SITES:
+        for name in names or MODULES:
+            for row in measured(name, effort):
+                rows.append(row)
+                console.print(f"  {_sign(row)} {row.what}: {_found(row)}", soft_wrap=True)
+    console.print()
+    console.print(table(rows))
+    missed = [row for row in rows if row.met is False]
+    console.print(
+        f"{sum(row.met is True for row in rows)} targets reached, {len(missed)} missed, {effort} sizes, "
+        f"{time.monotonic() - since:.0f} s; {facts['processors']} processors, load {facts['load_average'][0]:.1f} at the start"
+    )
+    write(results, rows, facts, effort)
+    console.print(f"every number: {results}", soft_wrap=True)
+    # A small size reaches other ratios, so only the real sizes can fail.
+    sys.exit(bool(missed) and effort is Effort.FULL)
+
+
+def measured(name: str, effort: Effort) -> Iterator[Row]:
+    """Run one benchmark."""
+    rows: Iterator[Row] = importlib.import_module(f"benchmarks.{MODULES[name]}").benchmark(effort)
+    return rows
+
+
+def table(rows: list[Row]) -> Table:
+    """What was found, for people."""
+    shown = Table(show_edge=False, pad_edge=False)
+    shown.add_column("what")
+    shown.add_column("ours", justify="right")
+    shown.add_column("against", justify="right")
+    shown.add_column("ratio", justify="right")
+    shown.add_column("target", justify="right")
+    shown.add_column("met?")
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
+        what = f"{row.what}\n[dim]{row.note}[/]" if row.note else row.what
+        shown.add_row(what, row.ours, row.against, ratio, _target(row), _sign(row))
+    return shown
+
+
+def _target(row: Row) -> str:
+    return "" if row.target is None else f"≤ {row.target:g}{row.unit and ' ' + row.unit}"
+
+
+def _sign(row: Row) -> str:
+    return {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]–[/]"}[row.met]
+
+
+def _found(row: Row) -> str:
+    against = f" against {row.against}" if row.against else ""
+    ratio = f", ratio {row.ratio:.3g}" if row.ratio is not None else ""
+    return f"{row.ours}{against}{ratio}"
+
+
+def write(results: Path, rows: list[Row], facts: dict[str, Any], effort: Effort) -> None:
+    """All rows and samples, and where they come from."""
+    document = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "effort": effort,
+        "machine": facts,
+        "rows": [row.to_json() for row in rows],
+    }
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

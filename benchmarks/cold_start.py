@@ -1,0 +1,68 @@
+"""How long our own Lambdas take to start, beside boto3 with a client for S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from types import MappingProxyType
+
+from benchmarks.effort import Effort
+from benchmarks.measuring import in_turn, middle, paired, run_code
+from benchmarks.rows import Row
+
+NAME = "cold-start"
+TARGET = 1.3
+TIMES = {Effort.FULL: 11, Effort.QUICK: 3, Effort.TINY: 1}
+
+CLIENTS = MappingProxyType(
+    {
+        "alert": ("client('s3')", "client('sns')"),
+        "close_run": ("client('s3')", "client('dynamodb', QUICK)", "client('dynamodb')"),
+        "plan": ("client('s3')",),
+        "plan_run": ("client('s3')",),
+        "register": ("client('s3')",),
+        "settle": ("client('s3')",),
+        "slack": ("client('secretsmanager')",),
+        "start_run": ("client('stepfunctions')",),
+    }
+)
+"""What each handler makes in every invocation; the others are made when they are first used."""
+
+BOTO3 = """
+import time
+since = time.perf_counter()
+import boto3
+boto3.client("s3")
+seconds = time.perf_counter() - since
+print('{"seconds": %f}' % seconds)
+"""
+HANDLER = """
+import time
+since = time.perf_counter()
+import winnow.handlers.NAME
+from winnow.clients import QUICK, client
+CLIENTS
+seconds = time.perf_counter() - since
+print('{"seconds": %f}' % seconds)
+"""
+
+
+def benchmark(effort: Effort) -> Iterator[Row]:
+    """Import and clients in a fresh process, bytecode present, the start of the interpreter left out on both sides."""
+    handlers = {
+        name: HANDLER.replace("NAME", name).replace("CLIENTS", "; ".join(clients))
+        for name, clients in CLIENTS.items()
+    }
+    sides = [partial(run_code, code) for code in (BOTO3, *handlers.values())]
+    in_turn(1, *sides)  # writes the bytecode
+    boto3, *ours = in_turn(TIMES[effort], *sides)
+    for name, samples in zip(handlers, ours, strict=True):
+        yield Row(
+            benchmark=NAME,
+            what=f"cold start of {name}",
+            ours=f"{middle(samples, 'seconds') * 1000:.0f} ms",
+            against=f"boto3 and S3 {middle(boto3, 'seconds') * 1000:.0f} ms",
+            ratio=paired(samples, boto3, "seconds"),
+            target=TARGET,
+            numbers={"ours": samples, "theirs": boto3},
+        )
