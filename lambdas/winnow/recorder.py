@@ -109,6 +109,7 @@ class Recorder:
         code_version: str = "",
         locate: Callable[[int], dict[str, Any]] = lambda _: {},
         note: Callable[[FailureReport], None] = lambda _: None,
+        note_warning: Callable[[int, str], None] = lambda _ordinal, _text: None,
     ) -> None:
         """Start journaling.
 
@@ -118,6 +119,7 @@ class Recorder:
             give_up_after: transient failures in a row that mean the other side is down.
             locate: a record's place in the source, as fields of its failure report.
             note: told of every failure, to log it.
+            note_warning: told of every warning and whose it was, to log it.
         """
         self._ledger = ledger
         self._plan = plan
@@ -130,6 +132,7 @@ class Recorder:
         self._code_version = code_version
         self._locate = locate
         self._note = note
+        self._note_warning = note_warning
 
         self.totals = Totals()
         self.stop: Stop | None = None
@@ -249,6 +252,8 @@ class Recorder:
     # Sink
 
     def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None:
+        if warnings:
+            self._tell_warnings(ordinal, warnings)
         with self._lock:
             window = self._window
             self._let_go(ordinal)
@@ -261,6 +266,8 @@ class Recorder:
                 self._warn(warnings)
 
     def joined(self, ordinals: Sequence[int], lines: list[Line], warnings: list[str] | None) -> None:
+        if warnings:
+            self._tell_warnings(ordinals[0], warnings)
         with self._lock:
             window = self._window
             window.joined = True
@@ -284,6 +291,8 @@ class Recorder:
                 self._pause()
 
     def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None:
+        if warnings:
+            self._tell_warnings(ordinal, warnings)
         with self._lock:
             self._let_go(ordinal)
             self._in_a_row = 0
@@ -333,6 +342,11 @@ class Recorder:
     def lied(self, claims: int) -> None:
         with self._lock:
             self._window.lies += claims
+
+    def _tell_warnings(self, ordinal: int, warnings: list[str]) -> None:
+        with suppress(Exception):  # watching cannot break the run
+            for text in warnings:
+                self._note_warning(ordinal, text)
 
     def _warn(self, warnings: list[str]) -> None:
         self._window.warnings += len(warnings)

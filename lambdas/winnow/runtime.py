@@ -33,8 +33,8 @@ RESERVE_SHARE = 0.1
 MIN_RESERVE_SECONDS = 1.0
 MAX_RESERVE_SECONDS = 30.0
 
-LOGGED_FAILURES = 100
-"""Of one invocation; all are in the ledger, and a log line costs as much as many a record."""
+LOGGED = 100
+"""Failures, and warnings, of one invocation that are logged: a log line costs as much as many a record."""
 
 
 UNDECODABLE = (ValueError, KeyError, TypeError, RecursionError)
@@ -154,6 +154,7 @@ def run_attempt(
     if owed.again:
         watch.count(Metric.RETRIED, len(owed.ordinals))
     feed = _Feed(ledger, plan)
+    log = _Log(feed)
     reserve = min(MAX_RESERVE_SECONDS, max(MIN_RESERVE_SECONDS, seconds * RESERVE_SHARE))
     options = worker.options
     recorder = Recorder(
@@ -168,7 +169,8 @@ def run_attempt(
         give_up_after=options.give_up_after,
         code_version=code_version,
         locate=feed.locate,
-        note=_log_some(),
+        note=log.failure,
+        note_warning=log.warning,
     )
     items = feed.items(recorder.report, *owed.parts)
     try:
@@ -191,23 +193,32 @@ def run_attempt(
     return _report(order, recorder, evidence)
 
 
-def _log_some() -> Any:
-    logged = 0
+class _Log:
+    """The first failures and warnings of an invocation as log lines; all are in the ledger, the warnings as counts."""
 
-    def note(report: FailureReport) -> None:
-        nonlocal logged
-        logged += 1
-        if logged <= LOGGED_FAILURES:
+    def __init__(self, feed: _Feed) -> None:
+        self._feed = feed
+        self._failures = 0
+        self._warnings = 0
+
+    def failure(self, report: FailureReport) -> None:
+        self._failures += 1
+        if self._failures <= LOGGED:
             get_logger().warning(
                 report.message,
                 record_id=report.record_id,
                 error_type=report.error_type,
                 failure_kind=report.kind.value,
             )
-        elif logged == LOGGED_FAILURES + 1:
+        elif self._failures == LOGGED + 1:
             get_logger().warning("more records failed; all are in the ledger")
 
-    return note
+    def warning(self, ordinal: int, text: str) -> None:
+        self._warnings += 1
+        if self._warnings <= LOGGED:
+            get_logger().warning(one_line(text), record_warning=True, **self._feed.locate(ordinal))
+        elif self._warnings == LOGGED + 1:
+            get_logger().warning("more records warned; all are counted in the stage's result")
 
 
 def _report(order: Order, recorder: Recorder, evidence: Evidence) -> dict[str, Any]:

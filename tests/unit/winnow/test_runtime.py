@@ -356,6 +356,33 @@ def test_keeps_time_back_to_journal_and_return(
     assert recorders[0]._deadline - before == pytest.approx(seconds - reserve, abs=0.5)
 
 
+# What is logged
+
+
+def test_the_first_failures_and_warnings_are_logged_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[tuple[str, dict[str, Any]]] = []
+
+    class Log:
+        def warning(self, text: str, **keys: Any) -> None:
+            logged.append((text, keys))
+
+    def function(record: Record) -> None:
+        record.warn(f"odd {record.data}")
+        if record.data % 2:
+            raise PermanentError("bad")
+
+    monkeypatch.setattr("winnow.runtime.get_logger", Log)
+    monkeypatch.setattr("winnow.runtime.LOGGED", 2)
+    stage, order = stage_of(function, 20)
+    stage.invoke(order)
+    assert [text for text, _ in logged] == [
+        "odd 0", "bad", "odd 2", "bad",
+        "more records warned; all are counted in the stage's result", "more records failed; all are in the ledger",
+    ]  # fmt: skip
+    assert logged[1][1] == {"record_id": "r1", "error_type": "PermanentError", "failure_kind": "permanent"}
+    assert logged[2][1]["source_line"] == 3
+
+
 # Several calls in one attempt
 
 
