@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ParamValidationError
 
 from winnow.errors import LedgerConflict, LedgerObjectMissing, ObjectForbidden, SourceChanged
 
@@ -121,8 +121,10 @@ class S3Store:
             answer = self._s3.get_object(
                 Bucket=bucket or self.bucket, Key=key, Range=f"bytes=0-{HEAD_BYTES - 1}"
             )
+        except ParamValidationError as error:  # no bucket can have that name
+            raise LedgerObjectMissing(f"s3://{bucket or self.bucket}/{key} does not exist") from error
         except ClientError as error:
-            if _status(error) == 404:
+            if _status(error) in (400, 404):  # 400: a name that S3 refuses, so there is nothing by it
                 raise LedgerObjectMissing(f"s3://{bucket or self.bucket}/{key} does not exist") from error
             if _status(error) == 416:  # an empty object has no first byte
                 return Head(

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from tests.unit.winnow.stages import Stage, journal
 from winnow.contract import Pointer
-from winnow.errors import SourceChanged, StageInputError
+from winnow.errors import ObjectForbidden, SourceChanged, StageInputError
 from winnow.journal import SuccessEntry, SuccessManifest
 from winnow.ledger import MAX_UNPACKED_BYTES, gunzip
 from winnow.ranges import Ranges
 from winnow.source import Run, Source, Unreadable, _unzstd, detect, runs_of
-from winnow.store import MemoryStore
+from winnow.store import Head, MemoryStore
 
 ROWS = [{"id": f"r{n}", "data": {"n": n}} for n in range(7)]
 NDJSON = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
@@ -232,6 +232,17 @@ def test_a_missing_object_is_refused_by_name() -> None:
         StageInputError, match="records: does not exist; check bucket and key, got: 's3://source/none'"
     ):
         detect(MemoryStore("source"), Pointer(bucket="source", key="none"))
+
+
+def test_an_object_that_cannot_be_seen_is_refused_with_what_to_do() -> None:
+    class Closed(MemoryStore):
+        def head(self, key: str, *, bucket: str | None = None) -> Head:
+            raise ObjectForbidden(f"{bucket} {key}")
+
+    with pytest.raises(
+        StageInputError, match=r"records: may not be read by this pipeline; .*, got: 's3://b/k'"
+    ):
+        detect(Closed("source"), Pointer(bucket="b", key="k"))
 
 
 @pytest.mark.parametrize("body", [NDJSON, parquet(pa.table({"id": ["a"]}))], ids=["ndjson", "parquet"])

@@ -9,7 +9,7 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from winnow.contract import Pointer
-from winnow.errors import LedgerConflict, LedgerObjectMissing, SourceChanged, StageInputError
+from winnow.errors import LedgerConflict, LedgerObjectMissing, ObjectForbidden, SourceChanged, StageInputError
 from winnow.source import detect
 from winnow.store import HEAD_BYTES, PART_BYTES, STREAM_PIECE_BYTES, MemoryStore, ObjectStore, S3Store
 
@@ -121,7 +121,28 @@ def test_two_conditional_writes_at_the_same_moment_are_a_conflict(status: int, c
         store.put("once", b"", if_absent=True)
 
 
-@pytest.mark.parametrize("status", [403, 500, 503])
+def test_an_object_that_s3_does_not_show_is_told_from_one_that_is_missing() -> None:
+    store, stub = stubbed()
+    stub.add_client_error("get_object", service_error_code="AccessDenied", http_status_code=403)
+    with stub, pytest.raises(ObjectForbidden, match="AccessDenied"):
+        store.head("k", bucket="somebody-elses")
+
+
+@pytest.mark.parametrize("code", ["InvalidBucketName", "KeyTooLongError"])
+def test_nothing_goes_by_a_name_that_s3_refuses(code: str) -> None:
+    store, stub = stubbed()
+    stub.add_client_error("get_object", service_error_code=code, http_status_code=400)
+    with stub, pytest.raises(LedgerObjectMissing):
+        store.head("k", bucket="a-bucket")
+
+
+def test_nothing_is_asked_for_in_a_bucket_whose_name_cannot_be() -> None:
+    store, stub = stubbed()
+    with stub, pytest.raises(LedgerObjectMissing, match="s3://Not A Bucket!/k does not exist"):
+        store.head("k", bucket="Not A Bucket!")
+
+
+@pytest.mark.parametrize("status", [500, 503])
 def test_any_other_refusal_is_raised_as_it_is(status: int) -> None:
     store, stub = stubbed()
     for method in ("put_object", "get_object", "get_object"):
