@@ -137,8 +137,8 @@ def test_nothing_goes_by_a_name_that_s3_refuses(code: str) -> None:
 
 
 def test_nothing_is_asked_for_in_a_bucket_whose_name_cannot_be() -> None:
-    store, stub = stubbed()
-    with stub, pytest.raises(LedgerObjectMissing, match="s3://Not A Bucket!/k does not exist"):
+    store, _ = stubbed()
+    with pytest.raises(LedgerObjectMissing, match="s3://Not A Bucket!/k does not exist"):
         store.head("k", bucket="Not A Bucket!")
 
 
