@@ -110,7 +110,8 @@ class TestEntries:
         assert {(each.status, each.first_seen, each.replay_id) for each in table.owing(*WHERE)} == {
             ("open", at(1), "")
         }
-        assert list(table.owed("catalogue", "mint")) == list(table.owing("catalogue", "mint")) == []
+        assert list(table.owed("catalogue", "mint")) == []
+        assert list(table.owing("catalogue", "mint")) == []
 
     def test_are_told_from_the_marks_of_runs(self, table: RegisterTable) -> None:
         for mark in (RunMark(settled_at=at(3), run_id="R3"), RunMark(settled_at=at(2), run_id="R2")):

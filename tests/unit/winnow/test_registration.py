@@ -31,7 +31,7 @@ def forgive(record: Record) -> object:
 
 
 @worker
-def unreachable(record: Record) -> object:
+def unreachable(_record: Record) -> object:
     raise ConnectionError("no answer")
 
 
