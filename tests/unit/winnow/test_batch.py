@@ -372,7 +372,7 @@ def test_holds_a_block_and_no_more_however_long_the_list(row: str, only: list[st
                     yield [f"{start}-{i}" if isinstance(i, str) else i for i in ids]
 
     held = []
-    for count in (20_000, 120_000):
+    for count in (10_000, 50_000):
         made = _List(Ledger(MemoryStore("ledger")), KEYS, frozenset(only) if only else None)
         made.take(Rows(count))  # type: ignore[arg-type]
         held.append(sizes(made))

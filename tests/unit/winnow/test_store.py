@@ -14,16 +14,23 @@ from winnow.source import detect
 from winnow.store import HEAD_BYTES, PART_BYTES, STREAM_PIECE_BYTES, MemoryStore, ObjectStore, S3Store
 
 
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    with mock_aws():
+        s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+        s3.create_bucket(Bucket="ledger")
+        yield s3
+
+
 @pytest.fixture(params=["S3", "memory"])
-def store(request: pytest.FixtureRequest) -> Iterator[ObjectStore]:
+def store(request: pytest.FixtureRequest, s3: Any) -> Iterator[ObjectStore]:
     """The same promises, kept by S3 and by the fake that other tests rely on."""
     if request.param == "memory":
         yield MemoryStore("ledger")
         return
-    with mock_aws():
-        s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
-        s3.create_bucket(Bucket="ledger")
-        yield S3Store("ledger", s3)
+    yield S3Store("ledger", s3)
+    for item in s3.list_objects_v2(Bucket="ledger").get("Contents", ()):
+        s3.delete_object(Bucket="ledger", Key=item["Key"])
 
 
 def test_gives_back_what_was_put(store: ObjectStore) -> None:
