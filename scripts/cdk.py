@@ -19,10 +19,10 @@ from scripts.local_state import FOLDER
 CDK = ROOT / "node_modules" / ".bin" / "cdk"
 ENVIRONMENT = "local"
 """The environment of cdk.json that goes to emulators."""
-SILENCE = {
+SILENCE = {  # a banner about Node at each start; it works, and our own check says when it does not
     "CDK_DISABLE_CLI_TELEMETRY": "true",
     "JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION": "1",
-    "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+    "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",  # a list of major versions
     "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1",
 }
 

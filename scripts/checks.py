@@ -6,6 +6,7 @@ import sys
 import time
 
 from scripts import ROOT
+from scripts.cdk import SILENCE
 
 LINTS = {
     "lint": ["ruff", "check"],
@@ -25,7 +26,10 @@ def main() -> int:
     """
     failed = [name for name, command in LINTS.items() if not _passes(name, command)]
     tests = subprocess.run(
-        [sys.executable, "-m", "pytest", *_parallel(), *sys.argv[1:]], cwd=ROOT, check=False
+        [sys.executable, "-m", "pytest", *_parallel(), *sys.argv[1:]],
+        cwd=ROOT,
+        env={**os.environ, **SILENCE},
+        check=False,
     )
     if failed:
         print(f"failed before the tests: {', '.join(failed)} (see above)", file=sys.stderr)
