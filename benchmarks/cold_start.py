@@ -7,7 +7,7 @@ from functools import partial
 from types import MappingProxyType
 
 from benchmarks.effort import Effort
-from benchmarks.measuring import in_turn, middle, paired, run_code
+from benchmarks.measuring import by_cpu, in_turn, middle, paired, run_code
 from benchmarks.rows import Row
 
 NAME = "cold-start"
@@ -30,20 +30,20 @@ CLIENTS = MappingProxyType(
 
 BOTO3 = """
 import time
-since = time.perf_counter()
+since, cpu_since = time.perf_counter(), time.process_time()
 import boto3
 boto3.client("s3")
-seconds = time.perf_counter() - since
-print('{"seconds": %f}' % seconds)
+seconds, cpu_seconds = time.perf_counter() - since, time.process_time() - cpu_since
+print('{"seconds": %f, "cpu_seconds": %f}' % (seconds, cpu_seconds))
 """
 HANDLER = """
 import time
-since = time.perf_counter()
+since, cpu_since = time.perf_counter(), time.process_time()
 import winnow.handlers.NAME
 from winnow.clients import QUICK, client
 CLIENTS
-seconds = time.perf_counter() - since
-print('{"seconds": %f}' % seconds)
+seconds, cpu_seconds = time.perf_counter() - since, time.process_time() - cpu_since
+print('{"seconds": %f, "cpu_seconds": %f}' % (seconds, cpu_seconds))
 """
 
 
@@ -64,5 +64,6 @@ def benchmark(effort: Effort) -> Iterator[Row]:
             against=f"boto3 and S3 {middle(boto3, 'seconds') * 1000:.0f} ms",
             ratio=paired(samples, boto3, "seconds"),
             target=TARGET,
+            note=by_cpu(samples, boto3, "cpu_seconds"),
             numbers={"ours": samples, "theirs": boto3},
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def fresh(module: str, *arguments: object, extra: Mapping[str, str] | None = Non
 
 def run_code(code: str, *arguments: object, extra: Mapping[str, str] | None = None) -> Sample:
     """Run a piece of Python in a process of its own, and give the JSON object that it prints last."""
-    since = time.perf_counter()
+    since, cpu_before = time.perf_counter(), _children_cpu_seconds()
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         env={**environment(), **(extra or {})},
@@ -52,9 +53,17 @@ def run_code(code: str, *arguments: object, extra: Mapping[str, str] | None = No
     )
     if done.returncode:
         raise ChildFailedError(f"a measured process failed: {done.stderr.strip()[-2000:]}")
-    seconds = time.perf_counter() - since
+    taken = {
+        "process_seconds": time.perf_counter() - since,
+        "process_cpu_seconds": _children_cpu_seconds() - cpu_before,
+    }
     sample: Sample = json.loads(done.stdout.strip().splitlines()[-1])
-    return {"process_seconds": seconds, **sample}
+    return {**taken, **sample}
+
+
+def _children_cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def in_turn(times: int, *sides: Callable[[], Sample]) -> list[list[Sample]]:
@@ -69,6 +78,11 @@ def in_turn(times: int, *sides: Callable[[], Sample]) -> list[list[Sample]]:
 def middle(samples: list[Sample], name: str) -> float:
     """The median of a number."""
     return float(statistics.median(sample[name] for sample in samples))
+
+
+def by_cpu(ours: list[Sample], theirs: list[Sample], name: str) -> str:
+    """The same ratio of processor time, which a busy machine disturbs less, in words."""
+    return f"{paired(ours, theirs, name):.3g} by processor time"
 
 
 def paired(ours: list[Sample], theirs: list[Sample], name: str) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from benchmarks.effort import Effort
-from benchmarks.measuring import fresh, in_turn, middle, paired
+from benchmarks.measuring import by_cpu, fresh, in_turn, middle, paired
 from benchmarks.rows import Row
 
 NAME = "runtime"
@@ -54,7 +54,7 @@ def _row(
         against=f"Powertools {_micros(middle(theirs, 'seconds') / count)}",
         ratio=paired(ours, theirs, "seconds"),
         target=target,
-        note=note,
+        note=f"{note}; {by_cpu(ours, theirs, 'cpu_seconds')}",
         numbers={"ours": ours, "theirs": theirs, "records": count},
     )
 

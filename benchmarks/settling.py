@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from benchmarks.effort import Effort
-from benchmarks.measuring import Sample, fresh, in_turn, middle, paired
+from benchmarks.measuring import Sample, by_cpu, fresh, in_turn, middle, paired
 from benchmarks.rows import Row
 
 NAME = "settling"
@@ -38,7 +38,7 @@ def benchmark(effort: Effort) -> Iterator[Row]:
             against=f"set of ids {middle(theirs, 'process_seconds'):.2f} s",
             ratio=paired(ours, theirs, "process_seconds"),
             target=SHARE_OF_TIME,
-            note=f"whole processes; settling itself {middle(ours, 'seconds'):.2f} s",
+            note=f"whole processes; settling itself {middle(ours, 'seconds'):.2f} s; {by_cpu(ours, theirs, 'process_cpu_seconds')}",
             numbers=numbers,
         )
         yield Row(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
-import time
 
 from benchmarks.sides.batches import FAR, items_of, order_for, plan_of, recorder_on
+from benchmarks.sides.common import Clock, Taken
 from benchmarks.sides.handlers import failing_noop
 from winnow.decorator import Worker
 from winnow.engine import Options, run
@@ -20,29 +20,29 @@ from winnow.testing import FakeContext
 def main(arguments: list[str]) -> None:
     """Arguments: `memory` or `ndjson`, number of records, one in how many fails."""
     count, every = int(arguments[1]), int(arguments[2])
-    seconds, failed = (_memory if arguments[0] == "memory" else _ndjson)(count, every)
+    (seconds, cpu_seconds), failed = (_memory if arguments[0] == "memory" else _ndjson)(count, every)
     assert failed == count // every
-    print(json.dumps({"seconds": seconds}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds}))
 
 
-def _memory(count: int, every: int) -> tuple[float, int]:
+def _memory(count: int, every: int) -> tuple[Taken, int]:
     store = MemoryStore()
     plan = plan_of(store, count)
     items = items_of(plan)
     gc.collect()
-    since = time.perf_counter()
+    clock = Clock()
     recorder = recorder_on(store, plan)
     run(failing_noop(every), items, recorder, Options(), recorder.streak)
     recorder.close()
-    return time.perf_counter() - since, recorder.totals.all_failed
+    return clock.taken(), recorder.totals.all_failed
 
 
-def _ndjson(count: int, every: int) -> tuple[float, int]:
+def _ndjson(count: int, every: int) -> tuple[Taken, int]:
     store = MemoryStore()
     event = order_for(store, count).to_payload()
     worker = Worker(failing_noop(every), Options())
     gc.collect()
-    since = time.perf_counter()
+    clock = Clock()
     report = run_attempt(
         worker,
         event,
@@ -51,4 +51,4 @@ def _ndjson(count: int, every: int) -> tuple[float, int]:
         watch=Watch(pipeline="bench"),
         code_version="bench",
     )
-    return time.perf_counter() - since, int(report["failed"])
+    return clock.taken(), int(report["failed"])

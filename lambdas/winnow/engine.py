@@ -160,13 +160,13 @@ def _plain(
     for ordinal, record in items:
         if (ordinal != streak.done or ordinal >= streak.limit) and not streak.begin(ordinal):
             return
-        streak.taken = ordinal + 1
+        streak.taken = following = ordinal + 1
         try:
             value = function(record)
             if value is not None:
                 record_outcome(gate, ordinal, record, complete(value), form)
             elif record._warnings is None:  # noqa: SLF001  ours
-                streak.done = ordinal + 1
+                streak.done = following
             else:
                 gate.succeeded(ordinal, [], record._warnings)  # noqa: SLF001
         except BaseException as error:  # noqa: BLE001  whatever it is, it is this record's

@@ -48,3 +48,6 @@ Raises:
     TypeError, ValueError: it is not JSON, NaN and infinities included.
     RecursionError: it is too deep, or holds itself.
 """
+
+quoted: Callable[[str], str] = encode_basestring
+"""A string as JSON, not escaped to ASCII."""
