@@ -31,7 +31,8 @@ LOCK_IS_TAKEN = 75
 """Exit code when somebody else holds the lock (EX_TEMPFAIL)."""
 LOCK_WITHIN_SECONDS = 1.0
 """Long enough to outlast somebody who only looks whether the lock is held."""
-STOPPED_WITHIN_SECONDS = 10
+STOPPED_WITHIN_SECONDS = 60
+"""The kill takes no time; removing a folder of ten thousand files on a busy machine does."""
 
 _released: list["subprocess.Popen[bytes]"] = []
 """Kept, because Python warns of a process that is forgotten while it runs."""
