@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from tests.integration.faults.lab import Lab, Run
 
-DRIVERS = 8
+DRIVERS = 10
 """Runs under way at once; more would only make each slower on a small machine."""
 
 
@@ -29,7 +30,8 @@ def driven(lab: Lab, request: pytest.FixtureRequest) -> Iterator[dict[Callable[[
     wanted: dict[Callable[[Lab], Run], None] = {}
     for item in request.session.items:
         if isinstance(item, pytest.Function) and "driven" in item.fixturenames:
-            wanted[item.callspec.params["run"]] = None
+            drive: Any = item.callspec.params["run"]
+            wanted[drive] = None
     with ThreadPoolExecutor(DRIVERS) as pool:
         longest_first = sorted(wanted, key=lambda drive: not hasattr(drive, "takes_long"))
         yield {drive: pool.submit(drive, lab) for drive in longest_first}
