@@ -209,11 +209,12 @@ class Recorder:
     def _let_go(self, ordinal: int) -> None:
         """A record's outcome was told."""
         streak = self.streak
-        if ordinal == streak.done:
-            self._collect()
-            streak.collected = streak.done = ordinal + 1
-        else:
+        if ordinal != streak.done:
             self._in_hand.discard(ordinal)
+            return
+        if ordinal != streak.collected:
+            self._collect()
+        streak.collected = streak.done = ordinal + 1
 
     def _held(self) -> Ranges:
         return Ranges.of((*self._in_hand, *range(self.streak.collected, self.streak.taken)))
