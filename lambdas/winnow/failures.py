@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import linecache
 import os
 import re
@@ -14,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from winnow.contract import Kind, now
-from winnow.jsonlines import quoted
+from winnow.jsonlines import loads, quoted
 from winnow.ledger import Ledger, compress
 from winnow.plan import Plan, ids_of
 from winnow.ranges import Ranges
@@ -187,7 +186,7 @@ def describe(
                 ordinal = ordinal_of_line(line)
                 if ordinal in wanted and ordinal not in told:
                     told.add(ordinal)
-                    yield _record(plan, json.loads(line), attempts)
+                    yield _record(plan, loads(line.decode()), attempts)
             left = left - Ranges.of(told)
     lines = {run.ordinal: run for run in plan.runs(left - plan.rejected)}
     run = None

@@ -6,7 +6,6 @@ decides; and the documents that follow from it, which can be made again at any t
 
 from __future__ import annotations
 
-import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -17,6 +16,7 @@ from winnow.contract import Kind, Order, Pointer, Policy, Verdict
 from winnow.errors import LedgerConflict
 from winnow.failures import AttemptReports, describe
 from winnow.journal import SuccessManifest, fold, read_segments
+from winnow.jsonlines import dumps
 from winnow.keys import StageKeys
 from winnow.ledger import Ledger
 from winnow.metric import Metric
@@ -219,11 +219,17 @@ def _count_result(count: Count, plan: Plan, settlement: Settlement, kinds: Count
 def _counted(records: Iterator[dict[str, Any]], kinds: Counter[str]) -> Iterator[str]:
     for record in records:
         kinds[record["kind"]] += 1
-        yield json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        yield dumps(record)
 
 
 TOLD = ("record_id", "kind", "error_type", "message", "fingerprint")
 """What an alert tells of a failure record."""
+
+
+def _tallied(records: Iterator[dict[str, Any]], tally: CauseTally) -> Iterator[dict[str, Any]]:
+    for record in records:
+        tally.add(**{name: record[name] for name in TOLD})
+        yield record
 
 
 def _write_alert(ledger: Ledger, plan: Plan, settlement: Settlement) -> None:
@@ -232,17 +238,11 @@ def _write_alert(ledger: Ledger, plan: Plan, settlement: Settlement) -> None:
     outstanding = settlement.outstanding(plan)
     final = settlement.verdict in FINAL
     failures_key = plan.keys.failures if final else keys.permanent_failures
-    records = failure_records(ledger, plan, settlement, settlement.alert_now)
-
-    def lines() -> Iterator[str]:
-        for record in records:
-            tally.add(**{name: record[name] for name in TOLD})
-            yield json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-
+    records = _tallied(failure_records(ledger, plan, settlement, settlement.alert_now), tally)
     if final:
-        deque(lines(), maxlen=0)
+        deque(records, maxlen=0)
     else:
-        ledger.write_lines(failures_key, lines())
+        ledger.write_lines(failures_key, map(dumps, records))
     content = AlertContent(
         severity=Severity.CRITICAL if settlement.verdict is Verdict.TOTAL_FAILURE else Severity.ERROR,
         verdict=settlement.verdict.value,
