@@ -77,6 +77,7 @@ class Settlement:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Settlement:
+        ranges = {name: _read_ranges(value, name) for name in cls.RANGES}
         return cls(
             attempt=value["attempt"],
             try_count=value["try_count"],
@@ -85,7 +86,7 @@ class Settlement:
             settled_at=value["settled_at"],
             careful=value["careful"],
             entries=tuple(SuccessEntry.from_json(entry) for entry in value["entries"]),
-            reports=tuple((key, Ranges.from_json(ordinals)) for key, ordinals in value["reports"]),
+            reports=tuple((key, _read_part(ranges["failed"], part)) for key, part in value["reports"]),
             otherwise=Undescribed(
                 kind=Kind(value["otherwise"]["kind"]),
                 error_type=value["otherwise"]["error_type"],
@@ -95,7 +96,7 @@ class Settlement:
             counters=value["counters"],
             skip_reasons=value["skip_reasons"],
             warned=value["warned"],
-            **{name: _read_ranges(value, name) for name in cls.RANGES},
+            **ranges,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -107,7 +108,7 @@ class Settlement:
             "settled_at": self.settled_at,
             "careful": self.careful,
             "entries": [entry.to_json() for entry in self.entries],
-            "reports": [[key, ordinals.to_json()] for key, ordinals in self.reports],
+            "reports": [[key, _part_of(self.failed, ordinals)] for key, ordinals in self.reports],
             "otherwise": {
                 "kind": self.otherwise.kind.value,
                 "error_type": self.otherwise.error_type,
@@ -135,6 +136,18 @@ def _each_once(ranges: Mapping[str, list[int]]) -> dict[str, Any]:
         same = (other for other, before in written.items() if before == flat)
         written[name] = next(same, flat) if len(flat) > SPELT_OUT else flat
     return written
+
+
+def _part_of(failed: Ranges, ordinals: Ranges) -> list[int] | dict[str, list[int]]:
+    """A segment's reports: long, but mostly what failed from here to there."""
+    flat = ordinals.to_json()
+    if len(flat) > SPELT_OUT and failed.within(flat[0], flat[-1]) == ordinals:
+        return {"failed_within": [flat[0], flat[-1]]}
+    return flat
+
+
+def _read_part(failed: Ranges, value: object) -> Ranges:
+    return failed.within(*value["failed_within"]) if isinstance(value, dict) else Ranges.from_json(value)
 
 
 def _read_ranges(value: Mapping[str, Any], name: str) -> Ranges:
