@@ -80,10 +80,15 @@ def strict_deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Depl
         yield made
 
 
+SHARED = ("strict_deployment", "deployment", "lab", "desk")
+"""Fixtures that deploy to an emulator; `desk` is a module's own."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a deployment run in one process, one after the other."""
+    """Tests that share a deployment run in one process, one after the other; two processes would each make their own."""
     for item in items:
-        for fixture in ("deployment", "strict_deployment"):
-            if fixture in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.emulator)
-                item.add_marker(pytest.mark.xdist_group(fixture))
+        shared = next((name for name in SHARED if name in getattr(item, "fixturenames", ())), None)
+        if shared:
+            item.add_marker(pytest.mark.emulator)
+            group = item.path.stem if shared == "desk" else shared
+            item.add_marker(pytest.mark.xdist_group(group))
