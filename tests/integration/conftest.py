@@ -80,15 +80,14 @@ def strict_deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Depl
         yield made
 
 
-SHARED = ("strict_deployment", "deployment", "lab", "desk")
-"""Fixtures that deploy to an emulator; `desk` is a module's own."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a deployment run in one process, one after the other; two processes would each make their own."""
+    """Tests that share a deployment run in one process, one after the other.
+
+    A module that has chosen a group keeps it: a test in two groups is in a third, and another process would deploy for it.
+    """
     for item in items:
-        shared = next((name for name in SHARED if name in getattr(item, "fixturenames", ())), None)
-        if shared:
-            item.add_marker(pytest.mark.emulator)
-            group = item.path.stem if shared == "desk" else shared
-            item.add_marker(pytest.mark.xdist_group(group))
+        for fixture in ("deployment", "strict_deployment"):
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.emulator)
+                if not item.get_closest_marker("xdist_group"):
+                    item.add_marker(pytest.mark.xdist_group(fixture))
