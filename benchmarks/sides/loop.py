@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.disk import DiskStore
 from benchmarks.sides.batches import items_of, plan_of, recorder_on
+from benchmarks.sides.common import Clock
 from benchmarks.sides.handlers import Handler, busy, rounds_of, sleeping
 from winnow.contract import new_run_id
 from winnow.engine import Options, run
@@ -49,9 +50,10 @@ def main(arguments: list[str]) -> None:
         plan = plan_of(store, int(count), new_run_id())  # type: ignore[arg-type]
         items = items_of(plan)
         if where == "bare":
-            since = time.perf_counter()
+            clock = Clock()
             _bare(handler, items)
-            print(json.dumps({"seconds": time.perf_counter() - since}))
+            seconds, cpu_seconds = clock.taken()
+            print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds}))
         else:
             print(json.dumps(_journaled(handler, items, store, plan, float(flush_seconds))))
 
@@ -73,15 +75,20 @@ def _bare(handler: Handler, items: Sequence[Item]) -> None:
 def _journaled(
     handler: Handler, items: Sequence[Item], store: Watched, plan: Plan, flush_seconds: float
 ) -> dict[str, float]:
-    begun, since = time.monotonic(), time.perf_counter()
+    begun, clock = time.monotonic(), Clock()
     recorder = recorder_on(store, plan, flush_seconds=flush_seconds)  # type: ignore[arg-type]
     run(handler, items, recorder, Options(), recorder.streak)
     recorder.close()
-    seconds = time.perf_counter() - since
+    seconds, cpu_seconds = clock.taken()
     to_lose, covered = 0.0, begun
     for collected, durable in store.segments:
         to_lose, covered = max(to_lose, durable - covered), collected
-    return {"seconds": seconds, "to_lose": to_lose, "segments": len(store.segments)}
+    return {
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "to_lose": to_lose,
+        "segments": len(store.segments),
+    }
 
 
 def _s3() -> ObjectStore:
