@@ -1,21 +1,32 @@
-"""How numbers are taken: in fresh processes, the sides in turn, and the middle one counts."""
+"""How numbers are taken: in fresh processes, the sides in turn, and the middle one counts.
+
+The speed of a shared machine changes within seconds, by a third and more. Ratios near one are therefore taken `by_turns`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import resource
+import select
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from scripts import ROOT
 from scripts.emulator import CREDENTIALS, REGION, environment_without_aws
 
 Sample = dict[str, Any]
+
+
+TURN_SECONDS = 0.1
+BEGUN_CHARS = 24
+"""Of the line in which a side says when it began."""
 
 
 class ChildFailedError(RuntimeError):
@@ -43,22 +54,86 @@ def fresh(module: str, *arguments: object, extra: Mapping[str, str] | None = Non
 def run_code(code: str, *arguments: object, extra: Mapping[str, str] | None = None) -> Sample:
     """Run a piece of Python in a process of its own, and give the JSON object that it prints last."""
     since, cpu_before = time.perf_counter(), _children_cpu_seconds()
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**environment(), **(extra or {})},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise ChildFailedError(f"a measured process failed: {done.stderr.strip()[-2000:]}")
+    with _start(code, *arguments, extra=extra) as process:
+        sample = _sample(process)
     taken = {
         "process_seconds": time.perf_counter() - since,
         "process_cpu_seconds": _children_cpu_seconds() - cpu_before,
     }
-    sample: Sample = json.loads(done.stdout.strip().splitlines()[-1])
     return {**taken, **sample}
+
+
+def _start(code: str, *arguments: object, extra: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**environment(), **(extra or {})},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _sample(process: subprocess.Popen[str]) -> Sample:
+    """What a process prints last, once it has ended."""
+    out, err = process.communicate()
+    if process.returncode:
+        raise ChildFailedError(f"a measured process failed: {err.strip()[-2000:]}")
+    sample: Sample = json.loads(out.strip().splitlines()[-1])
+    return sample
+
+
+def by_turns(*sides: tuple[object, ...], module: str, extra: Mapping[str, str] | None = None) -> list[Sample]:
+    """Measure `module.main` with several lots of arguments in one stretch of time.
+
+    Each runs for a tenth of a second while the others are stopped, so that a machine that is slower for a moment is so for all.
+    What is to be measured begins where a side calls `begin`, and ends where it prints its sample.
+
+    Returns:
+        The sides' samples; `seconds` is for how long each ran.
+    """
+    code = f"import sys; from {module} import main; main(sys.argv[1:])"
+    ran = [0.0] * len(sides)
+    samples: list[Sample] = [{} for _ in sides]
+    with ExitStack() as stack:
+        running: dict[int, subprocess.Popen[str]] = {}
+        for number, arguments in enumerate(sides):
+            process = running[number] = stack.enter_context(_start(code, *arguments, extra=extra))
+            stack.callback(process.kill)
+            assert process.stdout
+            begun = os.read(process.stdout.fileno(), BEGUN_CHARS)  # and not a byte of its sample
+            if not begun:
+                raise ChildFailedError(f"a measured process ended before it began: {_sample(process)}")
+            _stop(process)
+            ran[number] = time.monotonic() - float(begun)
+        while running:
+            for number, process in list(running.items()):
+                assert process.stdout
+                since = time.monotonic()
+                process.send_signal(signal.SIGCONT)
+                ended, _, _ = select.select([process.stdout], [], [], TURN_SECONDS)
+                if not ended:
+                    _stop(process)
+                ran[number] += time.monotonic() - since
+                if ended:
+                    samples[number] = {**_sample(process), "seconds": ran[number]}
+                    del running[number]
+    return samples
+
+
+def begin() -> None:
+    """Said by a side of `by_turns`."""
+    os.write(
+        sys.stdout.fileno(), f"{time.monotonic():0{BEGUN_CHARS - 1}.6f}\n".encode()
+    )  # print may write in pieces
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Stop a process, and wait until it has stopped."""
+    process.send_signal(signal.SIGSTOP)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    if not os.WIFSTOPPED(status):
+        process.returncode = os.waitstatus_to_exitcode(status)
 
 
 def _children_cpu_seconds() -> float:
