@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any, overload
 
 from winnow.engine import Options
+from winnow.errors import WinnowError
+from winnow.failures import words_of
 from winnow.formats import NDJSON, OutputFormat
 from winnow.record import Retry
 
@@ -55,18 +57,30 @@ class Worker:
         from winnow.settings import Settings  # noqa: PLC0415
 
         settings = Settings.from_env()
-        with watched(settings, context=context) as watch:
-            return run_attempt(
-                self,
-                event,
-                context,
-                ledger=Ledger.of_bucket(settings.need("ledger_bucket")),
-                watch=watch,
-                code_version=settings.code_version,
-            )
+        try:
+            with watched(settings, context=context) as watch:
+                return run_attempt(
+                    self,
+                    event,
+                    context,
+                    ledger=Ledger.of_bucket(settings.need("ledger_bucket")),
+                    watch=watch,
+                    code_version=settings.code_version,
+                )
+        except Exception as error:  # noqa: BLE001  it goes on, only shorter
+            raise _in_short(error) from None
 
     def __repr__(self) -> str:
         return f"<worker {self.name}>"
+
+
+def _in_short(error: Exception) -> WinnowError:
+    """An error under its own name, with words and a traceback that fit into a state machine's state (law 7).
+
+    Lambda hands on up to 32 KB of both, and a Catch takes them as they are. The log has them whole.
+    """
+    short: type[WinnowError] = type(type(error).__name__, (WinnowError,), {})
+    return short(words_of(error))
 
 
 @overload

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from tests.unit.winnow import killers
 from tests.unit.winnow.stages import Stage
 from winnow import Record, worker
 from winnow.careful_child import find_worker
+from winnow.errors import WinnowError
 from winnow.store import MemoryStore
 from winnow.testing import FakeContext
 
@@ -34,20 +36,46 @@ def test_a_worker_keeps_its_functions_name_and_words() -> None:
     assert repr(twice) == "<worker tests.unit.winnow.test_decorator:twice>" or "twice" in repr(twice)
 
 
-def test_a_worker_called_with_an_event_and_a_context_is_the_lambda(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the worker's Lambda is given, in an environment that it finds its ledger in."""
     store = MemoryStore("ledger")
-    order = Stage(store=store).plan([{"id": "a", "data": 3}])
     monkeypatch.setenv("WINNOW_PIPELINE", "catalogue")
     monkeypatch.setenv("WINNOW_LEDGER_BUCKET", "ledger")
     monkeypatch.setenv("WINNOW_STAGE", "transform")
     monkeypatch.setattr("winnow.ledger.S3Store", lambda _bucket, _client: store)
     monkeypatch.setattr("winnow.clients.client", lambda _service: None)
-    assert twice(order.to_payload(), FakeContext()) == {
+    return Stage(store=store).plan([{"id": "a", "data": 3}]).to_payload()
+
+
+def test_a_worker_called_with_an_event_and_a_context_is_the_lambda(order: dict[str, Any]) -> None:
+    assert twice(order, FakeContext()) == {
         "succeeded": 1,
         "skipped": 0,
         "failed": 0,
         "stopped": "end",
     }
+
+
+def test_what_escapes_a_worker_fits_into_a_state_and_is_logged_whole(
+    order: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Refused(Exception):
+        pass
+
+    def connect(depth: int = 100) -> None:
+        if depth:
+            connect(depth - 1)
+        raise Refused(f"the answer was: {'<p>no</p>' * 10_000} (end of answer)")
+
+    unprepared = worker(setup=connect)(twice.function)
+    with pytest.raises(WinnowError, match="the answer was: <p>no</p>") as caught:
+        unprepared(order, FakeContext())
+    assert caught.type.__name__ == "Refused"
+    assert len("".join(traceback.format_exception(caught.value))) < 4_000
+    logged = capsys.readouterr().out
+    assert "(end of answer)" in logged
+    assert logged.count("in connect") > 1
 
 
 def test_options_are_checked_when_the_worker_is_made() -> None:
