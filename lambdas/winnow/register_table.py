@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -158,13 +159,21 @@ class RegisterTable:
         """
         ids = iter(dict.fromkeys(record_ids))
         batches = iter(lambda: list(islice(ids, BATCH)), [])
+        given_up = threading.Event()
+
+        def apply_unless_given_up(some: list[str]) -> int:
+            if given_up.is_set():
+                return 0
+            try:
+                return self._apply(pipeline, stage, some, change)
+            except BaseException:  # those that wait would be given up, too, each after as long a time
+                given_up.set()
+                raise
+
         written = 0
-        pool = ThreadPoolExecutor(max_workers=self._lanes)
-        try:
+        with ThreadPoolExecutor(max_workers=self._lanes) as pool:
             while window := list(islice(batches, 4 * self._lanes)):
-                written += sum(pool.map(lambda some: self._apply(pipeline, stage, some, change), window))
-        finally:  # where one batch was given up, those that wait would be, too, each after as long a time
-            pool.shutdown(cancel_futures=True)
+                written += sum(pool.map(apply_unless_given_up, window))
         return written
 
     def _apply(self, pipeline: str, stage: str, record_ids: list[str], change: Change) -> int:

@@ -29,6 +29,7 @@ HASTY_SECONDS = 10
 PATIENT_SECONDS = 30
 """The timeout of all others, which a busy machine does not make them reach."""
 WORKER_MEMORY_MB = 256
+ARRIVALS_WINDOW_SECONDS = 1
 
 
 class FaultsStack(cdk.Stack):
@@ -75,6 +76,7 @@ def main() -> None:
         settings,
         worker_timeout_seconds=PATIENT_SECONDS,
         worker_memory_mb=WORKER_MEMORY_MB,
+        arrivals_window_seconds=ARRIVALS_WINDOW_SECONDS,
     )
     FaultsStack(app, "faults", settings=scaled, proxy=app.node.get_context("proxy"))
     app.synth()
