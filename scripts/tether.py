@@ -34,8 +34,6 @@ LOCK_WITHIN_SECONDS = 1.0
 STOPPED_WITHIN_SECONDS = 60
 """The kill takes no time; removing a folder of ten thousand files on a busy machine does."""
 
-_released: list["subprocess.Popen[bytes]"] = []
-"""Kept, because Python warns of a process that is forgotten while it runs."""
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
@@ -79,7 +77,9 @@ class Tethered:
         assert self._process.stdin
         self._process.stdin.write(b"release\n")
         self._process.stdin.close()
-        _released.append(self._process)
+        self._process.returncode = (
+            0  # not ours to wait for any more; Python warns of children that outlive it
+        )
 
     def stop(self) -> None:
         """Kill the command and all that it started. Harmless when it has ended."""

@@ -89,9 +89,9 @@ def test_a_released_command_outlives_its_owner_until_the_lock_holder_is_stopped(
     assert tether.is_held(lock)
     assert tether.stop_holder(lock)
     assert pipe.read() == b""
-    started.wait()
     assert not tether.is_held(lock)
     assert not tether.stop_holder(lock)
+    assert os.waitpid(started._process.pid, 0)
 
 
 def test_a_lock_is_held_once(pipe: Pipe, tmp_path: Path) -> None:
