@@ -139,6 +139,8 @@ class Division:
     """Replays of this very selection that were started before, and the status of each; what they hold is theirs."""
     held: Mapping[str, tuple[str, ...]]
     """Why records are left out that some other replay has, and their ids."""
+    beyond_limit: int
+    """Records that are free and were cut off."""
 
 
 Cut = Callable[[Sequence[Candidate]], Sequence[Candidate]]
@@ -177,21 +179,25 @@ def divide(
     for holder, theirs in holders.items():
         state = status(holder)
         mine = _own(pipeline, start_at, holder, theirs, candidates, now, cut)
+        # Free, and named by a replay that has not ended: read before it took hold, for entries are read one after the other,
+        # and from an index that lags. One that has ended may have let go of it.
+        named = {each.entry.record_id for each in mine if state is None or state in RUNNING}
+        others = [each for each in free if each.entry.record_id not in named]
         if mine and state is None:
             orders.append(_order(holder, start_at, mine, is_resumed=True))
-            taken = {each.entry.record_id for each in mine}
-            free = [each for each in free if each.entry.record_id not in taken]
+            free = others
             continue
         # With others that are free this selection is another than the one that was started.
-        if mine and state and not free:
+        if mine and state and not others:
             started[holder] = state
+            free = others
             continue
         why = f"held by replay {holder} ({state or 'about to start'}) until {theirs[0].entry.held_until}"
         held[why] = tuple(each.entry.record_id for each in theirs)
     chosen = cut(free)
     if chosen:
         orders.append(fresh_order(pipeline, start_at, chosen, status))
-    return Division(orders=tuple(orders), started=started, held=held)
+    return Division(orders=tuple(orders), started=started, held=held, beyond_limit=len(free) - len(chosen))
 
 
 def _own(

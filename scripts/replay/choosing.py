@@ -112,10 +112,7 @@ class Chooser:
         for reason, ids in division.held.items():
             for record_id in ids:
                 choice.left_out.add(reason, record_id)
-        accounted = sum(len(order.candidates) for order in division.orders)
-        accounted += sum(map(len, division.held.values()))
-        accounted += sum(each.entry.replay_id in division.started for each in candidates)
-        choice.beyond_limit += len(candidates) - accounted
+        choice.beyond_limit += division.beyond_limit
 
     def order(self, start_at: str, candidates: Sequence[Candidate]) -> Order:
         """The order of a part of what was chosen."""

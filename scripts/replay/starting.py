@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from scripts.replay.choice import LeftOut
 from winnow import keys
 from winnow.errors import LedgerConflict
+from winnow.executions import RUNNING
 from winnow.lineage import parts_of
 from winnow.ranges import Ranges
 from winnow.register import Refused, hold, release
@@ -56,6 +57,10 @@ def start(site: Site, order: Order, *, lane: Lane | None = None, lease: timedelt
         return Started(replay_id=order.replay_id, count=0, lost=lost)
     count = len(mine)
     if not _write(site, order.replay_id, mine):
+        if _is_running(
+            site, order
+        ):  # and has settled some of it since this was chosen; what it holds is its own
+            return Started(replay_id=order.replay_id, count=count, lost=lost, before=True)
         let_go(site, order, mine)
         for each in mine:
             lost.add(
@@ -76,7 +81,15 @@ def start(site: Site, order: Order, *, lane: Lane | None = None, lease: timedelt
             "trigger": {"kind": "replay", "id": order.replay_id},
         },
     )
+    if not is_new and not _is_running(site, order):
+        let_go(
+            site, order, mine
+        )  # it has ended since this was chosen, so nobody else would before the lease ends
     return Started(replay_id=order.replay_id, count=count, lost=lost, now=is_new, before=not is_new)
+
+
+def _is_running(site: Site, order: Order) -> bool:
+    return site.executions.status(site.executions.arn(order.replay_id)) in RUNNING
 
 
 def take_hold(site: Site, order: Order, *, lease: timedelta = LEASE) -> LeftOut:

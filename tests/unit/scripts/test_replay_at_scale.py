@@ -18,13 +18,13 @@ from scripts.replay.choosing import Choice, Chooser
 from scripts.replay.criteria import Criteria
 from scripts.replay.rebuilding import MemoryRegister
 from scripts.replay.site import Site
-from scripts.replay.starting import start
+from scripts.replay.starting import let_go, start
 from tests.unit.winnow.runs import RUN_ID, Pipeline, adapt
 from winnow import Record, worker
 from winnow.executions import FakeExecutions
 from winnow.keys import StageKeys, replay_selection
 from winnow.plan import read_plan
-from winnow.register import Status
+from winnow.register import Status, note_success
 from winnow.registration import Registered, failures_of, register_failures
 from winnow.state_table import MemoryStateTable
 
@@ -87,6 +87,10 @@ def chosen(where: Site, limit: int | None = None, criteria: Criteria = CRITERIA)
     return Chooser(where).choose(where.entries(criteria), None, RULES, first(limit))
 
 
+def held_by(where: Site) -> dict[str, str]:
+    return {entry.record_id: entry.replay_id for entry in where.register.owed("catalogue", "mint")}
+
+
 @pytest.fixture(scope="module")
 def large() -> Site:
     return site(COUNT)
@@ -125,3 +129,35 @@ def test_each_record_is_in_exactly_one_replay_however_many_operators_overlap() -
     for each in started:
         if each.now:
             assert sum(entry.replay_id == each.replay_id for entry in entries) == each.count
+
+
+def resolve(where: Site, *record_ids: str) -> None:
+    """A run has brought these records through."""
+    where.register.apply(
+        "catalogue",
+        "mint",
+        record_ids,
+        lambda _, found: note_success(found, run_id="R9", at="2999-01-01T00:00:00.000Z") if found else None,
+    )
+
+
+def test_who_presses_when_a_replay_has_settled_some_takes_nothing_from_it() -> None:
+    where = site(3)
+    (order,) = chosen(where).orders
+    assert start(where, order).now
+    resolve(where, "r0")
+    again = start(where, order)
+    assert (again.now, again.before) == (False, True)
+    assert held_by(where) == dict.fromkeys(("r1", "r2"), order.replay_id)
+
+
+def test_who_presses_when_a_replay_has_just_ended_holds_nothing_for_it() -> None:
+    where = site(2)
+    (order,) = chosen(where).orders
+    start(where, order)
+    executions = where.executions
+    assert isinstance(executions, FakeExecutions)
+    executions.statuses[executions.arn(order.replay_id)] = "ABORTED"
+    let_go(where, order, order.candidates)  # as the run's closer does
+    assert start(where, order).before
+    assert held_by(where) == dict.fromkeys(("r0", "r1"), "")

@@ -157,6 +157,7 @@ class TestDivide:
         entries = [held("a", "replay-x"), summary("b"), summary("c")]
         division = divided(entries, {"replay-x": "RUNNING"}, limit=1)
         assert ordered(division) == {id_of("b"): ["b"]}
+        assert division.beyond_limit == 1
 
     def test_what_another_replay_holds_is_named_with_the_replay(self) -> None:
         division = divided([held("a", "replay-x"), summary("b")], {"replay-x": "RUNNING"})
@@ -177,6 +178,21 @@ class TestDivide:
         division = divided([held("a", mine), held("b", mine)], {mine: "RUNNING"})
         assert not division.orders
         assert division.started == {mine: "RUNNING"}
+
+    def test_pressed_while_the_first_takes_hold_it_is_started_already(self) -> None:
+        """`b` was read before it was held, `a` after."""
+        mine = id_of("a", "b")
+        division = divided([held("a", mine), summary("b")], {mine: "RUNNING"})
+        assert not division.orders
+        assert division.started == {mine: "RUNNING"}
+        assert not division.held
+        assert division.beyond_limit == 0
+
+    def test_what_a_replay_that_ended_has_let_go_of_is_free(self) -> None:
+        mine = id_of("a", "b")
+        division = divided([held("a", mine), summary("b")], {mine: "ABORTED"})
+        assert ordered(division) == {id_of("b"): ["b"]}
+        assert list(division.held.values()) == [("a",)]
 
     @pytest.mark.parametrize("holds", [("a", "b"), ("a",)])
     def test_a_replay_that_died_while_taking_hold_is_taken_up_again(self, holds: tuple[str, ...]) -> None:
