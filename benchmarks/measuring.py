@@ -88,6 +88,8 @@ def by_turns(*sides: tuple[object, ...], module: str, extra: Mapping[str, str] |
 
     Each runs for a tenth of a second while the others are stopped, so that a machine that is slower for a moment is so for all.
     What is to be measured begins where a side calls `begin`, and ends where it prints its sample.
+    Clocks go on for who is stopped: what it does every few seconds it does more often, and an answer that it waits for may
+    come meanwhile, a wait that is then not counted.
 
     Returns:
         The sides' samples; `seconds` is for how long each ran.
@@ -123,9 +125,8 @@ def by_turns(*sides: tuple[object, ...], module: str, extra: Mapping[str, str] |
 
 def begin() -> None:
     """Said by a side of `by_turns`."""
-    os.write(
-        sys.stdout.fileno(), f"{time.monotonic():0{BEGUN_CHARS - 1}.6f}\n".encode()
-    )  # print may write in pieces
+    line = f"{time.monotonic():0{BEGUN_CHARS - 1}.6f}\n"
+    os.write(sys.stdout.fileno(), line.encode())  # print may write in pieces
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -77,9 +77,8 @@ class Tethered:
         assert self._process.stdin
         self._process.stdin.write(b"release\n")
         self._process.stdin.close()
-        self._process.returncode = (
-            0  # not ours to wait for any more; Python warns of children that outlive it
-        )
+        # Not ours to wait for any more; Python warns of children that outlive it.
+        self._process.returncode = 0
 
     def stop(self) -> None:
         """Kill the command and all that it started. Harmless when it has ended."""

@@ -57,9 +57,8 @@ def start(site: Site, order: Order, *, lane: Lane | None = None, lease: timedelt
         return Started(replay_id=order.replay_id, count=0, lost=lost)
     count = len(mine)
     if not _write(site, order.replay_id, mine):
-        if _is_running(
-            site, order
-        ):  # and has settled some of it since this was chosen; what it holds is its own
+        if _is_running(site, order):
+            # It has settled some of its records since this was chosen; what it holds is its own.
             return Started(replay_id=order.replay_id, count=count, lost=lost, before=True)
         let_go(site, order, mine)
         for each in mine:
@@ -82,9 +81,8 @@ def start(site: Site, order: Order, *, lane: Lane | None = None, lease: timedelt
         },
     )
     if not is_new and not _is_running(site, order):
-        let_go(
-            site, order, mine
-        )  # it has ended since this was chosen, so nobody else would before the lease ends
+        # It has ended since this was chosen, so nobody else would let go before the lease ends.
+        let_go(site, order, mine)
     return Started(replay_id=order.replay_id, count=count, lost=lost, now=is_new, before=not is_new)
 
 
