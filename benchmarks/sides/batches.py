@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 
 from benchmarks.sides.common import RUN, STAGE, record_id
 from winnow.batch import plan_stage
 from winnow.contract import Order, Policy, StageInput
+from winnow.deadline import Deadline
 from winnow.formats import NDJSON
 from winnow.keys import StageKeys
 from winnow.ledger import Ledger
@@ -57,7 +57,7 @@ def recorder_on(store: ObjectStore, plan: Plan, *, flush_seconds: float = 5.0) -
         plan.keys.attempt(0),
         invocation="bench",
         form=NDJSON,
-        deadline=time.monotonic() + FAR,
+        deadline=Deadline(FAR),
         flush_seconds=flush_seconds,
         horizon=FIRST_HORIZON,
         give_up_after=100,

@@ -18,6 +18,7 @@ from operator import attrgetter
 from typing import Any
 
 from winnow.contract import Kind, now
+from winnow.deadline import Deadline
 from winnow.errors import WinnowError
 from winnow.failures import FailureReport, one_line, write_reports
 from winnow.formats import OutputFormat
@@ -41,6 +42,8 @@ FLUSH_EARLY = 0.98
 """Of the seconds between segments: a thread does not wake to the millisecond."""
 WRITE_ATTEMPTS = 4
 """Of a segment, each with the client's own retries: about a minute of S3 refusing before the worker gives up."""
+
+LITTLE_TIME = "little time was left"
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +105,7 @@ class Recorder:
         *,
         invocation: str,
         form: OutputFormat,
-        deadline: float,
+        deadline: Deadline,
         flush_seconds: float,
         horizon: int,
         give_up_after: int,
@@ -114,7 +117,7 @@ class Recorder:
         """Start journaling.
 
         Args:
-            deadline: `time.monotonic()` at which no record is taken any more.
+            deadline: at which no record is taken any more; it is told how long flushes take.
             horizon: ordinals below it may be taken before the first segment is durable.
             give_up_after: transient failures in a row that mean the other side is down.
             locate: a record's place in the source, as fields of its failure report.
@@ -162,11 +165,10 @@ class Recorder:
         self._collected_at = time.monotonic()
         self._write_seconds = 0.0
         """That the last segment took; the next will take about as long."""
-        seconds = max(0.0, self.seconds_left)
-        self._alarm = threading.Timer(seconds, self.request_stop, (Stop.TIME, "little time was left"))
-        self._alarm.daemon = True
-        if not seconds:
-            self.request_stop(Stop.TIME, "little time was left")
+        if self.seconds_left <= 0:
+            self.request_stop(Stop.TIME, LITTLE_TIME)
+        # Apart from the journal's thread, which may be held up in a write.
+        self._alarm = threading.Thread(target=self._watch_deadline, name="deadline", daemon=True)
         self._alarm.start()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -248,7 +250,17 @@ class Recorder:
 
     @property
     def seconds_left(self) -> float:
-        return self._deadline - time.monotonic()
+        return self._deadline.seconds_left
+
+    def _watch_deadline(self) -> None:
+        with self._lock:
+            while self.stop is None and not self._closing:
+                left = self.seconds_left
+                if left <= 0:
+                    self._stop(Stop.TIME, LITTLE_TIME)
+                else:
+                    # Told of every flush that begins or ends: the deadline moves with them.
+                    self._changed.wait(min(left, threading.TIMEOUT_MAX))
 
     # Sink
 
@@ -396,7 +408,7 @@ class Recorder:
 
     def _flush(self, *, last: bool = False) -> None:
         """Write what was collected; with `last`, also say why the worker stopped, even if nothing was."""
-        with self._writing:
+        with self._writing, self._deadline.measure_flush():
             if self._unwritten:
                 self._unwritten()
             with self._lock:
@@ -491,7 +503,7 @@ class Recorder:
                 return write()
             except Exception as error:  # noqa: BLE001  whatever it is, the evidence must get there
                 log.warning("journal write failed (%s of %s): %s", attempt, WRITE_ATTEMPTS, error)
-                time.sleep(min(2.0**attempt, max(0.0, (self._deadline - time.monotonic()) / 4)))
+                time.sleep(min(2.0**attempt, max(0.0, self.seconds_left / 4)))
         return write()
 
     # Called once, at the end
@@ -505,7 +517,7 @@ class Recorder:
         with self._lock:
             self._closing = True
             self._changed.notify_all()
-        self._alarm.cancel()
+        self._alarm.join()
         self._thread.join()
         try:
             self._flush(last=True)

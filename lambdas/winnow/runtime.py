@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.careful import Limits, run_carefully
 from winnow.contract import Kind, Order, new_run_id
+from winnow.deadline import Deadline
 from winnow.engine import run, units
 from winnow.errors import EveryRecordFailed
 from winnow.failures import FailureReport, one_line, words_of
@@ -27,11 +27,6 @@ from winnow.source import Chunk
 
 if TYPE_CHECKING:
     from winnow.decorator import Worker
-
-RESERVE_SHARE = 0.1
-"""Of the time a worker has, kept back to journal the rest and return."""
-MIN_RESERVE_SECONDS = 1.0
-MAX_RESERVE_SECONDS = 30.0
 
 LOGGED = 100
 """Failures, and warnings, of one invocation that are logged: a log line costs as much as many a record."""
@@ -141,7 +136,7 @@ def run_attempt(
     order = Order.from_event(event)
     watch.identify(run_id=order.run_id, stage=order.stage)
     seconds = context.get_remaining_time_in_millis() / 1000
-    started = time.monotonic()
+    deadline = Deadline.of_worker(seconds)
     plan = read_plan(ledger, StageKeys(order.run_id, order.stage))
     before = read_settlement(ledger, plan, order.attempt - 1)
     if before is None:
@@ -155,7 +150,6 @@ def run_attempt(
         watch.count(Metric.RETRIED, len(owed.ordinals))
     feed = _Feed(ledger, plan)
     log = _Log(feed)
-    reserve = min(MAX_RESERVE_SECONDS, max(MIN_RESERVE_SECONDS, seconds * RESERVE_SHARE))
     options = worker.options
     recorder = Recorder(
         ledger,
@@ -163,7 +157,7 @@ def run_attempt(
         keys,
         invocation=new_run_id(),
         form=options.outputs,
-        deadline=started + seconds - reserve,
+        deadline=deadline,
         flush_seconds=options.flush_seconds,
         horizon=owed.horizon,
         give_up_after=options.give_up_after,

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from tests.unit.winnow.stages import KEYS, DyingStore, MoodyStore, Stage
 from winnow import PermanentError, Record, Skip
 from winnow.contract import Kind
+from winnow.deadline import Deadline
 from winnow.engine import Options, run
 from winnow.formats import NDJSON
 from winnow.journal import MAX_REASONS, Segment, Stop
@@ -41,7 +41,7 @@ class Bench:
         usual: dict[str, Any] = {
             "invocation": "INV1",
             "form": NDJSON,
-            "deadline": time.monotonic() + 900,
+            "deadline": Deadline(900),
             "flush_seconds": 900,
             "horizon": 10_000,
             "give_up_after": 100,
@@ -207,7 +207,7 @@ def test_waits_less_when_little_time_is_left(waits: list[float]) -> None:
     store = Refusing(2)
     bench = Bench(store)
     store.times = 2
-    recorder = bench.recorder(deadline=time.monotonic() + 4)
+    recorder = bench.recorder(deadline=Deadline(4))
     recorder.succeeded(0, [line(0)], None)
     recorder.close()
     assert all(0 <= wait <= 1 for wait in waits)
@@ -378,7 +378,7 @@ def test_a_pause_does_not_outlast_a_stop(slow: Slow, monkeypatch: pytest.MonkeyP
 
 def test_takes_nothing_when_the_time_is_over_already() -> None:
     bench = Bench()
-    recorder = bench.recorder(deadline=time.monotonic() - 1)
+    recorder = bench.recorder(deadline=Deadline(-1))
     assert not recorder.take(0)
     assert recorder.stop is Stop.TIME
     recorder.close()
@@ -387,7 +387,7 @@ def test_takes_nothing_when_the_time_is_over_already() -> None:
 
 def test_the_deadline_is_kept_though_a_write_hangs(slow: Slow) -> None:
     bench = Bench(slow)
-    recorder = bench.recorder(deadline=time.monotonic() + 0.2)
+    recorder = bench.recorder(deadline=Deadline(0.2))
     recorder.succeeded(0, [line(0)], None)
     with recorder._lock:
         recorder._ask_to_flush()
@@ -399,6 +399,50 @@ def test_the_deadline_is_kept_though_a_write_hangs(slow: Slow) -> None:
     assert not recorder.take(1)
     slow.go_on.set()
     recorder.close()
+
+
+class Clock:
+    """Stands still but for what a test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Costly(MoodyStore):
+    """A bucket in which each segment takes a number of seconds to write."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__()
+        self._clock = clock
+        self._seconds = seconds
+
+    def put(self, key: str, body: bytes, *, if_absent: bool = False) -> None:
+        super().put(key, body, if_absent=if_absent)
+        if "/journal/" in key:
+            self._clock.now += self._seconds
+
+
+def test_stops_earlier_where_flushes_are_slow() -> None:
+    """The one that may be under way at the deadline, and the last, have to end before Lambda ends the worker."""
+    clock = Clock()
+    bench = Bench(Costly(clock, 2.0))
+    recorder = bench.recorder(deadline=Deadline(20, reserve=1, clock=clock))
+    recorder.succeeded(0, [line(0)], None)
+    recorder._flush()
+    assert recorder.seconds_left == 20 - 2 - 3 * 2
+    assert not recorder.stopping
+    clock.now += recorder.seconds_left
+    recorder.succeeded(1, [line(1)], None)
+    recorder._flush()
+    recorder._alarm.join()
+    assert (recorder.stop, recorder.cause) == (Stop.TIME, "little time was left")
+    assert not recorder.take(2)
+    recorder.close()
+    assert clock.now <= 1_000 + 20
+    assert bench.stage.evidence().succeeded == Ranges.of([0, 1])
 
 
 def test_tells_what_is_in_hand_when_it_stops_as_it_may_be_killed_any_moment() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from tests.unit.winnow import killers
 from tests.unit.winnow.stages import DIED, KEYS, MoodyStore, Stage, journal
 from winnow import Output, PermanentError, Record, Skip, worker
 from winnow.contract import Kind, Policy
+from winnow.deadline import Deadline
 from winnow.errors import EveryRecordFailed, SourceChanged
 from winnow.formats import ParquetOutput
 from winnow.journal import Stop
@@ -346,14 +347,14 @@ def test_a_worker_without_any_time_takes_nothing_and_says_why() -> None:
     assert "ran out of time before the first was done" in state["cause"]
 
 
-@pytest.mark.parametrize(("seconds", "reserve"), [(900, 30), (100, 10), (60, 6), (3, 1), (1, 1)])
+@pytest.mark.parametrize(("seconds", "left"), [(900, 870), (100, 90), (3, 2)])
 def test_keeps_time_back_to_journal_and_return(
-    seconds: float, reserve: float, recorders: list[Recorder]
+    seconds: float, left: float, recorders: list[Recorder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("winnow.runtime.Deadline.of_worker", partial(Deadline.of_worker, clock=lambda: 0.0))
     stage, order = stage_of(echo, 1)
-    before = time.monotonic()
     stage.invoke(order, seconds=seconds)
-    assert recorders[0]._deadline - before == pytest.approx(seconds - reserve, abs=0.5)
+    assert recorders[0].seconds_left == pytest.approx(left, abs=0.01)
 
 
 # What is logged

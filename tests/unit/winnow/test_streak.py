@@ -12,6 +12,7 @@ import pytest
 from winnow import PermanentError, Record, Skip
 from winnow.batch import plan_stage
 from winnow.contract import Policy, StageInput
+from winnow.deadline import Deadline
 from winnow.engine import Options, run
 from winnow.formats import NDJSON
 from winnow.journal import Evidence, Stop, fold, read_segments
@@ -40,7 +41,7 @@ class Lab:
             self.keys,
             invocation="i",
             form=NDJSON,
-            deadline=time.monotonic() + seconds,
+            deadline=Deadline(seconds),
             flush_seconds=flush_seconds,
             horizon=horizon,
             give_up_after=10,
