@@ -20,6 +20,7 @@ from scripts.deployment import deploy_to_emulator
 from scripts.emulator import Emulator
 from scripts.pipelines import Pipeline
 from scripts.slack_receiver import SlackReceiver
+from tests.integration.pace import waits
 
 WINNOW = Path(sys.executable).with_name("winnow")
 WITHIN_SECONDS = 120
@@ -59,7 +60,9 @@ def deployed(home: Path, *, strict: bool = False) -> Iterator[Deployment]:
     quiet = Console(quiet=True)
     with (
         SlackReceiver() as slack,
-        deploy_to_emulator(home, quiet, wait_scale=WAIT_SCALE, strict=strict, webhook=slack.url) as emulator,
+        deploy_to_emulator(
+            home, quiet, wait_scale=waits(WAIT_SCALE), strict=strict, webhook=slack.url
+        ) as emulator,
     ):
         target = at_emulator(emulator.endpoint)
         yield Deployment(

@@ -23,6 +23,7 @@ from scripts.emulator import Emulator
 from statemachines.pipeline import pascal_case
 from tests.integration.faults.app import PATIENT, PIPELINE
 from tests.integration.faults.loopback import World
+from tests.integration.pace import waits
 from winnow import keys
 from winnow.alert import MAX_EXAMPLES
 from winnow.conservation import prove
@@ -132,7 +133,7 @@ class Lab:
         world = World()
         for server in world.servers():
             stack.enter_context(server)
-        emulator = stack.enter_context(Emulator.start(home / "emulator", wait_scale=WAIT_SCALE))
+        emulator = stack.enter_context(Emulator.start(home / "emulator", wait_scale=waits(WAIT_SCALE)))
         world.proxy.upstream = emulator.endpoint.url
         lab = cls(emulator, world)
         stack.callback(lab.closed.set)

@@ -1,0 +1,93 @@
+"""Behind ./scripts/test: runs pytest, keeps its whole output in a file, and makes the machine slow where asked."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from scripts import ROOT
+from scripts.cdk import SILENCE
+from scripts.checks.plugin import BESIDE
+from scripts.checks.stress import Stress
+
+LOG = ROOT / ".local" / "test.log"
+MAX_WORKERS = 4
+"""Test processes at once; each that reaches the emulator tests starts one of its own."""
+PLUGIN = "scripts.checks.plugin"
+STRESS = re.compile(r"--stress(?:=(?P<seed>.*))?")
+COLORS = re.compile(rb"\x1b\[[0-9;]*m")
+INTERACTIVE = {"--pdb", "--trace", "--help", "-h"}
+"""Options with which pytest needs the terminal for itself."""
+
+
+def main() -> int:
+    """Run all checks, or only what the arguments ask pytest for.
+
+    Returns:
+        Exit code: pytest's; 1 also where only lint or types failed.
+    """
+    try:
+        stress, arguments = _take_stress(sys.argv[1:])
+    except ValueError as error:
+        print(f"scripts/test: {error}", file=sys.stderr)
+        return 2
+    command = [sys.executable, "-m", "pytest", "-p", PLUGIN]
+    environment = {**os.environ, **SILENCE}
+    if not _names_files_only(arguments):
+        # By group: what shares an emulator runs in one process, one after the other.
+        command += [f"--numprocesses={min(MAX_WORKERS, os.cpu_count() or 1)}", "--dist=loadgroup"]
+    if not arguments:
+        command.append(BESIDE)
+    if INTERACTIVE & set(arguments):
+        return subprocess.run([*command, *arguments], cwd=ROOT, env=environment, check=False).returncode
+    with ExitStack() as stack:
+        if stress:
+            print(stress.description, flush=True)
+            environment |= stress.environment
+            stack.enter_context(stress)
+        return _run([*command, *arguments], environment)
+
+
+def _take_stress(arguments: Sequence[str]) -> tuple[Stress | None, list[str]]:
+    """Take `--stress` or `--stress=SEED` out of the arguments; all others are pytest's."""
+    rest = [each for each in arguments if not STRESS.fullmatch(each)]
+    found = [match for each in arguments if (match := STRESS.fullmatch(each))]
+    return (Stress.of_seed(found[-1]["seed"]) if found else None), rest
+
+
+def _names_files_only(arguments: Sequence[str]) -> bool:
+    """Whether these ask for tests of some files: starting more processes would take longer than those."""
+    paths = [ROOT / each.split("::", 1)[0] for each in arguments if not each.startswith("-")]
+    return any(path.is_file() for path in paths) and not any(path.is_dir() for path in paths)
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Run a command; what it prints goes to the terminal and, without colors, into the log."""
+    if sys.stdout.isatty():
+        environment = {**environment, "COLUMNS": str(os.get_terminal_size().columns)}
+        command = [*command, "--color=yes"]
+    LOG.parent.mkdir(exist_ok=True)
+    tests = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    # An interrupt reaches pytest, too, which then says what there was so far: wait for that.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: tests.send_signal(signal.SIGINT))
+    assert tests.stdout
+    with Path(LOG).open("wb") as log:
+        while piece := os.read(tests.stdout.fileno(), 65536):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+            log.write(COLORS.sub(b"", piece))
+            log.flush()
+    return tests.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
