@@ -20,10 +20,10 @@ from scripts.deployment import deploy_to_emulator
 from scripts.emulator import Emulator
 from scripts.pipelines import Pipeline
 from scripts.slack_receiver import SlackReceiver
-from tests.integration.pace import waits
+from tests.pace import waits
+from tests.patience import PATIENCE_SECONDS
 
 WINNOW = Path(sys.executable).with_name("winnow")
-WITHIN_SECONDS = 120
 WAIT_SCALE = 0.05
 
 
@@ -44,7 +44,7 @@ class Deployment:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=WITHIN_SECONDS,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 

@@ -16,10 +16,10 @@ import pytest
 from scripts import ROOT
 from scripts.emulator import environment_without_aws
 from scripts.local_state import FOLDER
+from tests.patience import PATIENCE_SECONDS, await_
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("demo")]
 
-WITHIN_SECONDS = 180
 MARK = "WINNOW_TEST_MARK"
 
 
@@ -46,7 +46,7 @@ class Demo:
         raise AssertionError(f"the demonstration ended without saying {text!r}")
 
     def end(self) -> str:
-        out, _ = self.process.communicate(timeout=WITHIN_SECONDS)
+        out, _ = self.process.communicate(timeout=PATIENCE_SECONDS)
         return out
 
     def survivors(self) -> Iterator[str]:
@@ -60,12 +60,7 @@ class Demo:
 
     def assert_nothing_is_left(self) -> None:
         # The tether ends after what it holds: its standard input, the last thing shared, is closed by then.
-        for _ in range(200):
-            left = list(self.survivors())
-            if not left:
-                break
-            signal.sigtimedwait([], 0.05)
-        assert left == []
+        await_("the end of all that it started", lambda: not list(self.survivors()))
         assert list(FOLDER.glob(f"demo-{self.process.pid}*")) == []
 
 

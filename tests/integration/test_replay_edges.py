@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,6 +22,7 @@ from scripts.replay.site import Site
 from scripts.replay.starting import LEASE, start, take_hold
 from tests.integration.conftest import WINNOW
 from tests.integration.faults.lab import await_
+from tests.integration.faults.loopback import Proxy, Request
 from tests.integration.replays.desk import Desk, open_desk
 from winnow import keys
 from winnow.contract import MAX_INLINE_BYTES
@@ -38,8 +39,16 @@ MANY = 10_000
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def proxy() -> Iterator[Proxy]:
+    """Between the worker of the first stage and S3."""
+    with Proxy() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, proxy: Proxy) -> Iterator[Desk]:
     with open_desk(tmp_path_factory.mktemp("edges") / "emulator") as made:
+        made.lead_through(proxy, stage="adapt")
         yield made
 
 
@@ -65,6 +74,11 @@ class Bucket:
             self._s3.put_object(Bucket=self.name, Key=key, Body=text.encode())
 
 
+def reading(bucket: Bucket) -> Callable[[Request], bool]:
+    """Whether a request reads from a bucket."""
+    return lambda request: request.target.startswith(f"/{bucket.name}/")
+
+
 def order_of(site: Site, ids: Iterable[str]) -> Order:
     """What `winnow replay run --id …` decides to do."""
     rules = Rules(first_stage=site.pipeline.stages[0], code_versions=site.pipeline.code_versions)
@@ -85,10 +99,13 @@ def resolved_by(desk: Desk, ids: Iterable[str]) -> dict[str, str]:
     return {each: resolution.run_id for each, resolution in found.items() if resolution}
 
 
-def test_of_two_operators_at_the_same_moment_each_gets_what_the_other_has_not(desk: Desk) -> None:
+def test_of_two_operators_at_the_same_moment_each_gets_what_the_other_has_not(
+    desk: Desk, proxy: Proxy
+) -> None:
     bucket = Bucket(desk, "two-operators", 30)
     desk.run(bucket.records, "two-operators")
     bucket.open()
+    gate = proxy.hold(reading(bucket))  # so that neither replay ends before the other is started
     sites = [desk.site, desk.site]
     # Both have looked before either takes hold.
     orders = [
@@ -102,6 +119,7 @@ def test_of_two_operators_at_the_same_moment_each_gets_what_the_other_has_not(de
 
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(press, sites, orders))
+    gate.open()
     assert all(each.now for each in both)
     assert sorted(each.count for each in both) == [10, 20]
     [late] = [each for each in both if len(each.lost)]
@@ -117,10 +135,11 @@ def test_of_two_operators_at_the_same_moment_each_gets_what_the_other_has_not(de
     assert [list(by.values()).count(each.replay_id) for each in both] == [each.count for each in both]
 
 
-def test_pressing_the_button_twice_starts_it_once(desk: Desk) -> None:
+def test_pressing_the_button_twice_starts_it_once(desk: Desk, proxy: Proxy) -> None:
     here, gone = Bucket(desk, "pressed-here", 1), Bucket(desk, "pressed-gone", 1)
     desk.run([*here.records, *gone.records], "pressed-twice")
-    here.open()  # and the other is tried again and again, so that the replay is under way for some time
+    here.open()
+    gate = proxy.hold(reading(gone))  # so that the replay is under way when the button is pressed again
     command = [str(WINNOW), "replay", "run", "--run", "pressed-twice", "--execute", "--json"]
     environment = desk.deployment.emulator.endpoint.environment()
     pressed = [
@@ -133,6 +152,7 @@ def test_pressing_the_button_twice_starts_it_once(desk: Desk) -> None:
     assert sorted(each["started"] for each in said) == [False, True]
     assert desk.executions().count(replay_id) == 1
     gone.open()
+    gate.open()
     desk.closed(replay_id)
     assert set(resolved_by(desk, [*here.ids, *gone.ids]).values()) == {replay_id}
     again = desk.replay("run", "--run", "pressed-twice", "--execute")
@@ -140,15 +160,19 @@ def test_pressing_the_button_twice_starts_it_once(desk: Desk) -> None:
     assert "already resolved" in again.stderr
 
 
-def test_what_a_replay_held_that_was_killed_can_be_replayed_again(desk: Desk) -> None:
+def test_what_a_replay_held_that_was_killed_can_be_replayed_again(desk: Desk, proxy: Proxy) -> None:
     here, gone = Bucket(desk, "killed-here", 3), Bucket(desk, "killed-gone", 3)
     everything = [*here.ids, *gone.ids]
     desk.run([*here.records, *gone.records], "killed")
     here.open()
+    first = proxy.hold(reading(gone))
     [line] = desk.lines("run", "--run", "killed", "--execute")
     killed = line["replay_id"]
+    await_("the first attempt of the replay", first.is_reached)
     settled = StageKeys(killed, "adapt").attempt(0).settlement
-    await_("the first attempt of the replay", lambda: desk.ledger.find_json(settled))
+    second = proxy.hold(lambda request: reading(gone)(request) and bool(desk.ledger.find_json(settled)))
+    first.open()
+    await_("the second attempt of the replay", second.is_reached)
     assert {desk.entry("adapt", each).hold.replay_id for each in everything} == {killed}  # type: ignore[union-attr]
     desk.stop(killed)
     desk.closed(killed)
@@ -156,9 +180,10 @@ def test_what_a_replay_held_that_was_killed_can_be_replayed_again(desk: Desk) ->
     entries = [desk.entry("adapt", each) for each in everything]
     assert {(entry.status, entry.hold) for entry in entries} == {("open", None)}
     gone.open()
-    second = desk.started("--run", "killed")
-    assert second != killed
-    assert set(resolved_by(desk, everything).values()) == {second}
+    second.open()
+    replay_id = desk.started("--run", "killed")
+    assert replay_id != killed
+    assert set(resolved_by(desk, everything).values()) == {replay_id}
 
 
 def test_a_lease_ends_where_nobody_hears_of_a_replays_end(desk: Desk) -> None:
@@ -193,13 +218,14 @@ def test_a_replay_that_was_not_started_is_taken_up_under_its_own_name(desk: Desk
     assert set(resolved_by(desk, bucket.ids).values()) == {dead.replay_id}
 
 
-def test_a_duplicate_that_is_started_by_hand_is_refused_and_takes_nothing(desk: Desk) -> None:
+def test_a_duplicate_that_is_started_by_hand_is_refused_and_takes_nothing(desk: Desk, proxy: Proxy) -> None:
     here, gone = Bucket(desk, "twin-here", 1), Bucket(desk, "twin-gone", 1)
     desk.run([*here.records, *gone.records], "twin")
     here.open()
+    gate = proxy.hold(reading(gone))
     [line] = desk.lines("run", "--run", "twin", "--execute")
     replay_id = line["replay_id"]
-    await_("the replay's plan", lambda: desk.ledger.find_json(keys.run(replay_id)))
+    await_("the replay's worker", gate.is_reached)
     given = json.loads(desk.describe(desk.execution(replay_id))["input"])
     duplicate = desk.start(given, name="started-by-hand")
     await_("its end", lambda: desk.describe(duplicate)["status"] != "RUNNING")
@@ -207,6 +233,7 @@ def test_a_duplicate_that_is_started_by_hand_is_refused_and_takes_nothing(desk: 
     assert "was used before" in alert["cause"]
     assert desk.entry("adapt", gone.ids[0]).hold.replay_id == replay_id  # type: ignore[union-attr]
     gone.open()
+    gate.open()
     desk.closed(replay_id)
     assert set(resolved_by(desk, [*here.ids, *gone.ids]).values()) == {replay_id}
 

@@ -14,6 +14,7 @@ from aws_cdk.assertions import Template
 
 from stacks.catalogue_stack import CatalogueStack
 from stacks.settings import Settings
+from tests.patience import PATIENCE_SECONDS
 from tests.stacks.synthesized import Synthesized
 
 if TYPE_CHECKING:
@@ -88,7 +89,13 @@ def run_app(context: dict[str, Any], tmp_path: Path) -> RunApp:
         }
         command = [sys.executable, "app.py"]
         return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
 
     return run

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from moto.core.exceptions import JsonRESTError
 
+from tests.patience import await_
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:"
 ROLE = "arn:aws:iam::123456789012:role/machine"
-DEADLINE_SECONDS = 20
 
 
 def function_arn(name: str) -> str:
@@ -96,10 +96,7 @@ class Interpreter:
             name=f"execution-{self._executions}",
             input=json.dumps(given),
         )["executionArn"]
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while (found := self.client.describe_execution(executionArn=execution))["status"] == "RUNNING":
-            assert time.monotonic() < deadline, "the execution did not end"
-            time.sleep(0.01)
+        found = await_("the end of the execution", lambda: self._ended(execution))
         history = self.client.get_execution_history(executionArn=execution)["events"]
         return Execution(
             status=found["status"],
@@ -114,6 +111,10 @@ class Interpreter:
             calls=list(self.calls),
             waits=list(self.waits),
         )
+
+    def _ended(self, execution: str) -> dict[str, Any] | None:
+        found: dict[str, Any] = self.client.describe_execution(executionArn=execution)
+        return None if found["status"] == "RUNNING" else found
 
     def _machine(self, definition: str) -> str:
         if definition not in self._machines:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
 from tests.statemachines.interpreter import FunctionFailed, ServiceRefused, always, function_arn, in_turn
 from winnow.sfn_errors import SfnError
 
@@ -338,9 +339,11 @@ def test_does_not_call_a_worker_again_that_does_not_answer(
     interpreter: Interpreter, definition: dict[str, Any], functions: dict[str, Any]
 ) -> None:
     definition["States"]["RunWorker"]["TimeoutSeconds"] = 1
-    functions["worker"] = lambda _payload: time.sleep(1.3)
+    over = threading.Event()
+    functions["worker"] = lambda _payload: over.wait(PATIENCE_SECONDS)
 
     done = interpreter.run(definition, GIVEN)
+    over.set()
 
     assert done.count["worker"] == 1
     assert done.called("settle")[0]["state"]["worker_error"]["Error"] == SfnError.TIMEOUT

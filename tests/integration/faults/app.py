@@ -1,6 +1,6 @@
 """The CDK app of the fault tests: the example as it is deployed, and a pipeline of workers that misbehave.
 
-    cdk deploy --all --app "python -m tests.integration.faults.app" -c environment=local -c proxy=http://127.0.0.1:1234
+    cdk deploy --all --app "python -m tests.integration.faults.app" -c environment=local -c proxy=http://127.0.0.1:1234 -c hasty_seconds=10
 
 Both are made of Winnow's own constructs, with the settings that emulators get; only times and memory are scaled down.
 """
@@ -24,10 +24,8 @@ PIPELINE = "faults"
 LIE, PATIENT, HASTY, COLLECT = "lie", "patient", "hasty", "collect"
 """Its stages, in order. A run starts at the one whose worker it is about; those after it hand on what they are given."""
 
-HASTY_SECONDS = 10
-"""The timeout of the worker that is to run into it."""
-PATIENT_SECONDS = 30
-"""The timeout of all others, which a busy machine does not make them reach."""
+PATIENT_SECONDS = 600
+"""The timeout of all workers but the hasty one, which is to run into its own: a busy machine does not make them reach it."""
 WORKER_MEMORY_MB = 256
 ARRIVALS_WINDOW_SECONDS = 1
 
@@ -39,7 +37,9 @@ class FaultsStack(cdk.Stack):
     test wants refused.
     """
 
-    def __init__(self, scope: cdk.App, construct_id: str, *, settings: Settings, proxy: str) -> None:
+    def __init__(
+        self, scope: cdk.App, construct_id: str, *, settings: Settings, proxy: str, hasty_seconds: int
+    ) -> None:
         super().__init__(scope, construct_id)
         # The workers are found through the virtual environment; the asset brings the runtime.
         code = LambdaCode(bundled=False).worker(None)
@@ -59,7 +59,7 @@ class FaultsStack(cdk.Stack):
                     worker=misbehave,
                     code=code,
                     environment=through_proxy,
-                    timeout_seconds=HASTY_SECONDS,
+                    timeout_seconds=hasty_seconds,
                 ),
                 Stage.of(COLLECT, worker=f"{WORKERS}.pass_on.pass_on", code=code, parquet_input=True),
             ],
@@ -78,7 +78,13 @@ def main() -> None:
         worker_memory_mb=WORKER_MEMORY_MB,
         arrivals_window_seconds=ARRIVALS_WINDOW_SECONDS,
     )
-    FaultsStack(app, "faults", settings=scaled, proxy=app.node.get_context("proxy"))
+    FaultsStack(
+        app,
+        "faults",
+        settings=scaled,
+        proxy=app.node.get_context("proxy"),
+        hasty_seconds=int(app.node.get_context("hasty_seconds")),
+    )
     app.synth()
 
 

@@ -8,6 +8,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
@@ -67,11 +68,11 @@ class Call:
 
 
 Policy = Callable[[Call], "int | Gate"]
-"""The status that a call is answered with; or a gate, to have it wait until that opens."""
+"""The status that a call is answered with; or a gate, to have it wait until that opens and then answer with 200."""
 
 
 class Gate:
-    """Keeps calls waiting until it is opened; then they are answered with 200."""
+    """Keeps whoever comes to it waiting until it is opened."""
 
     def __init__(self) -> None:
         self._reached = threading.Event()
@@ -206,10 +207,11 @@ REFUSALS = {
 
 
 class Proxy(Loopback):
-    """Stands between some functions and AWS, and refuses what a test wants refused."""
+    """Stands between some functions and AWS, and refuses or keeps waiting what a test wants refused or kept waiting."""
 
     def __init__(self) -> None:
         self._refusals: list[Refusal] = []
+        self._holds: list[tuple[Callable[[Request], bool], Gate]] = []
         self._lock = threading.Lock()
         self.upstream = ""
         """The emulator's address."""
@@ -218,9 +220,15 @@ class Proxy(Loopback):
         class Handler(_Quiet):
             def do_GET(self) -> None:
                 body = self.read()
-                status = proxy._status_for(Request(self.command, unquote(self.path), body))
+                request = Request(self.command, unquote(self.path), body)
+                for matches, gate in list(proxy._holds):
+                    if matches(request):
+                        gate.wait()
+                status = proxy._status_for(request)
                 if status is None:
-                    proxy._pass_on(self, body)
+                    # Whoever asked may have given up meanwhile, or been killed.
+                    with suppress(BrokenPipeError, ConnectionResetError):
+                        proxy._pass_on(self, body)
                     return
                 code, message = REFUSALS[status]
                 error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
@@ -234,6 +242,17 @@ class Proxy(Loopback):
             do_PUT = do_POST = do_HEAD = do_DELETE = do_GET  # noqa: N815  the server looks for these
 
         super().__init__(Handler)
+
+    def __exit__(self, *error: object) -> None:
+        for _, gate in self._holds:
+            gate.open()
+        super().__exit__(*error)
+
+    def hold(self, matches: Callable[[Request], bool]) -> Gate:
+        """Keep matching requests waiting until the gate is opened; then let them through."""
+        gate = Gate()
+        self._holds.append((matches, gate))
+        return gate
 
     def refuse(
         self, matches: Callable[[Request], bool], *statuses: int | None, for_good: bool = False

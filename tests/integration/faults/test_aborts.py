@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.integration.faults.app import COLLECT, HASTY, PATIENT
+from tests.integration.faults.app import COLLECT, PATIENT
 from tests.integration.faults.lab import Lab, Run, about, await_, takes_long
 from tests.integration.faults.loopback import Call, Gate
 
@@ -33,14 +33,15 @@ def recursion_aborted(lab: Lab) -> Run:
             {"id": record, "do": "call", "url": url}
             for record in [*GOOD, "again", "stuck-for-good", "after-it"]
         ],
-        start_at=HASTY,
     )
     journal = run.keys().attempt(1).journal
     await_("the second attempt's journal", lambda: list(run.ledger.store.keys(journal)), lab=lab)
     await_("the record that never ends", gate.is_reached, lab=lab)
     nested = run.executions()[1]
     lab.stepfunctions.stop_execution(executionArn=nested, error="Operator", cause="stopped by hand")
-    return run.ended()
+    run.ended()
+    gate.open()
+    return run
 
 
 @about(recursion_aborted)

@@ -73,7 +73,6 @@ def test_what_slack_did_not_take_waits_in_the_dead_letter_queue(run: Run) -> Non
     [letter] = await_(
         "the dead letter",
         lambda: lab.sqs.receive_message(QueueUrl=queue.url).get("Messages"),
-        within_seconds=60,
     )
     assert run.run_id in letter["Body"]
     assert run.messages() == []

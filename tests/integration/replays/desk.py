@@ -13,6 +13,8 @@ from scripts import ROOT
 from scripts.replay.site import Site
 from tests.integration.conftest import WINNOW, Deployment, deployed
 from tests.integration.faults.lab import _payload_bytes, await_
+from tests.integration.faults.loopback import Proxy
+from tests.patience import PATIENCE_SECONDS
 from winnow import keys
 from winnow.keys import StageKeys
 from winnow.ledger import Ledger
@@ -21,8 +23,6 @@ from winnow.register_table import partition
 from winnow.store import S3Store
 
 STAGES = ("adapt", "transform", "mint")
-WITHIN_SECONDS = 400
-"""The whole catalogue on a busy machine."""
 
 
 class Desk:
@@ -79,7 +79,7 @@ class Desk:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=WITHIN_SECONDS,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 
@@ -174,6 +174,22 @@ class Desk:
         )
         assert "FunctionError" not in answer, answer["Payload"].read()
 
+    def lead_through(self, proxy: Proxy, *, stage: str) -> None:
+        """Have a stage's worker reach S3 through a proxy, which can keep it waiting."""
+        proxy.upstream = self.deployment.emulator.endpoint.url
+        [worker] = [
+            function
+            for page in self.lambdas.get_paginator("list_functions").paginate()
+            for function in page["Functions"]
+            if function["Environment"]["Variables"].get("WINNOW_STAGE") == stage
+        ]
+        self.lambdas.update_function_configuration(
+            FunctionName=worker["FunctionName"],
+            Environment={
+                "Variables": {**worker["Environment"]["Variables"], "AWS_ENDPOINT_URL_S3": proxy.url}
+            },
+        )
+
     def deploy_worker(self, stage: str, *, handler: str, version: str) -> None:
         """Deploy the stack with another worker, as after a change to its code."""
         template = self.cloudformation.get_template(StackName=self.stack)["TemplateBody"]
@@ -241,7 +257,7 @@ class Desk:
 
     def closed(self, run_id: str) -> str:
         """Wait until a run has ended and the closer has reported on it."""
-        await_(f"the report on {run_id}", lambda: self.report(run_id), within_seconds=WITHIN_SECONDS)
+        await_(f"the report on {run_id}", lambda: self.report(run_id))
         return run_id
 
     def report(self, run_id: str) -> dict[str, Any] | None:

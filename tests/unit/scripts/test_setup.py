@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts import ROOT
+from tests.patience import PATIENCE_SECONDS
 
 PYTHON = f"""#!/usr/bin/env bash
 # Stands in for Python, and for the Python of a virtual environment that it makes.
@@ -66,7 +67,7 @@ class Clone:
 
     def launch(self, **variables: str) -> tuple[int, str, str]:
         launcher = self.start(**variables)
-        out, err = launcher.communicate(timeout=60)
+        out, err = launcher.communicate(timeout=PATIENCE_SECONDS)
         return launcher.returncode, out, err
 
     def did(self) -> list[str]:
@@ -118,7 +119,7 @@ def test_makes_an_interrupted_setup_again_and_leaves_nothing_running(clone: Clon
     hanging.read_text()
     launcher.send_signal(signal.SIGTERM)
     # What pip started would hold these pipes open.
-    _, err = launcher.communicate(timeout=60)
+    _, err = launcher.communicate(timeout=PATIENCE_SECONDS)
     assert launcher.returncode == 128 + signal.SIGTERM
     assert "the next start makes it again" in err
     clone.did()
@@ -136,7 +137,7 @@ def test_sets_a_clone_that_was_moved_up_again(clone: Clone, tmp_path: Path) -> N
 
 def test_two_at_once_set_up_once(clone: Clone) -> None:
     both = [clone.start(), clone.start()]
-    assert [launcher.communicate(timeout=60)[0] for launcher in both] == ["ready\n", "ready\n"]
+    assert [launcher.communicate(timeout=PATIENCE_SECONDS)[0] for launcher in both] == ["ready\n", "ready\n"]
     assert clone.did() == EVERYTHING
 
 

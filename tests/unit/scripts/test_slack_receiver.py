@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from scripts.slack_receiver import SlackReceiver, render
+from tests.patience import PATIENCE_SECONDS
 from tests.unit.winnow.test_alert import EXECUTION, content
 from winnow.slack_blocks import alert_message
 from winnow.wording import compose
@@ -29,7 +30,7 @@ def test_keeps_what_arrives_in_order() -> None:
     with SlackReceiver() as slack:
         post(slack.url, {"text": "first"})
         post(slack.url, {"text": "second"})
-        assert slack.receive(2, within_seconds=5) == [{"text": "first"}, {"text": "second"}]
+        assert slack.receive(2, within_seconds=PATIENCE_SECONDS) == [{"text": "first"}, {"text": "second"}]
         assert slack.receive(1, within_seconds=0) == []
 
 

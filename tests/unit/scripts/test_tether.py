@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts import tether
-from tests.processes import wait_for_end_of
-
-PATIENCE_SECONDS = 20
+from tests.patience import PATIENCE_SECONDS, wait_for_end_of
 
 SPEAKS_AND_STAYS = 'exec 3>"$0"; echo up >&3; sleep 300 & sleep 300'
 """Opens the pipe for itself and for a child, so that the pipe ends when both have ended."""

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.processes import wait_for_end_of
+from tests.pace import margin
+from tests.patience import PATIENCE_SECONDS, wait_for_end_of
 from tests.unit.winnow import killers
 from tests.unit.winnow.gates import Memory
 from winnow import Record, Retry
@@ -21,7 +22,7 @@ from winnow.decorator import Worker
 from winnow.engine import Options, units
 from winnow.journal import Stop
 
-LIMITS = Limits(record_seconds=10, memory_mb=1024)
+LIMITS = Limits(record_seconds=PATIENCE_SECONDS, memory_mb=1024)
 
 
 def carefully(worker: Worker, *data: Any, gate: Memory | None = None, **limits: Any) -> Memory:
@@ -30,7 +31,11 @@ def carefully(worker: Worker, *data: Any, gate: Memory | None = None, **limits: 
     records = [(n, Record(f"r{n}", what)) for n, what in enumerate(data)]
     work = units(records, gate, worker.options.batch or 1)
     run_carefully(
-        worker.name, work, gate, worker.options, Limits(**{"record_seconds": 10, "memory_mb": 1024, **limits})
+        worker.name,
+        work,
+        gate,
+        worker.options,
+        Limits(**{"record_seconds": PATIENCE_SECONDS, "memory_mb": 1024, **limits}),
     )
     assert [ordinal for ordinal, times in gate.told.items() if times > 1] == []
     return gate
@@ -105,15 +110,16 @@ def test_several_killers_are_contained_in_one_attempt_however_the_worker_works(w
 
 @pytest.mark.parametrize("hanging", ["loop", "stop"])
 def test_a_record_that_hangs_is_stopped(hanging: str) -> None:
-    gate = carefully(killers.plain, None, hanging, None, record_seconds=0.4)
+    seconds = round(margin(0.4), 2)
+    gate = carefully(killers.plain, None, hanging, None, record_seconds=seconds)
     assert sorted(gate.done) == [0, 2]
     assert gate.kinds == {1: "crashed"}
     assert gate.failures[1].error_type == "RecordHangs"
-    assert gate.failures[1].message == "took longer than 0.4 s and was stopped"
+    assert gate.failures[1].message == f"took longer than {seconds:.3g} s and was stopped"
 
 
 def test_a_record_that_hangs_in_a_batch_is_found_by_taking_the_batch_apart() -> None:
-    gate = carefully(killers.batches, None, "loop", None, None, None, record_seconds=0.4)
+    gate = carefully(killers.batches, None, "loop", None, None, None, record_seconds=margin(0.4))
     assert sorted(gate.done) == [0, 2, 3, 4]
     assert gate.kinds == {1: "crashed"}
 
@@ -188,7 +194,7 @@ def test_as_many_children_as_threads_that_the_memory_holds(
 
         def __init__(self, _worker: str, limits: Limits, **_: Any) -> None:
             started.append(limits)
-            together.wait(10)
+            together.wait(PATIENCE_SECONDS)
 
         def run(self, *_: Any, **__: Any) -> list[Any]:
             return []
@@ -298,7 +304,7 @@ def test_a_record_has_the_time_of_all_its_retries() -> None:
 def test_a_child_ends_when_its_parent_does() -> None:
     child = Child(killers.plain.name, LIMITS)
     os.close(child._life)
-    assert child._process.wait(30) == 1
+    assert child._process.wait(PATIENCE_SECONDS) == 1
     child._life = os.open(os.devnull, os.O_RDONLY)
     with pytest.raises(Killed, match=r"ended its worker \(exit code 1\)"):
         child.run([(0, Record("r0"))])

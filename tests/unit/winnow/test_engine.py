@@ -8,6 +8,8 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
+from tests.pace import margin
+from tests.patience import PATIENCE_SECONDS
 from tests.unit.winnow.gates import Memory, items
 from winnow import Output, PermanentError, Record, Retry, Skip, TransientError
 from winnow.contract import Kind
@@ -488,6 +490,11 @@ def test_a_joined_output_that_cannot_be_written_fails_only_those_that_alone_fail
 # Records that hang
 
 
+def limit() -> float:
+    """Seconds in which a record is done that does not hang."""
+    return round(margin(0.2), 2)
+
+
 class Hanging:
     """A function that never returns for some records, until the test is over."""
 
@@ -503,7 +510,7 @@ class Hanging:
         numbers = [record.data for record in records]
         self.calls.append(numbers)
         if set(self.hang) & set(numbers):
-            self.over.wait(30)
+            self.over.wait(PATIENCE_SECONDS)
         return numbers
 
 
@@ -523,10 +530,11 @@ def hanging() -> Iterator[Callable[..., Hanging]]:
 @pytest.mark.parametrize("concurrency", [1, 2, 5])
 def test_a_record_that_hangs_costs_only_itself(hanging: Callable[..., Hanging], concurrency: int) -> None:
     worker = hanging(1, 2, 9)
-    gate = work(worker.one, Options(concurrency=concurrency, record_timeout=0.05))
+    seconds = limit()
+    gate = work(worker.one, Options(concurrency=concurrency, record_timeout=seconds))
     assert gate.kinds == dict.fromkeys((1, 2, 9), "transient")
     assert gate.failures[1].error_type == "RecordTimeout"
-    assert gate.failures[1].message == "took longer than 0.05 s"
+    assert gate.failures[1].message == f"took longer than {seconds:g} s"
     assert sorted(gate.done) == [0, 3, 4, 5, 6, 7, 8]
 
 
@@ -536,7 +544,7 @@ def test_a_record_that_hangs_in_a_batch_costs_only_itself(
 ) -> None:
     worker = hanging(1, 5)
     gate = Memory()
-    run(worker.many, items(9), gate, Options(batch=4, concurrency=concurrency, record_timeout=0.05))
+    run(worker.many, items(9), gate, Options(batch=4, concurrency=concurrency, record_timeout=limit()))
     assert gate.kinds == dict.fromkeys((1, 5), "transient")
     assert sorted(gate.done) == [0, 2, 3, 4, 6, 7, 8]
     assert max(gate.told.values()) == 1
@@ -554,7 +562,7 @@ def test_a_record_that_hangs_when_its_batch_is_done_one_by_one_costs_only_itself
         return worker.many(records)
 
     gate = Memory()
-    run(function, items(6), gate, Options(batch=6, concurrency=concurrency, record_timeout=0.05))
+    run(function, items(6), gate, Options(batch=6, concurrency=concurrency, record_timeout=limit()))
     assert gate.kinds == {2: "transient"}
     assert sorted(gate.done) == [0, 1, 3, 4, 5]
 
@@ -589,13 +597,13 @@ def test_a_thread_that_was_given_up_is_not_listened_to_any_more(hanging: Callabl
             if record.data == 0:
                 came_back.set()
 
-    gate = work(function, Options(concurrency=2, record_timeout=0.05), 3)
+    gate = work(function, Options(concurrency=2, record_timeout=limit()), 3)
     before = dict(gate.told)
     worker.over.set()
-    assert came_back.wait(30)
+    assert came_back.wait(PATIENCE_SECONDS)
     for thread in threading.enumerate():
         if thread.name == "record":
-            thread.join(30)
+            thread.join(PATIENCE_SECONDS)
     assert dict(gate.told) == before
     assert gate.kinds == {0: "transient"}
 
@@ -604,12 +612,12 @@ def test_a_record_that_swallows_every_exception_is_still_interrupted() -> None:
     def function(record: Record) -> str:
         if record.data == 1:
             try:
-                threading.Event().wait(30)
+                threading.Event().wait(PATIENCE_SECONDS)
             except Exception:  # noqa: BLE001  as a worker might
                 return "swallowed"
         return "done"
 
-    gate = work(function, Options(record_timeout=0.05), 3)
+    gate = work(function, Options(record_timeout=limit()), 3)
     assert gate.kinds == {1: "transient"}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
 from tests.unit.winnow.stages import KEYS, DyingStore, MoodyStore, Stage
 from winnow import PermanentError, Record, Skip
 from winnow.contract import Kind
@@ -297,7 +298,7 @@ class Slow(MoodyStore):
     def put(self, key: str, body: bytes, *, if_absent: bool = False) -> None:
         if "/outputs/" in key:
             self.begun.set()
-            assert self.go_on.wait(30)
+            assert self.go_on.wait(PATIENCE_SECONDS)
         super().put(key, body, if_absent=if_absent)
 
 
@@ -326,7 +327,7 @@ def test_what_comes_together_while_s3_is_slow_is_bounded_in_bytes(
 
     for n in range(3):
         work(n)
-    assert slow.begun.wait(30)
+    assert slow.begun.wait(PATIENCE_SECONDS)
     taken = 3
     while not recorder._paused:
         work(taken)
@@ -349,7 +350,7 @@ def test_what_comes_together_while_s3_is_slow_is_bounded_in_reports(
     recorder.succeeded(0, [line(0)], None)
     with recorder._lock:
         recorder._ask_to_flush()
-    assert slow.begun.wait(30)
+    assert slow.begun.wait(PATIENCE_SECONDS)
     for n in range(1, 7):
         assert not recorder._paused
         recorder.failed(n, f"r{n}", PERMANENT, ValueError("bad"))
@@ -364,7 +365,7 @@ def test_a_pause_does_not_outlast_a_stop(slow: Slow, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("winnow.recorder.FLUSH_BYTES", 0)
     recorder = Bench(slow).recorder()
     recorder.succeeded(0, [line(0)], None)
-    assert slow.begun.wait(30)
+    assert slow.begun.wait(PATIENCE_SECONDS)
     recorder.succeeded(1, [line(1)], None)
     recorder.request_stop(Stop.TIME)
     assert not recorder.take(2)
@@ -391,10 +392,10 @@ def test_the_deadline_is_kept_though_a_write_hangs(slow: Slow) -> None:
     recorder.succeeded(0, [line(0)], None)
     with recorder._lock:
         recorder._ask_to_flush()
-    assert slow.begun.wait(30)
+    assert slow.begun.wait(PATIENCE_SECONDS)
     with recorder._lock:
         while recorder.stop is None:
-            recorder._changed.wait(30)
+            recorder._changed.wait(PATIENCE_SECONDS)
     assert recorder.stop is Stop.TIME
     assert not recorder.take(1)
     slow.go_on.set()

@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pytest
 
+from tests.pace import margin
+from tests.patience import PATIENCE_SECONDS
 from tests.unit.winnow import killers
 from tests.unit.winnow.stages import DIED, KEYS, MoodyStore, Stage, journal
 from winnow import Output, PermanentError, Record, Skip, worker
@@ -574,10 +576,10 @@ def blocked() -> Iterator[threading.Event]:
 def test_a_record_that_hangs_in_a_thread_is_reported_and_the_rest_is_done(blocked: threading.Event) -> None:
     def function(record: Record) -> Any:
         if record.data == 2:
-            blocked.wait(60)
+            blocked.wait(PATIENCE_SECONDS)
         return {"n": record.data}
 
-    stage, order = stage_of(function, concurrency=3, record_timeout=0.05, policy={"max_tries": 2})
+    stage, order = stage_of(function, concurrency=3, record_timeout=margin(0.2), policy={"max_tries": 2})
     stage.to_end(order)
     assert stage.failed_ids() == {"r2": "transient"}
     assert len(stage.outputs()) == 9

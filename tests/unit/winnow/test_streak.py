@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS, await_
 from winnow import PermanentError, Record, Skip
 from winnow.batch import plan_stage
 from winnow.contract import Policy, StageInput
@@ -29,7 +29,7 @@ COUNT = 200
 class Lab:
     """A batch, and a recorder that journals what a function makes of it."""
 
-    def __init__(self, *, horizon: int = 10_000, flush_seconds: float = 60.0, seconds: float = 60.0) -> None:
+    def __init__(self, *, horizon: int = 10_000, flush_seconds: float = 60.0) -> None:
         self.ledger = Ledger(MemoryStore())
         stage_input = StageInput.from_event({"run_id": "r", "records": [f"r{n}" for n in range(COUNT)]})
         plan_stage(self.ledger, stage_input, pipeline="p", stage="s", policy=Policy(), execution="e")
@@ -41,7 +41,7 @@ class Lab:
             self.keys,
             invocation="i",
             form=NDJSON,
-            deadline=Deadline(seconds),
+            deadline=Deadline(PATIENCE_SECONDS),
             flush_seconds=flush_seconds,
             horizon=horizon,
             give_up_after=10,
@@ -121,10 +121,7 @@ def test_is_journaled_while_it_goes_on() -> None:
 
     def function(record: Record) -> None:
         if record.data == COUNT - 1:
-            until = time.monotonic() + 10
-            while len(lab.evidence().succeeded) < COUNT - 1 and time.monotonic() < until:
-                time.sleep(0.01)
-            assert len(lab.evidence().succeeded) == COUNT - 1
+            await_("the others' segments", lambda: len(lab.evidence().succeeded) == COUNT - 1)
 
     assert len(lab.work(function).succeeded) == COUNT
 
@@ -171,13 +168,12 @@ def test_a_row_of_failures_stops_it() -> None:
 
 
 def test_journal_knows_the_record_that_is_stuck_when_time_runs_out() -> None:
-    lab = Lab(flush_seconds=0.01, seconds=0.2)
+    lab = Lab(flush_seconds=0.01)
 
     def function(record: Record) -> None:
         if record.data == 7:
-            until = time.monotonic() + 10
-            while not lab.evidence().in_hand and time.monotonic() < until:
-                time.sleep(0.01)
+            lab.recorder.request_stop(Stop.TIME)
+            await_("a segment that names it", lambda: lab.evidence().in_hand)
 
     in_hand = lab.work(function).in_hand
     assert 7 in in_hand
