@@ -7,9 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 from scripts import ROOT
 from scripts.cdk import SILENCE
@@ -46,12 +45,10 @@ def main() -> int:
         command.append(BESIDE)
     if INTERACTIVE & set(arguments):
         return subprocess.run([*command, *arguments], cwd=ROOT, env=environment, check=False).returncode
-    with ExitStack() as stack:
-        if stress:
-            print(stress.description, flush=True)
-            environment |= stress.environment
-            stack.enter_context(stress)
-        return _run([*command, *arguments], environment)
+    if stress:
+        print(stress.description, flush=True)
+        environment |= stress.environment
+    return _run([*command, *arguments], environment, stress)
 
 
 def _take_stress(arguments: Sequence[str]) -> tuple[Stress | None, list[str]]:
@@ -67,7 +64,7 @@ def _names_files_only(arguments: Sequence[str]) -> bool:
     return any(path.is_file() for path in paths) and not any(path.is_dir() for path in paths)
 
 
-def _run(command: Sequence[str], environment: dict[str, str]) -> int:
+def _run(command: Sequence[str], environment: Mapping[str, str], stress: Stress | None = None) -> int:
     """Run a command; what it prints goes to the terminal and, without colors, into the log."""
     if sys.stdout.isatty():
         environment = {**environment, "COLUMNS": str(os.get_terminal_size().columns)}
@@ -76,17 +73,36 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> int:
     tests = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    # An interrupt reaches pytest, too, which then says what there was so far: wait for that.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: tests.send_signal(signal.SIGINT))
     assert tests.stdout
-    with Path(LOG).open("wb") as log:
-        while piece := os.read(tests.stdout.fileno(), 65536):
+    with (
+        tests.stdout as said,
+        LOG.open("wb") as log,
+        _interrupting(tests),
+        stress.on(tests.pid) if stress else nullcontext(),
+    ):
+        while piece := os.read(said.fileno(), 65536):
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
             log.write(COLORS.sub(b"", piece))
             log.flush()
-    return tests.wait()
+        return tests.wait()
+
+
+@contextmanager
+def _interrupting(tests: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Within it, whatever interrupts this process interrupts pytest, which then says what there was so far."""
+
+    def interrupt(*_: object) -> None:
+        tests.send_signal(signal.SIGINT)
+
+    # Ctrl-C reaches pytest by itself: both belong to the terminal.
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None)}
+    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

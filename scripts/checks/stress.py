@@ -40,15 +40,12 @@ WORKER_VARIABLE = "AWS_LAMBDA_FUNCTION_NAME"
 
 
 class Stress:
-    """The loads, as a context: within it, this process and its children are slow."""
+    """What a seed makes of the machine."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._chosen = random.Random(seed)  # noqa: S311  no secret
         self._waits = self._chosen.choice(WAITS)
-        self._over = threading.Event()
-        self._loads: list[subprocess.Popen[bytes]] = []
-        self._stopper = threading.Thread(target=self._stop_workers, name="stopper")
         self._is_worker: dict[psutil.Process, bool] = {}
 
     @classmethod
@@ -73,36 +70,39 @@ class Stress:
         """What the tests have to know."""
         return {WAITS_VARIABLE: str(self._waits)}
 
-    def __enter__(self) -> Self:
-        for number in range(os.cpu_count() or 1):
-            command = [sys.executable, "-m", __spec__.name, str(self._seed + number)]
-            self._loads.append(subprocess.Popen(command, stdin=subprocess.PIPE))
-        os.nice(PRIORITY)
-        self._stopper.start()
-        return self
+    @contextlib.contextmanager
+    def on(self, tests: int) -> Iterator[None]:
+        """Within it, a process, which has just been started, and all that it starts are slow."""
+        psutil.Process(tests).nice(PRIORITY)
+        over = threading.Event()
+        stopper = threading.Thread(target=self._stop_workers, args=(psutil.Process(tests), over))
+        command = [sys.executable, "-m", __spec__.name]
+        loads = [
+            subprocess.Popen([*command, str(self._seed + number)], stdin=subprocess.PIPE)
+            for number in range(os.cpu_count() or 1)
+        ]
+        stopper.start()
+        try:
+            yield
+        finally:
+            over.set()
+            stopper.join()
+            for load in loads:
+                load.communicate()
 
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._stopper.join()
-        for load in self._loads:
-            load.communicate()
-
-    def _stop_workers(self) -> None:
+    def _stop_workers(self, tests: psutil.Process, over: threading.Event) -> None:
         chosen = self._chosen
-        while not self._over.wait(chosen.uniform(0, 2 * STOP_EVERY_SECONDS)):
-            workers = list(self._workers())
-            if not workers:
-                continue
-            worker = chosen.choice(workers)
-            # It may end at any moment, by itself or by a test.
-            with contextlib.suppress(psutil.Error):
+        while not over.wait(chosen.uniform(0, 2 * STOP_EVERY_SECONDS)):
+            # Each may end at any moment, by itself or by a test.
+            with contextlib.suppress(psutil.Error, IndexError):
+                worker = chosen.choice(list(self._workers(tests)))
                 worker.suspend()
-                self._over.wait(chosen.uniform(0, LONGEST_STOP_SECONDS))
+                over.wait(chosen.uniform(0, LONGEST_STOP_SECONDS))
                 worker.resume()
 
-    def _workers(self) -> Iterator[psutil.Process]:
+    def _workers(self, tests: psutil.Process) -> Iterator[psutil.Process]:
         seen, self._is_worker = self._is_worker, {}
-        for process in psutil.Process().children(recursive=True):
+        for process in tests.children(recursive=True):
             try:
                 found = seen.get(process) or WORKER_VARIABLE in process.environ()
             except psutil.Error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ case "$*" in
     "-m pip install "*)
         echo pip >>"$LOG"
         if [ -n "${{PIP_FAILS:-}}" ]; then echo "no matching distribution"; exit 1; fi
+        echo "Collecting a-stand-in"
         if [ -n "${{PIP_HANGS:-}}" ]; then echo hanging >"$PIP_HANGS"; sleep 300; fi ;;
     *)
         exec {sys.executable} "$@" ;;
@@ -55,13 +57,13 @@ class Clone:
         path.write_text(text)
         path.chmod(0o755)
 
-    def start(self, **variables: str) -> subprocess.Popen[str]:
+    def start(self, *, stderr: int = subprocess.PIPE, **variables: str) -> subprocess.Popen[str]:
         environment = os.environ | {"PATH": f"{self.tools}:/usr/bin:/bin", "LOG": str(self.log), **variables}
         return subprocess.Popen(
             [self.root / "scripts" / "launcher"],
             env=environment,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
 
@@ -125,6 +127,36 @@ def test_makes_an_interrupted_setup_again_and_leaves_nothing_running(clone: Clon
     clone.did()
     clone.launch()
     assert clone.did() == EVERYTHING
+
+
+def test_tells_what_it_does_while_it_does_it(clone: Clone, tmp_path: Path) -> None:
+    hanging = tmp_path / "hanging"
+    os.mkfifo(hanging)
+    launcher = clone.start(PIP_HANGS=str(hanging))
+    hanging.read_text()
+    assert launcher.stderr
+    said = [launcher.stderr.readline().strip() for _ in range(4)]
+    launcher.terminate()
+    launcher.communicate(timeout=PATIENCE_SECONDS)
+    assert said[0].startswith(f"Setting up Winnow in {clone.root}")
+    assert said[1] == "1/3 virtual environment …"
+    assert said[2].startswith("1/3 virtual environment: ")
+    assert said[3] == "2/3 Python packages …"
+
+
+def test_shows_at_a_terminal_how_far_it_is(clone: Clone, tmp_path: Path) -> None:
+    hanging = tmp_path / "hanging"
+    os.mkfifo(hanging)
+    ours, its = pty.openpty()
+    launcher = clone.start(PIP_HANGS=str(hanging), stderr=its)
+    os.close(its)
+    shown = b""
+    while b"Collecting a-stand-in" not in shown:
+        shown += os.read(ours, 1000)
+    launcher.terminate()
+    launcher.communicate(timeout=PATIENCE_SECONDS)
+    os.close(ours)
+    assert "2/3 Python packages … ".encode() in shown
 
 
 def test_sets_a_clone_that_was_moved_up_again(clone: Clone, tmp_path: Path) -> None:
