@@ -65,8 +65,6 @@ class Call:
     """Of the calls for this record, from 1."""
     nth_process: int
     """Of the processes that have called so far, from 1: which life of the worker this is."""
-    process: int
-    """The id of that process."""
 
 
 Policy = Callable[[Call], "int | Gate"]
@@ -145,8 +143,7 @@ class Dependency(Loopback):
             seen = self._processes[name]
             if process not in seen:
                 seen.append(process)
-            nth = self._calls[name][record_id]
-            call = Call(record_id, nth, nth_process=seen.index(process) + 1, process=int(process))
+            call = Call(record_id, self._calls[name][record_id], seen.index(process) + 1)
         return self._policies[name](call)
 
 
