@@ -73,7 +73,7 @@ class Stress:
     @contextlib.contextmanager
     def on(self, tests: int) -> Iterator[None]:
         """Within it, a process, which has just been started, and all that it starts are slow."""
-        psutil.Process(tests).nice(PRIORITY)
+        psutil.Process(tests).nice(psutil.Process().nice() + PRIORITY)
         over = threading.Event()
         stopper = threading.Thread(target=self._stop_workers, args=(psutil.Process(tests), over))
         command = [sys.executable, "-m", __spec__.name]

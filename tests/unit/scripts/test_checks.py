@@ -13,6 +13,7 @@ import pytest
 
 from scripts import ROOT
 from scripts.checks import __main__ as checks
+from scripts.checks import plugin
 from scripts.checks.stress import PRIORITY, WORKER_VARIABLE, Stress
 from tests.patience import PATIENCE_SECONDS, await_
 
@@ -107,7 +108,7 @@ FINE, WRONG = '["platform"]', '["json.tool", "/nowhere"]'
 @pytest.mark.parametrize("parallel", [(), ("--numprocesses=2",)], ids=["alone", "parallel"])
 def test_a_check_that_fails_beside_tests_that_pass_fails_all(run: Run, parallel: tuple[str, ...]) -> None:
     conftest = f"from scripts.checks import plugin\nplugin.CHECKS = {{'lint': {FINE}, 'types': {WRONG}}}\n"
-    done = run("def test_it():\n    pass\n", checks.BESIDE, *parallel, conftest=conftest)
+    done = run("def test_it():\n    pass\n", plugin.BESIDE, *parallel, conftest=conftest)
     assert done.returncode == 1
     assert "lint: ok\ntypes: FAILED\n" in done.stdout
     assert "No such file or directory: '/nowhere'" in done.stdout
@@ -116,7 +117,7 @@ def test_a_check_that_fails_beside_tests_that_pass_fails_all(run: Run, parallel:
 
 def test_checks_that_pass_beside_tests_that_pass_are_reported(run: Run) -> None:
     conftest = f"from scripts.checks import plugin\nplugin.CHECKS = {{'lint': {FINE}}}\n"
-    done = run("def test_it():\n    pass\n", checks.BESIDE, conftest=conftest)
+    done = run("def test_it():\n    pass\n", plugin.BESIDE, conftest=conftest)
     assert done.returncode == 0, done.stdout
     assert "lint: ok\n" in done.stdout
 

@@ -57,7 +57,7 @@ class Clone:
         path.write_text(text)
         path.chmod(0o755)
 
-    def start(self, *, stderr: int = subprocess.PIPE, **variables: str) -> subprocess.Popen[str]:
+    def start(self, stderr: int = subprocess.PIPE, /, **variables: str) -> subprocess.Popen[str]:
         environment = os.environ | {"PATH": f"{self.tools}:/usr/bin:/bin", "LOG": str(self.log), **variables}
         return subprocess.Popen(
             [self.root / "scripts" / "launcher"],
@@ -148,7 +148,7 @@ def test_shows_at_a_terminal_how_far_it_is(clone: Clone, tmp_path: Path) -> None
     hanging = tmp_path / "hanging"
     os.mkfifo(hanging)
     ours, its = pty.openpty()
-    launcher = clone.start(PIP_HANGS=str(hanging), stderr=its)
+    launcher = clone.start(its, PIP_HANGS=str(hanging))
     os.close(its)
     shown = b""
     while b"Collecting a-stand-in" not in shown:
