@@ -40,6 +40,7 @@ T = TypeVar("T")
 HASTY_SECONDS = 10
 """The timeout of the worker that is to run into it, on an idle machine; a slow one gets more."""
 MAX_HASTY_SECONDS = 40
+REDELIVERY_SECONDS = 10
 WAIT_SCALE = 0.02
 """Half a minute becomes 0.6 s."""
 POLL_SECONDS = 0.3
@@ -137,6 +138,7 @@ class Lab:
         lab._target.client("secretsmanager").create_secret(Name=secret, SecretString=world.slack.url)
         _deploy(emulator, home, proxy=world.proxy.url, hasty_seconds=lab.hasty_seconds)
         lab._alerts.subscribe(lab.pipelines.values())
+        lab._deliver_soon_again(lab.queue("Arrivals"))
         return lab
 
     @cached_property
@@ -176,6 +178,11 @@ class Lab:
     def _arn(self, queue_url: str) -> str:
         answer = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
         return str(answer["Attributes"]["QueueArn"])
+
+    def _deliver_soon_again(self, queue: Queue) -> None:
+        """Do not wait six minutes, as the stack says, for a message that a function could not deal with at once."""
+        seconds = ceil(margin(REDELIVERY_SECONDS))
+        self.sqs.set_queue_attributes(QueueUrl=queue.url, Attributes={"VisibilityTimeout": str(seconds)})
 
     def put_list(self, run_id: str, records: Iterable[Record]) -> dict[str, str]:
         """Put a list of records into the ledger's bucket, as callers do."""
