@@ -47,9 +47,9 @@ class Deadline:
     def seconds_left(self) -> float:
         """Until no record is taken any more; below 0 afterwards."""
         at = self._ends - RESERVED_FLUSHES * self._slowest
-        if self._flushing_since is not None:
+        since = self._flushing_since  # read once: the flush may end in its thread meanwhile
+        if since is not None:
             # Unless it ends before: when the time that is left will be so many times what the flush has taken by then.
-            since = self._flushing_since
             at = min(at, (self._ends + RESERVED_FLUSHES * since) / (1 + RESERVED_FLUSHES))
         return min(self._latest, max(self._earliest, at)) - self._clock()
 
@@ -60,5 +60,6 @@ class Deadline:
         try:
             yield
         finally:
-            self._flushing_since = None
+            # In this order: at no moment is it forgotten.
             self._slowest = max(self._slowest, self._clock() - since)
+            self._flushing_since = None
