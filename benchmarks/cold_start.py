@@ -40,7 +40,7 @@ HANDLER = """
 import time
 since, cpu_since = time.perf_counter(), time.process_time()
 import winnow.handlers.NAME
-from winnow.clients import QUICK, client
+from winnow.storage.clients import QUICK, client
 CLIENTS
 seconds, cpu_seconds = time.perf_counter() - since, time.process_time() - cpu_since
 print('{"seconds": %f, "cpu_seconds": %f}' % (seconds, cpu_seconds))

@@ -19,7 +19,7 @@ from scripts import ROOT, cdk, pipelines
 from scripts.clients import Target, at_emulator
 from scripts.emulator import Emulator, environment_without_aws
 from scripts.pipelines import Pipeline
-from winnow.contract import new_run_id
+from winnow.core.contract import new_run_id
 
 POLL_SECONDS = 0.05
 WITHIN_SECONDS = 1800.0

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from winnow.errors import LedgerConflict, LedgerObjectMissing, SourceChanged
-from winnow.store import HEAD_BYTES, STREAM_PIECE_BYTES, Head, StoredObject
+from winnow.core.errors import LedgerConflict, LedgerObjectMissing, SourceChanged
+from winnow.storage.store import HEAD_BYTES, STREAM_PIECE_BYTES, Head, StoredObject
 
 
 class DiskStore:

@@ -12,7 +12,7 @@ from benchmarks.deployed import SITES, Deployed
 from benchmarks.effort import Effort
 from benchmarks.measuring import fresh
 from benchmarks.rows import Row
-from winnow.contract import MAX_INLINE_BYTES
+from winnow.core.contract import MAX_INLINE_BYTES
 
 NAME = "growth"
 MOST_GROWTH = 1.2

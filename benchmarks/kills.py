@@ -26,15 +26,15 @@ from benchmarks.measuring import environment
 from benchmarks.rows import Row
 from benchmarks.sides.victims import WORKERS, ledger_in
 from scripts import ROOT
-from winnow.batch import continue_stage, plan_stage
-from winnow.contract import Order, Policy, StageInput
-from winnow.journal import fold, read_segments
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger
-from winnow.plan import ids_of, read_plan
-from winnow.ranges import Ranges
-from winnow.settle import settle
-from winnow.settlement import read_settlement
+from winnow.batch.plan import ids_of, read_plan
+from winnow.core.contract import Order, Policy, StageInput
+from winnow.core.keys import StageKeys
+from winnow.core.ranges import Ranges
+from winnow.journal.evidence import fold, read_segments
+from winnow.planning.planner import continue_stage, plan_stage
+from winnow.settlement.settle import settle
+from winnow.settlement.settlement import read_settlement
+from winnow.storage.ledger import Ledger
 
 NAME = "kills"
 KILLS = {Effort.FULL: 1_000, Effort.QUICK: 60, Effort.TINY: 4}

@@ -27,8 +27,8 @@ from scripts.progress import RunProgress
 from scripts.repairs import mend
 from scripts.slack_receiver import SlackReceiver
 from scripts.sources import LocalSource
-from winnow.contract import now
-from winnow.trace import Outcome
+from winnow.core.contract import now
+from winnow.proof.trace import Outcome
 
 MANUSCRIPTS = ROOT / "tests" / "data" / "manuscripts"
 CORRECTIONS = ROOT / "tests" / "data" / "corrections"

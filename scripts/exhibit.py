@@ -24,15 +24,15 @@ from scripts.replay.site import Site
 from scripts.slack_receiver import SlackReceiver, render
 from scripts.sources import LocalSource
 from scripts.steps import step
-from winnow.conservation import prove
-from winnow.keys import AttemptKeys, StageKeys
-from winnow.ledger import Ledger
-from winnow.plan import ids_of, read_plan
-from winnow.register import Status
-from winnow.register_table import RegisterTable
-from winnow.settlement import read_settlement
-from winnow.store import S3Store
-from winnow.trace import Trace, trace
+from winnow.batch.plan import ids_of, read_plan
+from winnow.core.keys import AttemptKeys, StageKeys
+from winnow.proof.prove import prove
+from winnow.proof.trace import Trace, trace
+from winnow.register.entry import Status
+from winnow.register.table import RegisterTable
+from winnow.settlement.settlement import read_settlement
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import S3Store
 
 STARTS_WITHIN_SECONDS = 30
 ALERT_WITHIN_SECONDS = 20

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.text import Text
 
 from scripts.progress import RunProgress, StageProgress
-from winnow.alert import CauseTally
-from winnow.ledger import Ledger
-from winnow.store import S3Store
+from winnow.alerts.content import CauseTally
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import S3Store
 
 TOLD = ("record_id", "kind", "error_type", "message", "fingerprint")
 

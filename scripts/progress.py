@@ -8,15 +8,16 @@ from typing import Any, Self
 
 from scripts.clients import Target
 from scripts.pipelines import Pipeline
-from winnow.contract import Kind, Verdict
-from winnow.executions import RUNNING
-from winnow.journal import Segment, fold
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger
-from winnow.plan import Plan
-from winnow.ranges import Ranges
-from winnow.settlement import FINAL, Settlement, before_anything
-from winnow.store import S3Store
+from winnow.batch.plan import Plan
+from winnow.core.contract import Kind, Verdict
+from winnow.core.keys import StageKeys
+from winnow.core.ranges import Ranges
+from winnow.journal.evidence import fold
+from winnow.journal.segment import Segment
+from winnow.settlement.settlement import FINAL, Settlement, before_anything
+from winnow.storage.executions import RUNNING
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import S3Store
 
 LOCAL_PAUSE_SECONDS = 0.2
 PAUSE_SECONDS = 2.0

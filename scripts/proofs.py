@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from winnow.conservation import Proof, Reached, StageProof
-from winnow.trace import Outcome, Step, Trace
+from winnow.proof.prove import Proof, Reached, StageProof
+from winnow.proof.trace import Outcome, Step, Trace
 
 OUTCOME_STYLES = {Outcome.SUCCEEDED: "green", Outcome.FAILED: "bold red", Outcome.OUTSTANDING: "yellow"}
 

@@ -4,7 +4,7 @@ import re
 from pathlib import PurePosixPath
 
 from catalogue.tei.document import read
-from winnow.errors import PermanentError
+from winnow.core.errors import PermanentError
 
 
 def mend(key: str, content: bytes) -> bytes | None:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scripts.errors import Mistake
-from winnow.contract import record_id_problem
+from winnow.core.contract import record_id_problem
 
 UPLOADS_AT_ONCE = 16
 

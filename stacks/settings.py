@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from winnow.contract import Policy
+from winnow.core.contract import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from winnow.contract import STAGE_NAME
-from winnow.sfn_errors import SfnError
+from winnow.core.contract import STAGE_NAME
+from winnow.core.sfn_errors import SfnError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

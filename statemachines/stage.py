@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from statemachines.template import load
 
 if TYPE_CHECKING:
-    from winnow.contract import Policy
+    from winnow.core.contract import Policy
 
 TEMPLATE = Path(__file__).with_name("stage.asl.json")
 

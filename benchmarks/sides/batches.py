@@ -6,18 +6,18 @@ import json
 from collections.abc import Sequence
 
 from benchmarks.sides.common import RUN, STAGE, record_id
-from winnow.batch import plan_stage
-from winnow.contract import Order, Policy, StageInput
-from winnow.deadline import Deadline
-from winnow.formats import NDJSON
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger
-from winnow.outcome import Item
-from winnow.plan import Plan, read_plan
-from winnow.record import Record
-from winnow.recorder import Recorder
-from winnow.settlement import FIRST_HORIZON
-from winnow.store import ObjectStore
+from winnow.batch.plan import Plan, read_plan
+from winnow.core.contract import Order, Policy, StageInput
+from winnow.core.keys import StageKeys
+from winnow.core.record import Record
+from winnow.planning.planner import plan_stage
+from winnow.runtime.deadline import Deadline
+from winnow.runtime.outcome import Item
+from winnow.runtime.recorder import Recorder
+from winnow.settlement.settlement import FIRST_HORIZON
+from winnow.storage.formats import NDJSON
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import ObjectStore
 
 FAR = 900.0
 """Seconds until a deadline that no benchmark reaches."""

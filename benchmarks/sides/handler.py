@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from benchmarks.sides.common import peak_mb
-from winnow.contract import Policy
+from winnow.core.contract import Policy
 from winnow.testing import FakeContext
 
 

@@ -13,12 +13,12 @@ from benchmarks.measuring import begin
 from benchmarks.sides.batches import items_of, plan_of, recorder_on
 from benchmarks.sides.common import Clock
 from benchmarks.sides.handlers import Handler, busy, rounds_of, sleeping
-from winnow.contract import new_run_id
-from winnow.engine import Options, run
-from winnow.ledger import Ledger
-from winnow.outcome import Item
-from winnow.plan import Plan
-from winnow.store import ObjectStore, S3Store
+from winnow.batch.plan import Plan
+from winnow.core.contract import new_run_id
+from winnow.runtime.engine import Options, run
+from winnow.runtime.outcome import Item
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import ObjectStore, S3Store
 
 
 class Watched:

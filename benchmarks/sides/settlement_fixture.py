@@ -9,14 +9,14 @@ from pathlib import Path
 
 from benchmarks.disk import DiskStore
 from benchmarks.sides.common import RUN, STAGE, record_id
-from winnow.contract import Kind, Pointer, now
-from winnow.failures import FailureReport, write_reports
-from winnow.journal import Segment, Stop
-from winnow.ledger import Ledger
-from winnow.plan import Plan
-from winnow.ranges import Ranges
-from winnow.recorder import FLUSH_FAILURES
-from winnow.source import SourceRef
+from winnow.batch.plan import Plan
+from winnow.batch.rows import SourceRef
+from winnow.core.contract import Kind, Pointer, now
+from winnow.core.ranges import Ranges
+from winnow.journal.reports import FailureReport, write_reports
+from winnow.journal.segment import Segment, Stop
+from winnow.runtime.recorder import FLUSH_FAILURES
+from winnow.storage.ledger import Ledger
 
 if sys.version_info >= (3, 14):
     from compression import zstd

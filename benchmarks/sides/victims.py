@@ -16,10 +16,10 @@ from typing import Any
 
 from benchmarks.disk import DiskStore
 from winnow import Output, PermanentError, Record, worker
-from winnow.decorator import Worker
-from winnow.ledger import Ledger
-from winnow.observability import Watch
-from winnow.runtime import run_attempt
+from winnow.metrics.watch import Watch
+from winnow.runtime.attempt import run_attempt
+from winnow.runtime.decorator import Worker
+from winnow.storage.ledger import Ledger
 from winnow.testing import FakeContext
 
 CALLS = "WINNOW_KILLS_CALLS"

@@ -8,12 +8,12 @@ import json
 from benchmarks.sides.batches import FAR, items_of, order_for, plan_of, recorder_on
 from benchmarks.sides.common import Clock, Taken
 from benchmarks.sides.handlers import failing_noop
-from winnow.decorator import Worker
-from winnow.engine import Options, run
-from winnow.ledger import Ledger
-from winnow.observability import Watch
-from winnow.runtime import run_attempt
-from winnow.store import MemoryStore
+from winnow.metrics.watch import Watch
+from winnow.runtime.attempt import run_attempt
+from winnow.runtime.decorator import Worker
+from winnow.runtime.engine import Options, run
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import MemoryStore
 from winnow.testing import FakeContext
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from benchmarks.disk import DiskStore
 from benchmarks.sides.common import RUN, STAGE, peak_mb
-from winnow.contract import Order, Pointer, Policy
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger
-from winnow.plan import read_plan
-from winnow.settle import settle
+from winnow.batch.plan import read_plan
+from winnow.core.contract import Order, Pointer, Policy
+from winnow.core.keys import StageKeys
+from winnow.settlement.settle import settle
+from winnow.storage.ledger import Ledger
 
 POLICY = Policy(max_tries=2)
 
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
     folder, how = Path(arguments[0]), arguments[1]
     if how == "lambda":
         import winnow.handlers.settle  # noqa: F401, PLC0415
-        from winnow.clients import client  # noqa: PLC0415
+        from winnow.storage.clients import client  # noqa: PLC0415
 
         client("s3")
     ledger = Ledger(DiskStore(folder))

@@ -14,8 +14,8 @@ from catalogue import settings
 from catalogue.changeset import Row
 from catalogue.tei.document import read
 from winnow import PermanentError, Record, Skip, worker
-from winnow.clients import client
-from winnow.formats import ParquetOutput
+from winnow.storage.clients import client
+from winnow.storage.formats import ParquetOutput
 
 CHANGESET = pa.schema(
     [

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from winnow import PermanentError
-from winnow.errors import shorten
+from winnow.core.errors import shorten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from catalogue import settings
 from catalogue.identifiers import Claim, Identifier, IdentifierTable, is_outage
 from catalogue.tei.document import MAX_IDENTIFIER_CHARS
 from winnow import Output, PermanentError, Record, worker
-from winnow.clients import client
-from winnow.errors import shorten
+from winnow.core.errors import shorten
+from winnow.storage.clients import client
 
 
 class IdentifierTaken(PermanentError):

@@ -10,18 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from winnow.decorator import worker
-    from winnow.errors import PermanentError, TransientError
-    from winnow.record import Output, Record, Retry, Skip
+    from winnow.core.errors import PermanentError, TransientError
+    from winnow.core.record import Output, Record, Retry, Skip
+    from winnow.runtime.decorator import worker
 
 _HOMES = {
-    "Output": "winnow.record",
-    "PermanentError": "winnow.errors",
-    "Record": "winnow.record",
-    "Retry": "winnow.record",
-    "Skip": "winnow.record",
-    "TransientError": "winnow.errors",
-    "worker": "winnow.decorator",
+    "Output": "winnow.core.record",
+    "PermanentError": "winnow.core.errors",
+    "Record": "winnow.core.record",
+    "Retry": "winnow.core.record",
+    "Skip": "winnow.core.record",
+    "TransientError": "winnow.core.errors",
+    "worker": "winnow.runtime.decorator",
 }
 
 __all__ = ["Output", "PermanentError", "Record", "Retry", "Skip", "TransientError", "worker"]

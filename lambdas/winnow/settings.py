@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from winnow.errors import WinnowError
+from winnow.core.errors import WinnowError
 
 
 class SettingsError(WinnowError):

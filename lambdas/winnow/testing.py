@@ -15,16 +15,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from winnow.batch import continue_stage, plan_stage
-from winnow.contract import Order, Policy, StageInput
-from winnow.decorator import Worker
-from winnow.errors import LedgerObjectMissing
-from winnow.formats import open_parquet
-from winnow.ledger import Ledger, decompress
-from winnow.observability import Watch
-from winnow.runtime import run_attempt
-from winnow.settle import settle
-from winnow.store import MemoryStore
+from winnow.core.contract import Order, Policy, StageInput
+from winnow.core.errors import LedgerObjectMissing
+from winnow.metrics.watch import Watch
+from winnow.planning.planner import continue_stage, plan_stage
+from winnow.runtime.attempt import run_attempt
+from winnow.runtime.decorator import Worker
+from winnow.settlement.settle import settle
+from winnow.storage.formats import open_parquet
+from winnow.storage.ledger import Ledger, decompress
+from winnow.storage.store import MemoryStore
 
 
 @dataclass(slots=True)

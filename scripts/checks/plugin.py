@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ BESIDE = "--lint-and-types"
 CHECKS = {
     "lint": ["ruff", "check"],
     "format": ["ruff", "format", "--check", "--quiet"],
+    "imports": ["lint-imports", "--no-cache"],
     "types": ["mypy"],
 }
 GROUP = re.compile(r"@[\w-]+$")
@@ -43,7 +45,8 @@ class _Check:
     def __init__(self, name: str) -> None:
         self.name = name
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115  open as long as the command runs
-        command = [sys.executable, "-m", *CHECKS[name]]
+        program, *arguments = CHECKS[name]
+        command = [str(Path(sys.executable).with_name(program)), *arguments]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=self._output, stderr=subprocess.STDOUT)
 
     @property

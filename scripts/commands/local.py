@@ -9,7 +9,7 @@ from scripts.deployment import deploy_to_emulator
 from scripts.emulator import CREDENTIALS, REGION, Endpoint
 from scripts.errors import Refused
 from scripts.local_state import LocalState
-from winnow.contract import now
+from winnow.core.contract import now
 
 
 @click.group(

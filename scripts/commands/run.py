@@ -19,12 +19,12 @@ from scripts.failures import print_failures
 from scripts.pipelines import Pipeline
 from scripts.progress import RunProgress, RunWatch
 from scripts.sources import LocalSource
-from winnow.contract import new_run_id
-from winnow.errors import StageInputError
-from winnow.executions import StepFunctions
-from winnow.keys import StageKeys, run_source
-from winnow.listing import record_lines
-from winnow.run_request import RunRequest
+from winnow.core.contract import new_run_id
+from winnow.core.errors import StageInputError
+from winnow.core.keys import StageKeys, run_source
+from winnow.runs.request import RunRequest
+from winnow.storage.executions import StepFunctions
+from winnow.storage.listing import record_lines
 
 LOST_RECORDS = 3
 """Exit code of a run that succeeded and lost records."""

@@ -10,12 +10,12 @@ from scripts import pipelines
 from scripts.clients import Target, current_target, local_option
 from scripts.errors import Mistake
 from scripts.proofs import print_proof, print_trace
-from winnow import keys
-from winnow.conservation import Proof, prove
-from winnow.executions import StepFunctions
-from winnow.ledger import Ledger
-from winnow.store import S3Store
-from winnow.trace import trace
+from winnow.core import keys
+from winnow.proof.prove import Proof, prove
+from winnow.proof.trace import trace
+from winnow.storage.executions import StepFunctions
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import S3Store
 
 DOES_NOT_ADD_UP = 1
 

@@ -9,15 +9,15 @@ import click
 from scripts.errors import Mistake, Refused
 from scripts.replay.choice import LeftOut, by_stage
 from scripts.replay.display import refusals
-from winnow import register
-from winnow.register_table import RegisterUnavailable
+from winnow.register import entry as register
+from winnow.register.table import RegisterUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from scripts.replay.site import Site
-    from winnow.register import Entry
-    from winnow.register_table import Summary
+    from winnow.register.entry import Entry
+    from winnow.register.table import Summary
 
 MAX_REASON_CHARS = 500
 

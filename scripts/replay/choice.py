@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from winnow.contract import Kind
-from winnow.executions import RUNNING
-from winnow.lineage import Place
-from winnow.register import Status
-from winnow.register_table import Summary
+from winnow.core.contract import Kind
+from winnow.proof.lineage import Place
+from winnow.register.entry import Status
+from winnow.register.table import Summary
+from winnow.storage.executions import RUNNING
 
 MAX_GENERATIONS = 1_000
 """Of replays of one and the same selection, each started after the one before ended without settling it."""

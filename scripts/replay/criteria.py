@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from scripts.errors import Mistake
-from winnow.contract import Kind
-from winnow.register import Status
+from winnow.core.contract import Kind
+from winnow.register.entry import Status
 
 if TYPE_CHECKING:
-    from winnow.register_table import Summary
+    from winnow.register.table import Summary
 
 AGO = re.compile(r"(\d+)([mhdw])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

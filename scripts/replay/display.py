@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.text import Text
 
 from scripts.replay.criteria import status_of
-from winnow.register import Status
+from winnow.register.entry import Status
 
 if TYPE_CHECKING:
     from scripts.replay.choice import LeftOut, Order
     from scripts.replay.estimate import Estimate
     from scripts.replay.grouping import Group
-    from winnow.register_table import Summary
+    from winnow.register.table import Summary
 
 STATUS_STYLES = {
     Status.OPEN: "bold red",

@@ -8,11 +8,11 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from winnow.keys import StageKeys
-from winnow.settlement import Settlement
+from winnow.core.keys import StageKeys
+from winnow.settlement.settlement import Settlement
 
 if TYPE_CHECKING:
-    from winnow.ledger import Ledger
+    from winnow.storage.ledger import Ledger
 
 RUNS = 5
 """The latest that finished a stage; what was long ago says little about today's code."""

@@ -13,15 +13,15 @@ from botocore.exceptions import ClientError
 
 from scripts.replay.choice import Facts
 from scripts.replay.runs import documents
-from winnow.errors import LedgerObjectMissing, SourceChanged
-from winnow.keys import StageKeys
-from winnow.lineage import Lineage, Place, rows_of
-from winnow.plan import BLOCK_IDS, Plan, ids_of
-from winnow.ranges import Ranges
+from winnow.batch.plan import BLOCK_IDS, Plan, ids_of
+from winnow.core.errors import LedgerObjectMissing, SourceChanged
+from winnow.core.keys import StageKeys
+from winnow.core.ranges import Ranges
+from winnow.proof.lineage import Lineage, Place, rows_of
 
 if TYPE_CHECKING:
-    from winnow.ledger import Ledger
-    from winnow.register_table import Summary
+    from winnow.register.table import Summary
+    from winnow.storage.ledger import Ledger
 
 HEADS_AT_ONCE = 32
 HEADS_AT_MOST = 1_000

@@ -6,9 +6,9 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from winnow.errors import LedgerObjectMissing
-from winnow.keys import StageKeys
-from winnow.register import Status
+from winnow.core.errors import LedgerObjectMissing
+from winnow.core.keys import StageKeys
+from winnow.register.entry import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scripts.replay.criteria import status_of
-from winnow.register import Status
+from winnow.register.entry import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from winnow.register_table import Summary
+    from winnow.register.table import Summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

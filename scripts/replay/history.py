@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from winnow.errors import LedgerObjectMissing
-from winnow.failures import ordinal_of_line
-from winnow.keys import StageKeys
-from winnow.lineage import Lineage, Place, rows_of
-from winnow.plan import find_id, ids_of, read_plan
-from winnow.ranges import Ranges
-from winnow.settlement import read_settlement
+from winnow.batch.plan import find_id, ids_of, read_plan
+from winnow.core.errors import LedgerObjectMissing
+from winnow.core.keys import StageKeys
+from winnow.core.ranges import Ranges
+from winnow.journal.reports import ordinal_of_line
+from winnow.proof.lineage import Lineage, Place, rows_of
+from winnow.settlement.settlement import read_settlement
 
 if TYPE_CHECKING:
-    from winnow.ledger import Ledger
-    from winnow.register import Entry
+    from winnow.register.entry import Entry
+    from winnow.storage.ledger import Ledger
 
 MAX_SHOWN = 20
 """Records of one generation that are shown: an output may join any number."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scripts.errors import Mistake
-from winnow.executions import RUNNING
-from winnow.state_table import Holder
+from winnow.storage.executions import RUNNING
+from winnow.storage.state_table import Holder
 
 if TYPE_CHECKING:
-    from winnow.executions import Executions
-    from winnow.state_table import StateTable
+    from winnow.storage.executions import Executions
+    from winnow.storage.state_table import StateTable
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 STARTS_WITHIN_SECONDS = 5.0

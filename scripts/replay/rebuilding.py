@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from winnow.contract import Verdict
-from winnow.keys import StageKeys
-from winnow.plan import Plan
-from winnow.register import Entry, Status
-from winnow.register_table import Change, RegisterTable, RunMark
-from winnow.register_table import _item as item_of
-from winnow.registration import Registered, failures_of, register_failures, resolve_successes
-from winnow.settle import failure_records
-from winnow.settlement import FINAL, Settlement, read_settlement
+from winnow.batch.plan import Plan
+from winnow.core.contract import Verdict
+from winnow.core.keys import StageKeys
+from winnow.register.entry import Entry, Status
+from winnow.register.registering import Registered, failures_of, register_failures, resolve_successes
+from winnow.register.table import Change, RegisterTable, RunMark
+from winnow.register.table import _item as item_of
+from winnow.settlement.settle import failure_records
+from winnow.settlement.settlement import FINAL, Settlement, read_settlement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from winnow.ledger import Ledger
+    from winnow.storage.ledger import Ledger
 
 T = TypeVar("T")
 

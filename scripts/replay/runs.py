@@ -6,13 +6,13 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from winnow import keys
-from winnow.contract import CROCKFORD
+from winnow.core import keys
+from winnow.core.contract import CROCKFORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from winnow.ledger import Ledger
+    from winnow.storage.ledger import Ledger
 
 ULID = re.compile(f"[0-7][{CROCKFORD}]{{25}}")
 READERS = 16

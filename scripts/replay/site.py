@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any, Self
 from scripts import pipelines
 from scripts.errors import Refused
 from scripts.replay.criteria import Criteria
-from winnow.contract import now
-from winnow.executions import StepFunctions
-from winnow.ledger import Ledger
-from winnow.register_table import BATCH, RegisterTable, Summary
-from winnow.state_table import DynamoStateTable
-from winnow.store import S3Store
+from winnow.core.contract import now
+from winnow.register.table import BATCH, RegisterTable, Summary
+from winnow.storage.executions import StepFunctions
+from winnow.storage.ledger import Ledger
+from winnow.storage.state_table import DynamoStateTable
+from winnow.storage.store import S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from scripts.clients import Target
     from scripts.pipelines import Pipeline
-    from winnow.executions import Executions
-    from winnow.register import Entry
-    from winnow.state_table import StateTable
+    from winnow.register.entry import Entry
+    from winnow.storage.executions import Executions
+    from winnow.storage.state_table import StateTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from scripts.replay.choice import LeftOut
-from winnow import keys
-from winnow.errors import LedgerConflict
-from winnow.executions import RUNNING
-from winnow.lineage import parts_of
-from winnow.ranges import Ranges
-from winnow.register import Refused, hold, release
-from winnow.selection import Selection
+from winnow.batch.selection import Selection
+from winnow.core import keys
+from winnow.core.errors import LedgerConflict
+from winnow.core.ranges import Ranges
+from winnow.proof.lineage import parts_of
+from winnow.register.entry import Refused, hold, release
+from winnow.storage.executions import RUNNING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scripts.replay.choice import Candidate, Order
     from scripts.replay.lanes import Lane
     from scripts.replay.site import Site
-    from winnow.register import Entry
+    from winnow.register.entry import Entry
 
 LEASE = timedelta(hours=6)
 """A stage's own time limit by default. The end of the run lets go at once; this is for replays whose end nobody heard of."""

@@ -11,7 +11,7 @@ from constructs import Construct
 from stacks.constructs.bucket_grants import grant_list, grant_objects
 from stacks.constructs.nag import accept
 from stacks.constructs.removal import removal_policy
-from winnow.keys import REPLAYS, RUNS, StageKeys
+from winnow.core.keys import REPLAYS, RUNS, StageKeys
 
 if TYPE_CHECKING:
     from aws_cdk import aws_iam as iam

@@ -10,7 +10,7 @@ from constructs import Construct
 
 from stacks.constructs.removal import removal_policy
 from stacks.settings import Removal
-from winnow.register_table import OWED_INDEX, SUMMARY_ATTRIBUTES
+from winnow.register.table import OWED_INDEX, SUMMARY_ATTRIBUTES
 
 if TYPE_CHECKING:
     from stacks.settings import Settings

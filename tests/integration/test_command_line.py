@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from scripts import ROOT, cli, local_state
 from tests.integration.conftest import Deployment
-from winnow.keys import StageKeys
+from winnow.core.keys import StageKeys
 
 MANUSCRIPTS = ROOT / "tests" / "data" / "manuscripts"
 CORRECTIONS = ROOT / "tests" / "data" / "corrections"

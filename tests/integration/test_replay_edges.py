@@ -24,12 +24,12 @@ from tests.integration.conftest import WINNOW
 from tests.integration.faults.lab import await_
 from tests.integration.faults.loopback import Proxy, Request
 from tests.integration.replays.desk import Desk, open_desk
-from winnow import keys
-from winnow.contract import MAX_INLINE_BYTES
-from winnow.keys import StageKeys
-from winnow.ranges import Ranges
-from winnow.register import Entry
-from winnow.selection import Selection
+from winnow.batch.selection import Selection
+from winnow.core import keys
+from winnow.core.contract import MAX_INLINE_BYTES
+from winnow.core.keys import StageKeys
+from winnow.core.ranges import Ranges
+from winnow.register.entry import Entry
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("replay-edges")]
 

@@ -12,7 +12,7 @@ import pytest
 
 from scripts import ROOT
 from tests.integration.replays.desk import STAGES, Desk, open_desk
-from winnow.register import Entry
+from winnow.register.entry import Entry
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("replay-story")]
 

@@ -166,11 +166,13 @@ def test_strips_what_no_function_runs(tmp_path: Path) -> None:
 
 def test_copies_sources_over_packages_of_the_same_name(tmp_path: Path) -> None:
     (tmp_path / "winnow").mkdir()
-    (tmp_path / "winnow" / "errors.py").write_text("somebody else's", encoding="utf-8")
+    (tmp_path / "winnow" / "settings.py").write_text("somebody else's", encoding="utf-8")
 
     copy_sources(tmp_path, ["winnow"])
 
-    assert (tmp_path / "winnow" / "errors.py").read_bytes() == (SOURCES / "winnow" / "errors.py").read_bytes()
+    assert (tmp_path / "winnow" / "settings.py").read_bytes() == (
+        SOURCES / "winnow" / "settings.py"
+    ).read_bytes()
     assert not (tmp_path / "catalogue").exists()
 
 

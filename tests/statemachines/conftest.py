@@ -12,7 +12,7 @@ from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 from statemachines.pipeline import PipelineMachine, StageStep
 from statemachines.stage import StageMachine
 from tests.statemachines.interpreter import Interpreter, function_arn
-from winnow.contract import Policy
+from winnow.core.contract import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ import pytest
 
 from statemachines.stage import TEMPLATE
 from statemachines.template import placeholders
-from winnow.contract import Verdict
-from winnow.sfn_errors import WORKER_DEATHS, SfnError
+from winnow.core.contract import Verdict
+from winnow.core.sfn_errors import WORKER_DEATHS, SfnError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

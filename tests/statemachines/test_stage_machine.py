@@ -9,7 +9,7 @@ import pytest
 
 from tests.patience import PATIENCE_SECONDS
 from tests.statemachines.interpreter import FunctionFailed, ServiceRefused, always, function_arn, in_turn
-from winnow.sfn_errors import SfnError
+from winnow.core.sfn_errors import SfnError
 
 if TYPE_CHECKING:
     from tests.statemachines.interpreter import Interpreter

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from winnow.announce import Announcer
-from winnow.clients import client
-from winnow.contract import Order
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger
-from winnow.observability import Metric, watched
+from winnow.alerts.announcer import Announcer
+from winnow.core.contract import Order
+from winnow.core.keys import StageKeys
+from winnow.metrics.watch import Metric, watched
 from winnow.settings import Settings
+from winnow.storage.clients import client
+from winnow.storage.ledger import Ledger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from winnow.announce import Announcer
-from winnow.clients import QUICK, client, lazy
-from winnow.close import Closer, RunEnded
-from winnow.ledger import Ledger
-from winnow.observability import watched
-from winnow.register_table import RegisterTable
+from winnow.alerts.announcer import Announcer
+from winnow.metrics.watch import watched
+from winnow.register.table import RegisterTable
+from winnow.runs.closer import Closer, RunEnded
 from winnow.settings import Settings
-from winnow.state_table import DynamoStateTable
+from winnow.storage.clients import QUICK, client, lazy
+from winnow.storage.ledger import Ledger
+from winnow.storage.state_table import DynamoStateTable
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

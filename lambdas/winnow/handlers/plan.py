@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from winnow.batch import continue_stage, plan_stage
-from winnow.contract import Policy, StageInput
-from winnow.ledger import Ledger
-from winnow.observability import watched
+from winnow.core.contract import Policy, StageInput
+from winnow.metrics.watch import watched
+from winnow.planning.planner import continue_stage, plan_stage
 from winnow.settings import Settings
+from winnow.storage.ledger import Ledger
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:

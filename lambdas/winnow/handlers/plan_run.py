@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from winnow.clients import client, lazy
-from winnow.executions import StepFunctions
-from winnow.ledger import Ledger
-from winnow.listing import S3SourceBucket
-from winnow.observability import Metric, get_logger, watched
-from winnow.run_plan import Execution, RunPlanner
-from winnow.run_request import RunRequest
+from winnow.metrics.watch import Metric, get_logger, watched
+from winnow.runs.planner import Execution, RunPlanner
+from winnow.runs.request import RunRequest
 from winnow.settings import Settings
-from winnow.state_table import DynamoStateTable
+from winnow.storage.clients import client, lazy
+from winnow.storage.executions import StepFunctions
+from winnow.storage.ledger import Ledger
+from winnow.storage.listing import S3SourceBucket
+from winnow.storage.state_table import DynamoStateTable
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from winnow.clients import QUICK, lazy
-from winnow.ledger import Ledger
-from winnow.observability import Metric, watched
-from winnow.register_table import RegisterTable
-from winnow.registration import register_state
+from winnow.metrics.watch import Metric, watched
+from winnow.register.registering import register_state
+from winnow.register.table import RegisterTable
 from winnow.settings import Settings
+from winnow.storage.clients import QUICK, lazy
+from winnow.storage.ledger import Ledger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

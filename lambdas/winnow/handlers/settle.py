@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from winnow.ledger import Ledger
-from winnow.observability import watched
+from winnow.metrics.watch import watched
 from winnow.settings import Settings
-from winnow.settle import settle
+from winnow.settlement.settle import settle
+from winnow.storage.ledger import Ledger
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:

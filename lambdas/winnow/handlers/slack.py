@@ -6,10 +6,10 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from winnow.clients import client
-from winnow.observability import Metric, watched
+from winnow.alerts.slack import Courier, Notification, Webhook
+from winnow.metrics.watch import Metric, watched
 from winnow.settings import Settings
-from winnow.slack import Courier, Notification, Webhook
+from winnow.storage.clients import client
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from winnow.clients import client, lazy
-from winnow.executions import StepFunctions
-from winnow.ledger import Ledger
-from winnow.observability import watched
+from winnow.metrics.watch import watched
+from winnow.runs.starter import Message, Starter
 from winnow.settings import Settings
-from winnow.start import Message, Starter
-from winnow.state_table import DynamoStateTable
-from winnow.store import S3Store
+from winnow.storage.clients import client, lazy
+from winnow.storage.executions import StepFunctions
+from winnow.storage.ledger import Ledger
+from winnow.storage.state_table import DynamoStateTable
+from winnow.storage.store import S3Store
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from winnow.observability import Watch
+    from winnow.metrics.watch import Watch
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from scripts.errors import Refused
 from scripts.replay.rebuilding import Difference, MemoryRegister, compare, replay_history
 from scripts.replay.runs import documents, run_ids
 from scripts.replay.site import Site
-from winnow.register_table import RegisterUnavailable
+from winnow.register.table import RegisterUnavailable
 
 DIFFERS = 1
 

@@ -9,7 +9,7 @@ from scripts.errors import Refused
 from scripts.replay.amending import amend, check_reason, report
 from scripts.replay.criteria import criteria_options
 from scripts.replay.site import Site
-from winnow import register
+from winnow.register import entry as register
 
 
 @click.command(

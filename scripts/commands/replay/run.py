@@ -22,8 +22,8 @@ from scripts.replay.explaining import why_nothing
 from scripts.replay.lanes import Lane
 from scripts.replay.site import Site
 from scripts.replay.starting import Started, start
-from winnow.register import Status
-from winnow.register_table import RegisterUnavailable
+from winnow.register.entry import Status
+from winnow.register.table import RegisterUnavailable
 
 
 @click.command(

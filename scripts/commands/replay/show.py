@@ -13,7 +13,7 @@ from scripts.errors import Mistake
 from scripts.replay.display import STATUS_STYLES, clean
 from scripts.replay.history import Ancestor, Try, ancestors, tries
 from scripts.replay.site import Site
-from winnow.register import Entry
+from winnow.register.entry import Entry
 
 
 @click.command(

@@ -10,7 +10,7 @@ from scripts.errors import Mistake, Refused
 from scripts.replay.amending import amend, check_reason, report
 from scripts.replay.criteria import AGO, UNITS, criteria_options, read_moment
 from scripts.replay.site import Site
-from winnow import register
+from winnow.register import entry as register
 
 
 @click.command(

@@ -25,15 +25,15 @@ from tests import patience
 from tests.integration.faults.app import PATIENT, PIPELINE
 from tests.integration.faults.loopback import World
 from tests.pace import margin, waits
-from winnow import keys
-from winnow.alert import MAX_EXAMPLES
-from winnow.conservation import prove
-from winnow.contract import MAX_INLINE_BYTES, Pointer
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger
-from winnow.source import Run as Rows
-from winnow.source import detect
-from winnow.store import S3Store
+from winnow.alerts.content import MAX_EXAMPLES
+from winnow.batch.opening import detect, open_source
+from winnow.batch.rows import RowSpan
+from winnow.core import keys
+from winnow.core.contract import MAX_INLINE_BYTES, Pointer
+from winnow.core.keys import StageKeys
+from winnow.proof.prove import prove
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import S3Store
 
 T = TypeVar("T")
 
@@ -368,10 +368,10 @@ class Run:
         if not self.ledger.find_json(key):
             return
         where = Pointer(bucket=self.ledger.bucket, key=key, format="successes")
-        source = detect(self.ledger.store, where).open(self.ledger.store)
+        source = open_source(self.ledger.store, detect(self.ledger.store, where))
         count = sum(len(ids) for ids in source.ids())
         if count:
-            for chunk in source.chunks([Rows(0, 0, count)]):
+            for chunk in source.chunks([RowSpan(0, 0, count)]):
                 yield from map(source.decode, chunk.rows)
 
     def failures(self, stage: str | None = None) -> dict[str, dict[str, Any]]:

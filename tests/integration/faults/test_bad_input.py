@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.faults.app import COLLECT
 from tests.integration.faults.lab import Lab, Run, about, await_
-from winnow.contract import Pointer
+from winnow.core.contract import Pointer
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.faults.lab import Lab, Run, about
-from winnow.contract import MAX_INLINE_BYTES
+from winnow.core.contract import MAX_INLINE_BYTES
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
 

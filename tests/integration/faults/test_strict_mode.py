@@ -12,10 +12,10 @@ from scripts import ROOT
 from scripts.sources import LocalSource
 from tests.integration.conftest import Deployment
 from tests.integration.faults.lab import await_
-from winnow import keys
-from winnow.conservation import prove
-from winnow.ledger import Ledger
-from winnow.store import S3Store
+from winnow.core import keys
+from winnow.proof.prove import prove
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import S3Store
 
 MANUSCRIPTS = ROOT / "tests" / "data" / "manuscripts" / "Hebrew"
 

@@ -15,12 +15,12 @@ from tests.integration.conftest import WINNOW, Deployment, deployed
 from tests.integration.faults.lab import _payload_bytes, await_
 from tests.integration.faults.loopback import Proxy
 from tests.patience import PATIENCE_SECONDS
-from winnow import keys
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger
-from winnow.register import Entry
-from winnow.register_table import partition
-from winnow.store import S3Store
+from winnow.core import keys
+from winnow.core.keys import StageKeys
+from winnow.register.entry import Entry
+from winnow.register.table import partition
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import S3Store
 
 STAGES = ("adapt", "transform", "mint")
 

@@ -17,13 +17,13 @@ from scripts import cli
 from scripts.clients import Target
 from tests.unit.winnow.runs import Pipeline
 from winnow import Output, PermanentError, Record, worker
-from winnow.decorator import Worker
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger
-from winnow.register import Entry
-from winnow.register_table import OWED_INDEX, SUMMARY_ATTRIBUTES, RegisterTable
-from winnow.registration import catch_up, release_holds
-from winnow.store import S3Store
+from winnow.core.keys import StageKeys
+from winnow.register.entry import Entry
+from winnow.register.registering import catch_up, release_holds
+from winnow.register.table import OWED_INDEX, SUMMARY_ATTRIBUTES, RegisterTable
+from winnow.runtime.decorator import Worker
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import S3Store
 
 STAGES = ("adapt", "transform", "mint")
 ARN = "arn:aws:states:eu-west-1:123456789012:stateMachine:catalogue"

@@ -21,12 +21,12 @@ from scripts.replay.site import Site
 from scripts.replay.starting import let_go, start
 from tests.unit.winnow.runs import RUN_ID, Pipeline, adapt
 from winnow import Record, worker
-from winnow.executions import FakeExecutions
-from winnow.keys import StageKeys, replay_selection
-from winnow.plan import read_plan
-from winnow.register import Status, note_success
-from winnow.registration import Registered, failures_of, register_failures
-from winnow.state_table import MemoryStateTable
+from winnow.batch.plan import read_plan
+from winnow.core.keys import StageKeys, replay_selection
+from winnow.register.entry import Status, note_success
+from winnow.register.registering import Registered, failures_of, register_failures
+from winnow.storage.executions import FakeExecutions
+from winnow.storage.state_table import MemoryStateTable
 
 COUNT = 50_000
 CRITERIA = Criteria(stage="mint")

@@ -17,9 +17,9 @@ from scripts.replay.choice import (
     refusal,
     replay_id,
 )
-from winnow.lineage import Place
-from winnow.register import Status
-from winnow.register_table import Summary
+from winnow.proof.lineage import Place
+from winnow.register.entry import Status
+from winnow.register.table import Summary
 
 NOW = "2026-08-18T12:00:00.000Z"
 LATER = "2026-08-18T18:00:00.000Z"

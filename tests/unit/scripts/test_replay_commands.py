@@ -11,9 +11,9 @@ import pytest
 from moto import mock_aws
 
 from tests.unit.scripts.replays import RUNS, STAGES, Bench, ids
-from winnow.keys import StageKeys
-from winnow.register import Entry, Status, hold
-from winnow.register_table import RegisterTable
+from winnow.core.keys import StageKeys
+from winnow.register.entry import Entry, Status, hold
+from winnow.register.table import RegisterTable
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         made = Bench.build()
         monkeypatch.setattr("scripts.clients.at_environment", lambda: made.target)
         # Sixteen requests instead of two find nothing more, and moto is slow; its tables are not made for threads.
-        monkeypatch.setattr("winnow.register_table.PARTITIONS", 2)
+        monkeypatch.setattr("winnow.register.table.PARTITIONS", 2)
         monkeypatch.setattr("scripts.replay.site.RegisterTable", partial(RegisterTable, lanes=1))
         yield made
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from scripts.slack_receiver import SlackReceiver, render
 from tests.patience import PATIENCE_SECONDS
 from tests.unit.winnow.test_alert import EXECUTION, content
-from winnow.slack_blocks import alert_message
-from winnow.wording import compose
+from winnow.alerts.slack_blocks import alert_message
+from winnow.alerts.wording import compose
 
 
 def post(url: str, message: dict[str, Any]) -> None:

@@ -6,11 +6,11 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 
-from winnow.contract import Kind
-from winnow.failures import FailureReport
-from winnow.journal import Stop
-from winnow.outcome import Line
-from winnow.record import Record
+from winnow.core.contract import Kind
+from winnow.core.record import Record
+from winnow.journal.reports import FailureReport
+from winnow.journal.segment import Stop
+from winnow.runtime.outcome import Line
 
 
 class Memory:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from winnow import Output, PermanentError, Record, Retry, Skip, worker
-from winnow.decorator import Worker
+from winnow.runtime.decorator import Worker
 
 HOARD: list[bytearray] = []
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 from moto import mock_aws
 
-from winnow.register import Status
-from winnow.register_table import (
+from winnow.register.entry import Status
+from winnow.register.table import (
     OWED_INDEX,
     SUMMARY_ATTRIBUTES,
     Change,
@@ -23,7 +23,7 @@ from winnow.register_table import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from winnow.register import Entry
+    from winnow.register.entry import Entry
 
 TABLE = "register"
 REGION = "eu-west-1"

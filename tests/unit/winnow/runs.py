@@ -7,25 +7,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from winnow import Output, PermanentError, Record, Skip, worker
-from winnow.batch import continue_stage, plan_stage
-from winnow.contract import Order, Pointer, Policy, StageInput
-from winnow.executions import FakeExecutions
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger
-from winnow.observability import Watch
-from winnow.run_plan import Execution, RunPlanner
-from winnow.run_request import RunRequest
-from winnow.runtime import run_attempt
-from winnow.settle import settle
-from winnow.state_table import MemoryStateTable
-from winnow.store import MemoryStore
+from winnow.core.contract import Order, Pointer, Policy, StageInput
+from winnow.core.keys import StageKeys
+from winnow.metrics.watch import Watch
+from winnow.planning.planner import continue_stage, plan_stage
+from winnow.runs.planner import Execution, RunPlanner
+from winnow.runs.request import RunRequest
+from winnow.runtime.attempt import run_attempt
+from winnow.settlement.settle import settle
+from winnow.storage.executions import FakeExecutions
+from winnow.storage.ledger import Ledger
+from winnow.storage.state_table import MemoryStateTable
+from winnow.storage.store import MemoryStore
 from winnow.testing import FakeContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from winnow.decorator import Worker
-    from winnow.listing import SourceObject
+    from winnow.runtime.decorator import Worker
+    from winnow.storage.listing import SourceObject
 
 RUN_ID = "01JD7ZK3V5Q8W9X0Y1Z2A3B4C5"
 EXECUTION = f"arn:aws:states:eu-west-1:123456789012:execution:catalogue:{RUN_ID}"

@@ -9,20 +9,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from winnow import worker
-from winnow.batch import continue_stage, plan_stage
-from winnow.contract import Kind, Order, Policy, StageInput
-from winnow.decorator import Worker
-from winnow.journal import Evidence, OutputSegment, Segment, SuccessManifest, fold, read_segments
-from winnow.keys import AttemptKeys, StageKeys
-from winnow.ledger import Ledger
-from winnow.observability import Watch
-from winnow.plan import Plan, read_plan
-from winnow.ranges import Ranges
-from winnow.runtime import run_attempt
-from winnow.settle import settle
-from winnow.settlement import Settlement, read_settlement
-from winnow.source import Run, SuccessesSource
-from winnow.store import MemoryStore
+from winnow.batch.plan import Plan, read_plan
+from winnow.batch.rows import RowSpan
+from winnow.batch.successes import SuccessesSource
+from winnow.core.contract import Kind, Order, Policy, StageInput
+from winnow.core.keys import AttemptKeys, StageKeys
+from winnow.core.ranges import Ranges
+from winnow.journal.evidence import Evidence, fold, read_segments
+from winnow.journal.segment import OutputSegment, Segment
+from winnow.journal.successes import SuccessManifest
+from winnow.metrics.watch import Watch
+from winnow.planning.planner import continue_stage, plan_stage
+from winnow.runtime.attempt import run_attempt
+from winnow.runtime.decorator import Worker
+from winnow.settlement.settle import settle
+from winnow.settlement.settlement import Settlement, read_settlement
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import MemoryStore
 from winnow.testing import FakeContext
 
 RUN_ID = "01JD7ZK3V5Q8W9X0Y1Z2A3B4C5"
@@ -191,7 +194,7 @@ def outputs_of(store: MemoryStore, manifest: SuccessManifest) -> list[tuple[str,
     """Ids and data of a manifest's lines; the sidecars must tell the same ids."""
     source = SuccessesSource(store, manifest)
     ids = [i for some in source.ids() for i in some]
-    whole = [Run(0, 0, len(ids))]
+    whole = [RowSpan(0, 0, len(ids))]
     lines = [source.decode(row) for chunk in source.chunks(whole) for row in chunk.rows]
     assert [i for i, _ in lines] == ids
     assert len(lines) == manifest.lines

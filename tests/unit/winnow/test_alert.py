@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from winnow.alert import (
+from winnow.alerts.announcer import Announcer, message, subject
+from winnow.alerts.content import (
     MAX_CAUSES,
     MAX_EXAMPLES,
     MAX_FINGERPRINTS,
@@ -20,13 +21,12 @@ from winnow.alert import (
     clean,
     clean_id,
 )
-from winnow.announce import Announcer, message, subject
-from winnow.contract import Pointer
-from winnow.errors import LedgerObjectMissing
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger
-from winnow.store import MemoryStore
-from winnow.wording import compose
+from winnow.alerts.wording import compose
+from winnow.core.contract import Pointer
+from winnow.core.errors import LedgerObjectMissing
+from winnow.core.keys import StageKeys
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import MemoryStore
 
 RUN_ID = "01JD7ZK3V5Q8W9X0Y1Z2A3B4C5"
 EXECUTION = "arn:aws:states:eu-west-1:123456789012:execution:catalogue-transform:" + RUN_ID

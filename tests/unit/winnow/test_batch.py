@@ -13,15 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.winnow.stages import DIED, KEYS, RUN_ID, MoodyStore, Stage, journal
-from winnow.batch import Repeats, _List, plan_stage
-from winnow.contract import Kind, Pointer, StageInput
-from winnow.errors import DuplicateAttempt, StageInputError
-from winnow.journal import SuccessEntry, SuccessManifest
-from winnow.ledger import Ledger
-from winnow.plan import BLOCK_IDS, find_id, ids_of
-from winnow.ranges import Ranges
-from winnow.source import detect
-from winnow.store import MemoryStore
+from winnow.batch.opening import detect, open_source
+from winnow.batch.plan import BLOCK_IDS, find_id, ids_of
+from winnow.core.contract import Kind, Pointer, StageInput
+from winnow.core.errors import DuplicateAttempt, StageInputError
+from winnow.core.ranges import Ranges
+from winnow.journal.successes import SuccessEntry, SuccessManifest
+from winnow.planning.planner import _List, plan_stage
+from winnow.planning.repeats import Repeats
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import MemoryStore
 
 SOURCE = {"bucket": "source", "key": "list.ndjson"}
 
@@ -42,7 +43,7 @@ def planned(*lines: object, **more: Any) -> Stage:
 def fed(stage: Stage) -> dict[int, tuple[str, Any]]:
     """What a worker is given: id and data by ordinal."""
     plan = stage.the_plan
-    source = plan.source.open(stage.store)
+    source = open_source(stage.store, plan.source)
     runs = plan.runs(plan.everything - plan.rejected)
     return {
         chunk.ordinal + n: source.decode(row)
@@ -120,7 +121,8 @@ def test_of_a_repeated_record_the_first_counts() -> None:
 
 
 def test_ids_that_only_share_a_hash_are_different_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.batch.hash", lambda value: len(value) % 3, raising=False)
+    for module in ("planner", "repeats"):
+        monkeypatch.setattr(f"winnow.planning.{module}.hash", lambda value: len(value) % 3, raising=False)
     stage = planned("a", "bb", "c", "dd", "a", "ccc")
     assert stage.batch_ids() == ["a", "bb", "c", "dd", "ccc"]
     assert stage.the_plan.duplicates == 1
@@ -305,7 +307,7 @@ def test_two_subsets_are_refused_rather_than_one_of_them_ignored() -> None:
 def test_any_id_is_found_by_its_ordinal_in_a_list_of_several_blocks(
     odd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("winnow.store.STREAM_PIECE_BYTES", 30_000)
+    monkeypatch.setattr("winnow.storage.store.STREAM_PIECE_BYTES", 30_000)
     names = [f"r{n}" for n in range(2 * BLOCK_IDS + 10)]
     stage = planned("again", odd, *names)
     plan = stage.the_plan
@@ -365,7 +367,9 @@ def test_holds_a_block_and_no_more_however_long_the_list(row: str, only: list[st
             stage = Stage()
             put(stage, *body)
             once = list(
-                detect(stage.store, Pointer(bucket="source", key="list.ndjson")).open(stage.store).ids()
+                open_source(
+                    stage.store, detect(stage.store, Pointer(bucket="source", key="list.ndjson"))
+                ).ids()
             )
             for start in range(self.count // 1_000):
                 for ids in once:
@@ -380,7 +384,7 @@ def test_holds_a_block_and_no_more_however_long_the_list(row: str, only: list[st
 
 
 def test_looks_for_repetitions_in_files_once_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.batch.SPILL", 4)
+    monkeypatch.setattr("winnow.planning.repeats.SPILL", 4)
     names = [f"r{n}" for n in range(2_000)]
     with Repeats() as repeats:
         for start in range(0, 2_000, 50):

@@ -17,10 +17,10 @@ from tests.patience import PATIENCE_SECONDS, wait_for_end_of
 from tests.unit.winnow import killers
 from tests.unit.winnow.gates import Memory
 from winnow import Record, Retry
-from winnow.careful import Child, Killed, Limits, WorkerNotStarted, run_carefully
-from winnow.decorator import Worker
-from winnow.engine import Options, units
-from winnow.journal import Stop
+from winnow.journal.segment import Stop
+from winnow.runtime.careful import Child, Killed, Limits, WorkerNotStarted, run_carefully
+from winnow.runtime.decorator import Worker
+from winnow.runtime.engine import Options, units
 
 LIMITS = Limits(record_seconds=PATIENCE_SECONDS, memory_mb=1024)
 
@@ -204,7 +204,7 @@ def test_as_many_children_as_threads_that_the_memory_holds(
 
     lanes = max(1, min(3, memory_mb // 256))
     together = threading.Barrier(lanes)
-    monkeypatch.setattr("winnow.careful.Child", NoChild)
+    monkeypatch.setattr("winnow.runtime.careful.Child", NoChild)
     records = [(n, Record(f"r{n}")) for n in range(20)]
     gate = Memory()
     limits = Limits(record_seconds=1, memory_mb=memory_mb)
@@ -233,7 +233,7 @@ def test_a_worker_that_cannot_even_start_is_the_environments_fault(worker: Worke
 
 
 def test_a_setup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.careful.START_SECONDS", 0.3)
+    monkeypatch.setattr("winnow.runtime.careful.START_SECONDS", 0.3)
     with pytest.raises(WorkerNotStarted, match=r"took longer than 0.3 s and was stopped"):
         carefully(killers.hanging_setup, None)
 

@@ -8,15 +8,15 @@ import pytest
 from tests.unit.winnow.registers import MemoryRegister
 from tests.unit.winnow.runs import EXECUTION, RUN_ID, STAGES, Pipeline
 from tests.unit.winnow.test_alert import FakeSns
-from winnow import keys
-from winnow.announce import Announcer
-from winnow.close import Closer, CloseRunIncomplete, Closing, RunEnded, explain
-from winnow.observability import Metric, Watch
-from winnow.plan import read_plan
-from winnow.register import hold
-from winnow.registration import catch_up
-from winnow.selection import Part, Selection
-from winnow.state_table import Holder
+from winnow.alerts.announcer import Announcer
+from winnow.batch.plan import read_plan
+from winnow.batch.selection import Part, Selection
+from winnow.core import keys
+from winnow.metrics.watch import Metric, Watch
+from winnow.register.entry import hold
+from winnow.register.registering import catch_up
+from winnow.runs.closer import Closer, CloseRunIncomplete, Closing, RunEnded, explain
+from winnow.storage.state_table import Holder
 
 LOSSY = {"records": ["a", "b~1", "b~2", "bad1", "flaky", "skip1", "twin", "a"]}
 FATAL = {"records": ["bad1", "bad2"]}
@@ -377,7 +377,7 @@ class TestLaw6:
         def refuse(*_: object, **__: object) -> None:
             raise OSError("S3 refuses")
 
-        monkeypatch.setattr("winnow.close.prove", refuse)
+        monkeypatch.setattr("winnow.runs.closer.prove", refuse)
         with pytest.raises(CloseRunIncomplete, match="prove: S3 refuses"):
             world.close("FAILED", error="X")
         assert world.alerts[-1]["verdict"] == "FAILED"

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from tests.unit.winnow.runs import RUN_ID, STAGES, Pipeline, adapt, bundle, mint
-from winnow.conservation import Proof, Reached, StageProof, prove
-from winnow.errors import LedgerObjectMissing
-from winnow.journal import Segment
-from winnow.keys import StageKeys
-from winnow.ledger import compress
-from winnow.plan import BLOCK_IDS
-from winnow.ranges import Ranges
-from winnow.sequence import Feed
-from winnow.store import MemoryStore
-from winnow.trace import MAX_FOLLOWED, Outcome, trace
+from winnow.batch.plan import BLOCK_IDS
+from winnow.core.errors import LedgerObjectMissing
+from winnow.core.keys import StageKeys
+from winnow.core.ranges import Ranges
+from winnow.journal.segment import Segment
+from winnow.proof.feed import Feed
+from winnow.proof.prove import Proof, Reached, StageProof, prove
+from winnow.proof.trace import MAX_FOLLOWED, Outcome, trace
+from winnow.storage.ledger import compress
+from winnow.storage.store import MemoryStore
 
 RECORDS = ["a", "b~1", "b~2", "bad1", "flaky", "skip1", "twin", "a"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from winnow.contract import (
+from winnow.core.contract import (
     InlineRecord,
     Order,
     Pointer,
@@ -16,7 +16,7 @@ from winnow.contract import (
     record_id_problem,
     ulid,
 )
-from winnow.errors import StageInputError, shorten
+from winnow.core.errors import StageInputError, shorten
 
 POINTER = {"bucket": "source", "key": "changes.ndjson"}
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from winnow.deadline import Deadline
+from winnow.runtime.deadline import Deadline
 
 
 class Clock:

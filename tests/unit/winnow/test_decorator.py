@@ -8,9 +8,9 @@ import pytest
 from tests.unit.winnow import killers
 from tests.unit.winnow.stages import Stage
 from winnow import Record, worker
-from winnow.careful_child import find_worker
-from winnow.errors import WinnowError
-from winnow.store import MemoryStore
+from winnow.core.errors import WinnowError
+from winnow.runtime.careful_child import find_worker
+from winnow.storage.store import MemoryStore
 from winnow.testing import FakeContext
 
 
@@ -43,8 +43,8 @@ def order(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("WINNOW_PIPELINE", "catalogue")
     monkeypatch.setenv("WINNOW_LEDGER_BUCKET", "ledger")
     monkeypatch.setenv("WINNOW_STAGE", "transform")
-    monkeypatch.setattr("winnow.ledger.S3Store", lambda _bucket, _client: store)
-    monkeypatch.setattr("winnow.clients.client", lambda _service: None)
+    monkeypatch.setattr("winnow.storage.ledger.S3Store", lambda _bucket, _client: store)
+    monkeypatch.setattr("winnow.storage.clients.client", lambda _service: None)
     return Stage(store=store).plan([{"id": "a", "data": 3}]).to_payload()
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+import winnow
 from winnow import PermanentError
-from winnow.contract import Kind
-from winnow.failures import (
+from winnow.core.contract import Kind
+from winnow.journal.reports import (
     MAX_MESSAGE_CHARS,
     MAX_TRACEBACK_FRAMES,
     FailureReport,
@@ -133,7 +134,7 @@ def test_other_causes_have_other_fingerprints() -> None:
 
 
 def test_a_users_package_whose_name_begins_like_ours_keeps_its_frames() -> None:
-    ours = Path(words_of.__code__.co_filename).parent
+    ours = Path(winnow.__file__).parent
     for folder, kept in ((f"{ours}_pipelines", True), (str(ours), False)):
         namespace: dict[str, Any] = {}
         exec(compile("def fail(): raise ValueError", f"{folder}/worker.py", "exec"), namespace)

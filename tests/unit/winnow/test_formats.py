@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from winnow.formats import NDJSON, ParquetOutput, UnusableOutput, open_parquet
-from winnow.jsonlines import dumps, loads
-from winnow.ledger import decompress
+from winnow.storage.formats import NDJSON, ParquetOutput, UnusableOutput, open_parquet
+from winnow.storage.jsonlines import dumps, loads
+from winnow.storage.ledger import decompress
 
 SCHEMA = pa.schema(
     [

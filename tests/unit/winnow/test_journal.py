@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.winnow.stages import KEYS, Stage, journal, outputs_of
-from winnow.contract import Kind
-from winnow.journal import MAX_REASONS, Evidence, Segment, Stop, SuccessManifest, fold, read_segments
-from winnow.ledger import Ledger, compress
-from winnow.ranges import Ranges
-from winnow.store import MemoryStore
+from winnow.core.contract import Kind
+from winnow.core.ranges import Ranges
+from winnow.journal.evidence import Evidence, fold, read_segments
+from winnow.journal.segment import MAX_REASONS, Segment, Stop
+from winnow.journal.successes import SuccessManifest
+from winnow.storage.ledger import Ledger, compress
+from winnow.storage.store import MemoryStore
 
 ATTEMPT = KEYS.attempt(0)
 

@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from tests.unit.winnow import killers
 from tests.unit.winnow.stages import DIED, KEYS, DyingStore, MoodyStore, Stage, journal
 from winnow import Output, PermanentError, Record, Skip, worker
-from winnow.batch import plan_stage
-from winnow.contract import Kind, Order, Policy, StageInput, Verdict
-from winnow.deadline import Deadline
-from winnow.errors import DuplicateAttempt, StageInputError
-from winnow.formats import NDJSON
-from winnow.journal import Stop
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger, decompress
-from winnow.outcome import Line
-from winnow.plan import ids_of
-from winnow.ranges import Ranges
-from winnow.recorder import Recorder
-from winnow.runtime import Owed
+from winnow.batch.plan import ids_of
+from winnow.core.contract import Kind, Order, Policy, StageInput, Verdict
+from winnow.core.errors import DuplicateAttempt, StageInputError
+from winnow.core.keys import StageKeys
+from winnow.core.ranges import Ranges
+from winnow.journal.segment import Stop
+from winnow.planning.planner import plan_stage
+from winnow.runtime.attempt import Owed
+from winnow.runtime.deadline import Deadline
+from winnow.runtime.outcome import Line
+from winnow.runtime.recorder import Recorder
+from winnow.storage.formats import NDJSON
+from winnow.storage.ledger import Ledger, decompress
 
 SOURCE = {"bucket": "source", "key": "list.ndjson"}
 BIGGEST_STATE = 16 * 1024

@@ -4,11 +4,11 @@ import pytest
 
 from tests.unit.winnow.runs import RUN_ID, STAGES, Pipeline, adapt, bundle, mint
 from winnow import Output, Record, worker
-from winnow.keys import StageKeys, replay_selection
-from winnow.lineage import Lineage, Place, parts_of, rows_of
-from winnow.plan import find_id, read_plan
-from winnow.ranges import Ranges
-from winnow.selection import Selection
+from winnow.batch.plan import find_id, read_plan
+from winnow.batch.selection import Selection
+from winnow.core.keys import StageKeys, replay_selection
+from winnow.core.ranges import Ranges
+from winnow.proof.lineage import Lineage, Place, parts_of, rows_of
 
 REPLAY = "replay-0123456789abcdef"
 

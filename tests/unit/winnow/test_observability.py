@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from winnow import observability
-from winnow.contract import Kind
-from winnow.errors import StageInputError
-from winnow.observability import Metric, Watch, get_logger, watched
+from winnow.core.contract import Kind
+from winnow.core.errors import StageInputError
+from winnow.metrics import watch as observability
+from winnow.metrics.watch import Metric, Watch, get_logger, watched
 from winnow.settings import Settings
 
 

@@ -14,13 +14,14 @@ from tests.unit.winnow.registers import TABLE, create_table
 from tests.unit.winnow.runs import RUN_ID, STAGES, Pipeline
 from tests.unit.winnow.test_alert import content
 from tests.unit.winnow.test_slack import FakeSlack
-from winnow import clients, keys
+from winnow.core import keys
 from winnow.handlers import alert, close_run, plan_run, register, slack, start_run
-from winnow.ledger import Ledger
-from winnow.register_table import RegisterUnavailable
+from winnow.register.table import RegisterUnavailable
 from winnow.settings import SettingsError
-from winnow.state_table import DynamoStateTable
-from winnow.store import S3Store
+from winnow.storage import clients
+from winnow.storage.ledger import Ledger
+from winnow.storage.state_table import DynamoStateTable
+from winnow.storage.store import S3Store
 from winnow.testing import FakeContext
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from winnow.ranges import MAX_ORDINAL, Ranges, union
+from winnow.core.ranges import MAX_ORDINAL, Ranges, union
 
 ordinals = st.sets(st.integers(0, 60))
 pairs = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)))

@@ -10,15 +10,15 @@ import pytest
 from tests.patience import PATIENCE_SECONDS
 from tests.unit.winnow.stages import KEYS, DyingStore, MoodyStore, Stage
 from winnow import PermanentError, Record, Skip
-from winnow.contract import Kind
-from winnow.deadline import Deadline
-from winnow.engine import Options, run
-from winnow.formats import NDJSON
-from winnow.journal import MAX_REASONS, Segment, Stop
-from winnow.ledger import decompress
-from winnow.outcome import Line
-from winnow.ranges import Ranges
-from winnow.recorder import WRITE_ATTEMPTS, JournalUnavailable, Recorder
+from winnow.core.contract import Kind
+from winnow.core.ranges import Ranges
+from winnow.journal.segment import MAX_REASONS, Segment, Stop
+from winnow.runtime.deadline import Deadline
+from winnow.runtime.engine import Options, run
+from winnow.runtime.outcome import Line
+from winnow.runtime.recorder import WRITE_ATTEMPTS, JournalUnavailable, Recorder
+from winnow.storage.formats import NDJSON
+from winnow.storage.ledger import decompress
 
 TRANSIENT, PERMANENT, CRASHED = Kind.TRANSIENT, Kind.PERMANENT, Kind.CRASHED
 ATTEMPT = KEYS.attempt(0)
@@ -64,7 +64,7 @@ class Bench:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waits are noted, not waited."""
     noted: list[float] = []
-    monkeypatch.setattr("winnow.recorder.time.sleep", noted.append)
+    monkeypatch.setattr("winnow.runtime.recorder.time.sleep", noted.append)
     return noted
 
 
@@ -273,7 +273,7 @@ def test_a_process_that_is_killed_at_any_write_leaves_no_evidence_without_output
 
 def test_takes_no_record_beyond_what_the_journal_has_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a death can be blamed on no more than the journal says could have been in hand."""
-    monkeypatch.setattr("winnow.recorder.FIRST_HORIZON", 7)
+    monkeypatch.setattr("winnow.runtime.recorder.FIRST_HORIZON", 7)
     bench = Bench(count=2_000)
     recorder = bench.recorder(horizon=5)
     announced = 5
@@ -313,8 +313,8 @@ def slow() -> Iterator[Slow]:
 def test_what_comes_together_while_s3_is_slow_is_bounded_in_bytes(
     slow: Slow, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("winnow.recorder.FLUSH_BYTES", 1_000)
-    monkeypatch.setattr("winnow.recorder.HELD_BYTES", 2_000)
+    monkeypatch.setattr("winnow.runtime.recorder.FLUSH_BYTES", 1_000)
+    monkeypatch.setattr("winnow.runtime.recorder.HELD_BYTES", 2_000)
     bench = Bench(slow)
     recorder = bench.recorder()
 
@@ -343,8 +343,8 @@ def test_what_comes_together_while_s3_is_slow_is_bounded_in_bytes(
 def test_what_comes_together_while_s3_is_slow_is_bounded_in_reports(
     slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("winnow.recorder.FLUSH_FAILURES", 3)
-    monkeypatch.setattr("winnow.recorder.HELD_FAILURES", 6)
+    monkeypatch.setattr("winnow.runtime.recorder.FLUSH_FAILURES", 3)
+    monkeypatch.setattr("winnow.runtime.recorder.HELD_FAILURES", 6)
     bench = Bench(slow)
     recorder = bench.recorder()
     recorder.succeeded(0, [line(0)], None)
@@ -361,8 +361,8 @@ def test_what_comes_together_while_s3_is_slow_is_bounded_in_reports(
 
 
 def test_a_pause_does_not_outlast_a_stop(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.recorder.HELD_BYTES", 0)
-    monkeypatch.setattr("winnow.recorder.FLUSH_BYTES", 0)
+    monkeypatch.setattr("winnow.runtime.recorder.HELD_BYTES", 0)
+    monkeypatch.setattr("winnow.runtime.recorder.FLUSH_BYTES", 0)
     recorder = Bench(slow).recorder()
     recorder.succeeded(0, [line(0)], None)
     assert slow.begun.wait(PATIENCE_SECONDS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from winnow.register import (
+from winnow.register.entry import (
     MAX_HISTORY,
     Entry,
     Hold,

@@ -9,9 +9,9 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 
 from tests.unit.winnow.registers import TABLE, dynamodb
 from tests.unit.winnow.test_register import at, failure
-from winnow import register_table
-from winnow.register import Entry, hold, note_failure, note_success, waive
-from winnow.register_table import (
+from winnow.register import table as register_table
+from winnow.register.entry import Entry, hold, note_failure, note_success, waive
+from winnow.register.table import (
     ATTEMPTS,
     BATCH,
     RegisterTable,
@@ -30,7 +30,7 @@ IDS = ("plain", "a/../b c.xml", "#hash#", "🦔", "مخطوط", "x" * 1_024, "ta
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.register_table.time.sleep", lambda _: None)
+    monkeypatch.setattr("winnow.register.table.time.sleep", lambda _: None)
 
 
 @pytest.fixture

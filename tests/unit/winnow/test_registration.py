@@ -10,15 +10,16 @@ import pytest
 from tests.unit.winnow.registers import MemoryRegister, dynamodb
 from tests.unit.winnow.runs import STAGES, Pipeline
 from tests.unit.winnow.test_alert import FakeSns, announcer
-from winnow import Record, Skip, registration, worker
-from winnow.contract import Verdict
-from winnow.keys import StageKeys
-from winnow.metric import Metric
-from winnow.plan import read_plan
-from winnow.register import Status, hold, waive
-from winnow.register_table import RegisterTable, RegisterUnavailable
-from winnow.registration import Registered, catch_up, register_attempt, register_state, release_holds
-from winnow.settlement import FINAL, read_settlement
+from winnow import Record, Skip, worker
+from winnow.batch.plan import read_plan
+from winnow.core.contract import Verdict
+from winnow.core.keys import StageKeys
+from winnow.metrics.metric import Metric
+from winnow.register import registering as registration
+from winnow.register.entry import Status, hold, waive
+from winnow.register.registering import Registered, catch_up, register_attempt, register_state, release_holds
+from winnow.register.table import RegisterTable, RegisterUnavailable
+from winnow.settlement.settlement import FINAL, read_settlement
 
 NOON = "2026-11-20T12:00:00.000Z"
 ODD = ("bad/../b c", "bad#1", "bad🦔", "badمخطوط", "bad" + "x" * 1_000)
@@ -346,7 +347,7 @@ def test_dynamodb_and_memory_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -
         entries = sorted(world.register.all("catalogue", "adapt"), key=lambda each: each.record_id)
         return world.told, [(each.record_id, each.status, each.occurrences) for each in entries]
 
-    monkeypatch.setattr("winnow.register_table.time.sleep", lambda _: None)
+    monkeypatch.setattr("winnow.register.table.time.sleep", lambda _: None)
     with dynamodb() as client:
         on_dynamodb = story(World(RegisterTable("register", client, lanes=1)))
     assert on_dynamodb == story(World())

@@ -7,15 +7,15 @@ import botocore.session
 import pytest
 from moto import mock_aws
 
-from winnow import keys
-from winnow.errors import StageInputError
-from winnow.executions import FakeExecutions
-from winnow.ledger import Ledger
-from winnow.listing import PIECE_LINES, S3SourceBucket, SourceObject, record_lines
-from winnow.run_plan import Execution, RunPlan, RunPlanner
-from winnow.run_request import RunRequest
-from winnow.state_table import Holder, MemoryStateTable
-from winnow.store import PART_BYTES, MemoryStore, S3Store
+from winnow.core import keys
+from winnow.core.errors import StageInputError
+from winnow.runs.planner import Execution, RunPlan, RunPlanner
+from winnow.runs.request import RunRequest
+from winnow.storage.executions import FakeExecutions
+from winnow.storage.ledger import Ledger
+from winnow.storage.listing import PIECE_LINES, S3SourceBucket, SourceObject, record_lines
+from winnow.storage.state_table import Holder, MemoryStateTable
+from winnow.storage.store import PART_BYTES, MemoryStore, S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

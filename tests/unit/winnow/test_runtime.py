@@ -18,15 +18,15 @@ from tests.patience import PATIENCE_SECONDS
 from tests.unit.winnow import killers
 from tests.unit.winnow.stages import DIED, KEYS, MoodyStore, Stage, journal
 from winnow import Output, PermanentError, Record, Skip, worker
-from winnow.contract import Kind, Policy
-from winnow.deadline import Deadline
-from winnow.errors import EveryRecordFailed, SourceChanged
-from winnow.formats import ParquetOutput
-from winnow.journal import Stop
-from winnow.ranges import Ranges
-from winnow.recorder import JournalUnavailable, Recorder
-from winnow.runtime import Owed
-from winnow.source import NdjsonSource
+from winnow.batch.ndjson import NdjsonSource
+from winnow.core.contract import Kind, Policy
+from winnow.core.errors import EveryRecordFailed, SourceChanged
+from winnow.core.ranges import Ranges
+from winnow.journal.segment import Stop
+from winnow.runtime.attempt import Owed
+from winnow.runtime.deadline import Deadline
+from winnow.runtime.recorder import JournalUnavailable, Recorder
+from winnow.storage.formats import ParquetOutput
 
 SOURCE = {"bucket": "source", "key": "list.ndjson"}
 
@@ -57,7 +57,7 @@ def recorders(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
             super().__init__(*args, **kwargs)
             made.append(self)
 
-    monkeypatch.setattr("winnow.runtime.Recorder", Caught)
+    monkeypatch.setattr("winnow.runtime.attempt.Recorder", Caught)
     return made
 
 
@@ -269,7 +269,7 @@ def test_a_row_that_only_the_worker_cannot_decode_costs_only_itself(monkeypatch:
 
 
 def test_the_error_that_stopped_the_worker_is_the_one_that_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.recorder.time.sleep", lambda _: None)
+    monkeypatch.setattr("winnow.runtime.recorder.time.sleep", lambda _: None)
     stage, order = stage_of(echo, setup=lambda: throw(KeyError("TABLE")), store=MoodyStore())
     assert isinstance(stage.store, MoodyStore)
     stage.store.refuse = lambda key: "/journal/" in key
@@ -284,7 +284,7 @@ def test_the_error_that_stopped_the_worker_is_the_one_that_is_seen(monkeypatch: 
 def test_when_s3_refuses_for_good_the_call_fails_and_nothing_is_claimed(
     refused: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("winnow.recorder.time.sleep", lambda _: None)
+    monkeypatch.setattr("winnow.runtime.recorder.time.sleep", lambda _: None)
     stage, order = stage_of(
         lambda r: throw(PermanentError("bad")) if r.data == 1 else echo(r), store=MoodyStore()
     )
@@ -299,7 +299,7 @@ def test_when_s3_refuses_for_good_the_call_fails_and_nothing_is_claimed(
 
 
 def test_when_s3_is_back_for_the_second_call_only_the_rest_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.recorder.time.sleep", lambda _: None)
+    monkeypatch.setattr("winnow.runtime.recorder.time.sleep", lambda _: None)
     calls = Counter[str]()
     writes = Counter[str]()
 
@@ -311,7 +311,7 @@ def test_when_s3_is_back_for_the_second_call_only_the_rest_is_done(monkeypatch: 
         writes["outputs"] += "/outputs/" in key
         return "/outputs/" in key and 3 < writes["outputs"] <= 7
 
-    monkeypatch.setattr("winnow.recorder.FLUSH_BYTES", 200)
+    monkeypatch.setattr("winnow.runtime.recorder.FLUSH_BYTES", 200)
     stage, order = stage_of(function, 40, store=MoodyStore())
     assert isinstance(stage.store, MoodyStore)
     stage.store.refuse = refuse
@@ -353,7 +353,9 @@ def test_a_worker_without_any_time_takes_nothing_and_says_why() -> None:
 def test_keeps_time_back_to_journal_and_return(
     seconds: float, left: float, recorders: list[Recorder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("winnow.runtime.Deadline.of_worker", partial(Deadline.of_worker, clock=lambda: 0.0))
+    monkeypatch.setattr(
+        "winnow.runtime.attempt.Deadline.of_worker", partial(Deadline.of_worker, clock=lambda: 0.0)
+    )
     stage, order = stage_of(echo, 1)
     stage.invoke(order, seconds=seconds)
     assert recorders[0].seconds_left == pytest.approx(left, abs=0.01)
@@ -374,8 +376,8 @@ def test_the_first_failures_and_warnings_are_logged_and_no_more(monkeypatch: pyt
         if record.data % 2:
             raise PermanentError("bad")
 
-    monkeypatch.setattr("winnow.runtime.get_logger", Log)
-    monkeypatch.setattr("winnow.runtime.LOGGED", 2)
+    monkeypatch.setattr("winnow.runtime.attempt.get_logger", Log)
+    monkeypatch.setattr("winnow.runtime.attempt.LOGGED", 2)
     stage, order = stage_of(function, 20)
     stage.invoke(order)
     assert [text for text, _ in logged] == [

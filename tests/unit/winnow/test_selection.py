@@ -7,17 +7,19 @@ from typing import Any
 import pytest
 
 from tests.unit.winnow.runs import RUN_ID, STAGES, Pipeline
-from winnow import Record, keys, worker
-from winnow.conservation import prove
-from winnow.contract import Pointer
-from winnow.errors import StageInputError
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger
-from winnow.plan import find_id, read_plan
-from winnow.ranges import Ranges
-from winnow.selection import Part, Selection, SelectionSource, open_selection
-from winnow.source import Run, SourceRef, detect
-from winnow.store import MemoryStore
+from winnow import Record, worker
+from winnow.batch.opening import detect, open_source
+from winnow.batch.plan import find_id, read_plan
+from winnow.batch.rows import RowSpan, SourceRef
+from winnow.batch.selection import Part, Selection, SelectionSource, read_selection
+from winnow.core import keys
+from winnow.core.contract import Pointer
+from winnow.core.errors import StageInputError
+from winnow.core.keys import StageKeys
+from winnow.core.ranges import Ranges
+from winnow.proof.prove import prove
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import MemoryStore
 
 REPLAY = "01JD7ZK3V5Q8W9X0Y1Z2A3B4R1"
 MANY = 3_000
@@ -34,7 +36,7 @@ def chosen(pipeline: Pipeline, stage: str, *ids: str, run_id: str = RUN_ID) -> P
     return Part(run_id=run_id, stage=stage, ordinals=Ranges.of(n for n in found if n is not None))
 
 
-def rows(source: SelectionSource, *runs: Run) -> dict[int, tuple[str, Any]]:
+def rows(source: SelectionSource, *runs: RowSpan) -> dict[int, tuple[str, Any]]:
     return {
         chunk.ordinal + offset: source.decode(row)
         for chunk in source.chunks(runs)
@@ -62,13 +64,13 @@ class TestRows:
             pipeline.run({"records": {"bucket": "ledger", "key": f"{run_id}.ndjson"}}, run_id)
             parts.append(Part(run_id=run_id, stage="keep", ordinals=Ranges.of(range(1, MANY, 3))))
             wanted += [f"{run_id}-{n}" for n in range(1, MANY, 3)]
-        source = SelectionSource(pipeline.ledger.store, Selection(parts=tuple(parts)))
+        source = SelectionSource(pipeline.ledger.store, Selection(parts=tuple(parts)), open_source)
         return pipeline.ledger, source, wanted
 
     def test_are_those_of_every_part_in_order(self) -> None:
         _, source, wanted = self.two_runs()
         assert [i for piece in source.ids() for i in piece] == wanted
-        found = rows(source, Run(0, 0, len(wanted)))
+        found = rows(source, RowSpan(0, 0, len(wanted)))
         assert [found[n][0] for n in range(len(wanted))] == wanted
         assert found[3][1] == {"id": "R1-10", "n": 10}
 
@@ -76,7 +78,7 @@ class TestRows:
         _, source, wanted = self.two_runs()
         some = sorted(random.Random(1).sample(range(len(wanted)), 200))
         # The rows before the first were dropped from the batch, so ordinals and rows differ.
-        runs = [Run(row, row - some[0], 1) for row in some]
+        runs = [RowSpan(row, row - some[0], 1) for row in some]
         found = rows(source, *runs)
         assert {n: i for n, (i, _) in found.items()} == {row - some[0]: wanted[row] for row in some}
 
@@ -90,7 +92,9 @@ class TestRows:
             return stream(key, **more)
 
         monkeypatch.setattr(ledger.store, "stream", counting)
-        assert len(rows(source, *(Run(row, row, 1) for row in range(0, len(wanted), 2)))) == len(wanted) // 2
+        assert (
+            len(rows(source, *(RowSpan(row, row, 1) for row in range(0, len(wanted), 2)))) == len(wanted) // 2
+        )
         assert streamed == ["R1.ndjson", "R2.ndjson"]
 
 
@@ -108,7 +112,7 @@ class TestASelection:
         store = MemoryStore("ledger")
         store.put("s.json", document)
         with pytest.raises(StageInputError, match="is no selection"):
-            open_selection(store, Pointer(bucket="ledger", key="s.json"), None)
+            read_selection(store, Pointer(bucket="ledger", key="s.json"), None)
 
     def test_is_known_by_its_beginning(self) -> None:
         ledger = Ledger(MemoryStore("ledger"))

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from tests.unit.winnow.stages import DIED, KEYS, MoodyStore, Stage, journal
-from winnow.contract import Kind, Policy
-from winnow.errors import LedgerConflict
-from winnow.failures import FailureReport, write_reports
-from winnow.journal import Segment, Stop, SuccessManifest
-from winnow.metric import Metric
-from winnow.settle import settle
+from winnow.core.contract import Kind, Policy
+from winnow.core.errors import LedgerConflict
+from winnow.journal.reports import FailureReport, write_reports
+from winnow.journal.segment import Segment, Stop
+from winnow.journal.successes import SuccessManifest
+from winnow.metrics.metric import Metric
+from winnow.settlement.settle import settle
 
 TRANSIENT, PERMANENT, CRASHED = Kind.TRANSIENT, Kind.PERMANENT, Kind.CRASHED
 RETURNED: dict[str, Any] = {"worker": {"succeeded": 0, "skipped": 0}}
@@ -39,7 +40,7 @@ def report(
 @pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time stands still, so that two ledgers can be compared whole."""
-    for module in ("settlement", "failures", "batch", "contract"):
+    for module in ("settlement.settlement", "journal.reports", "planning.planner", "core.contract"):
         monkeypatch.setattr(f"winnow.{module}.now", lambda: "2026-11-20T12:00:00.000Z")
 
 
@@ -47,7 +48,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
 def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
     """No two looks at the clock show the same time."""
     seconds = count()
-    for module in ("settlement", "failures", "batch", "contract"):
+    for module in ("settlement.settlement", "journal.reports", "planning.planner", "core.contract"):
         monkeypatch.setattr(f"winnow.{module}.now", lambda: f"2026-11-20T12:{next(seconds):05d}Z")
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.unit.winnow.stages import DIED, KEYS, Stage, journal
-from winnow.contract import Kind, Policy
-from winnow.journal import Stop
-from winnow.ranges import Ranges
-from winnow.settlement import FIRST_HORIZON, Settlement, WorkerEnd, _backoff
+from winnow.core.contract import Kind, Policy
+from winnow.core.ranges import Ranges
+from winnow.journal.segment import Stop
+from winnow.settlement.settlement import FIRST_HORIZON, Settlement, WorkerEnd, _backoff
 
 TRANSIENT, PERMANENT, CRASHED = Kind.TRANSIENT, Kind.PERMANENT, Kind.CRASHED
 RETURNED: dict[str, Any] = {"worker": {"succeeded": 0, "skipped": 0, "failed": 0, "stopped": "end"}}
@@ -173,7 +173,7 @@ def test_a_death_before_the_first_segment_is_blamed_on_those_that_may_be_taken_w
 
 
 def test_what_plan_rejected_is_never_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.settlement.FIRST_HORIZON", 3)
+    monkeypatch.setattr("winnow.settlement.settlement.FIRST_HORIZON", 3)
     stage = Stage()
     stage.store.objects["source", "list"] = b'{\n{\n{\n{\n"a"\n"b"\n"c"\n"d"\n'
     order = stage.plan({"bucket": "source", "key": "list"})

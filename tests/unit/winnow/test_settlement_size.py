@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from winnow.contract import Pointer
-from winnow.plan import Plan
-from winnow.ranges import Ranges
-from winnow.settlement import Settlement, before_anything
-from winnow.source import SourceRef
+from winnow.batch.plan import Plan
+from winnow.batch.rows import SourceRef
+from winnow.core.contract import Pointer
+from winnow.core.ranges import Ranges
+from winnow.settlement.settlement import Settlement, before_anything
 
 COUNT = 10_000
 FAILED = Ranges.of(range(0, COUNT, 7))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.winnow.test_alert import EXECUTION, content
-from winnow.alert import MAX_CAUSES, MAX_EXAMPLES, CauseGroup, Example, Severity
-from winnow.slack import Courier, Notification, SlackError, Webhook, webhook_url
-from winnow.slack_blocks import (
+from winnow.alerts.content import MAX_CAUSES, MAX_EXAMPLES, CauseGroup, Example, Severity
+from winnow.alerts.slack import Courier, Notification, SlackError, Webhook, webhook_url
+from winnow.alerts.slack_blocks import (
     MAX_BLOCKS,
     MAX_HEADER_CHARS,
     MAX_TEXT_CHARS,
@@ -20,12 +20,12 @@ from winnow.slack_blocks import (
     escape,
     slack_message,
 )
-from winnow.wording import compose
+from winnow.alerts.wording import compose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from winnow.wording import Alert
+    from winnow.alerts.wording import Alert
 
 
 class FakeSlack:
@@ -214,7 +214,7 @@ class TestCourier:
         assert "text 0" not in json.dumps(slack.received)
 
     def test_forgets_old_deliveries(self, slack: FakeSlack, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("winnow.slack.REMEMBERED_DELIVERIES", 2)
+        monkeypatch.setattr("winnow.alerts.slack.REMEMBERED_DELIVERIES", 2)
         courier = Courier(webhook(FakeSecrets(slack.url())))
         courier.deliver(self.notifications(5), deadline=30)
         assert list(courier._delivered) == ["m3", "m4"]

@@ -15,13 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.winnow.stages import Stage, journal
-from winnow.contract import Pointer
-from winnow.errors import ObjectForbidden, SourceChanged, StageInputError
-from winnow.journal import SuccessEntry, SuccessManifest
-from winnow.ledger import MAX_UNPACKED_BYTES, gunzip
-from winnow.ranges import Ranges
-from winnow.source import Run, Source, Unreadable, _unzstd, detect, runs_of
-from winnow.store import Head, MemoryStore
+from winnow.batch.ndjson import _unzstd
+from winnow.batch.opening import detect, open_source
+from winnow.batch.rows import RowSpan, Source, Unreadable, runs_of
+from winnow.core.contract import Pointer
+from winnow.core.errors import ObjectForbidden, SourceChanged, StageInputError
+from winnow.core.ranges import Ranges
+from winnow.journal.successes import SuccessEntry, SuccessManifest
+from winnow.storage.ledger import MAX_UNPACKED_BYTES, gunzip
+from winnow.storage.store import Head, MemoryStore
 
 ROWS = [{"id": f"r{n}", "data": {"n": n}} for n in range(7)]
 NDJSON = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
@@ -30,14 +32,14 @@ NDJSON = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
 def opened(body: bytes, **pointer: Any) -> Source:
     store = MemoryStore("source")
     store.put("list", body)
-    return detect(store, Pointer(bucket="source", key="list", **pointer)).open(store)
+    return open_source(store, detect(store, Pointer(bucket="source", key="list", **pointer)))
 
 
 def ids(source: Source) -> list[str | Unreadable | None]:
     return [i for some in source.ids() for i in some]
 
 
-def rows(source: Source, *runs: Run) -> list[tuple[int, str, Any, int]]:
+def rows(source: Source, *runs: RowSpan) -> list[tuple[int, str, Any, int]]:
     """`(ordinal, id, data, line)` of what lies in some runs."""
     return [
         (chunk.ordinal + n, *source.decode(row), chunk.line + n)
@@ -73,7 +75,7 @@ PACKED = {
 def test_reads_ndjson_however_it_is_packed(body: bytes) -> None:
     source = opened(body)
     assert ids(source) == [row["id"] for row in ROWS]
-    assert rows(source, Run(2, 2, 3)) == [(n, f"r{n}", {"n": n}, n + 1) for n in (2, 3, 4)]
+    assert rows(source, RowSpan(2, 2, 3)) == [(n, f"r{n}", {"n": n}, n + 1) for n in (2, 3, 4)]
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
@@ -152,7 +154,7 @@ def test_a_line_longer_than_a_piece_of_the_object_is_one_line() -> None:
 def test_reads_the_id_from_the_field_that_is_named() -> None:
     source = opened(b'{"record_id": "a", "id": "not this"}\n', id_column="record_id")
     assert ids(source) == ["a"]
-    assert rows(source, Run(0, 0, 1)) == [(0, "a", {"record_id": "a", "id": "not this"}, 1)]
+    assert rows(source, RowSpan(0, 0, 1)) == [(0, "a", {"record_id": "a", "id": "not this"}, 1)]
 
 
 def test_gives_an_id_that_is_no_string_as_it_is() -> None:
@@ -171,7 +173,7 @@ def test_reads_parquet_by_its_content() -> None:
     table = pa.table({"id": [f"r{n}" for n in range(5_000)], "n": range(5_000)})
     source = opened(parquet(table, row_group_size=700))
     assert ids(source) == [f"r{n}" for n in range(5_000)]
-    assert rows(source, Run(1, 10, 2), Run(4_999, 4_000, 1)) == [
+    assert rows(source, RowSpan(1, 10, 2), RowSpan(4_999, 4_000, 1)) == [
         (10, "r1", {"id": "r1", "n": 1}, 2),
         (11, "r2", {"id": "r2", "n": 2}, 3),
         (4_000, "r4999", {"id": "r4999", "n": 4_999}, 5_000),
@@ -252,7 +254,7 @@ def test_a_source_that_changed_since_it_was_looked_at_is_not_read(body: bytes) -
     ref = detect(store, Pointer(bucket="source", key="list"))
     store.put("list", body + b" ")
     with pytest.raises(SourceChanged):
-        ids(ref.open(store))
+        ids(open_source(store, ref))
 
 
 # Rows and ordinals
@@ -291,7 +293,7 @@ def test_reads_exactly_the_rows_it_is_asked_for(dropped: set[int], wanted: set[i
 def manifest(store: MemoryStore, *entries: SuccessEntry) -> Source:
     made = SuccessManifest(run_id="r", stage="s", records=1, lines=1, lost_in_run=0, entries=entries)
     store.put("successes.json", json.dumps(made.to_json(), separators=(",", ":")).encode())
-    return detect(store, Pointer(bucket=store.bucket, key="successes.json")).open(store)
+    return open_source(store, detect(store, Pointer(bucket=store.bucket, key="successes.json")))
 
 
 def test_reads_an_upstream_stages_successes_segment_by_segment() -> None:
@@ -307,7 +309,7 @@ def test_reads_an_upstream_stages_successes_segment_by_segment() -> None:
         SuccessEntry(key=second.key, ids_key=second.ids_key, lines=2, accept=Ranges.of([5, 7])),
     )
     assert ids(source) == ["out-0", "out-1", "out-2", "out-5", "out-7"]
-    assert rows(source, Run(1, 1, 4)) == [
+    assert rows(source, RowSpan(1, 1, 4)) == [
         (1, "out-1", {"by": "INV1"}, 2),
         (2, "out-2", {"by": "INV1"}, 3),
         (3, "out-5", {"by": "INV1"}, 1),
@@ -325,7 +327,7 @@ def test_reads_only_the_segments_that_hold_what_is_asked_for() -> None:
     for one in written[:2]:
         assert one
         del stage.store.objects[stage.store.bucket, one.key]
-    assert [i for _, i, _, _ in rows(source, Run(4, 4, 1))] == ["out-4"]
+    assert [i for _, i, _, _ in rows(source, RowSpan(4, 4, 1))] == ["out-4"]
 
 
 def test_successes_of_another_ledger_are_refused() -> None:
@@ -333,12 +335,12 @@ def test_successes_of_another_ledger_are_refused() -> None:
     made = SuccessManifest(run_id="r", stage="s", records=0, lines=0, lost_in_run=0, entries=())
     store.objects["elsewhere", "successes.json"] = json.dumps(made.to_json(), separators=(",", ":")).encode()
     with pytest.raises(StageInputError, match=r"records.bucket: successes are read from the ledger, ledger"):
-        detect(store, Pointer(bucket="elsewhere", key="successes.json")).open(store)
+        open_source(store, detect(store, Pointer(bucket="elsewhere", key="successes.json")))
 
 
 def test_gzip_is_told_by_its_first_bytes_and_not_by_its_name() -> None:
     store = MemoryStore("source")
     store.put("list.ndjson.gz", NDJSON)
-    source = detect(store, Pointer(bucket="source", key="list.ndjson.gz")).open(store)
+    source = open_source(store, detect(store, Pointer(bucket="source", key="list.ndjson.gz")))
     assert ids(source) == [row["id"] for row in ROWS]
     assert zlib.crc32(NDJSON)

@@ -6,16 +6,16 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from winnow import keys
-from winnow.errors import StageInputError
-from winnow.executions import FakeExecutions
-from winnow.ledger import Ledger
-from winnow.object_events import objects_created
-from winnow.observability import Metric, Watch
-from winnow.run_request import RunRequest
-from winnow.start import MAX_INPUT_BYTES, Message, Starter
-from winnow.state_table import MemoryStateTable
-from winnow.store import MemoryStore
+from winnow.core import keys
+from winnow.core.errors import StageInputError
+from winnow.metrics.watch import Metric, Watch
+from winnow.runs.object_events import objects_created
+from winnow.runs.request import RunRequest
+from winnow.runs.starter import MAX_INPUT_BYTES, Message, Starter
+from winnow.storage.executions import FakeExecutions
+from winnow.storage.ledger import Ledger
+from winnow.storage.state_table import MemoryStateTable
+from winnow.storage.store import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,20 +7,12 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from winnow.state_table import (
-    EVENT_TTL_SECONDS,
-    Claim,
-    DynamoStateTable,
-    Holder,
-    MemoryStateTable,
-)
+from winnow.storage.state_table import EVENT_TTL_SECONDS, Claim, DynamoStateTable, Holder, MemoryStateTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from winnow.state_table import (
-        StateTable,
-    )
+    from winnow.storage.state_table import StateTable
 
 NOW = 1_800_000_000.0
 A = Holder(run_id="A", execution="arn:a")

@@ -8,10 +8,16 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from winnow.contract import Pointer
-from winnow.errors import LedgerConflict, LedgerObjectMissing, ObjectForbidden, SourceChanged, StageInputError
-from winnow.source import detect
-from winnow.store import HEAD_BYTES, PART_BYTES, STREAM_PIECE_BYTES, MemoryStore, ObjectStore, S3Store
+from winnow.batch.opening import detect
+from winnow.core.contract import Pointer
+from winnow.core.errors import (
+    LedgerConflict,
+    LedgerObjectMissing,
+    ObjectForbidden,
+    SourceChanged,
+    StageInputError,
+)
+from winnow.storage.store import HEAD_BYTES, PART_BYTES, STREAM_PIECE_BYTES, MemoryStore, ObjectStore, S3Store
 
 
 @pytest.fixture(scope="module")

@@ -10,18 +10,19 @@ import pytest
 
 from tests.patience import PATIENCE_SECONDS, await_
 from winnow import PermanentError, Record, Skip
-from winnow.batch import plan_stage
-from winnow.contract import Policy, StageInput
-from winnow.deadline import Deadline
-from winnow.engine import Options, run
-from winnow.formats import NDJSON
-from winnow.journal import Evidence, Stop, fold, read_segments
-from winnow.keys import StageKeys
-from winnow.ledger import Ledger
-from winnow.plan import Plan, read_plan
-from winnow.record import Retry
-from winnow.recorder import Recorder
-from winnow.store import MemoryStore
+from winnow.batch.plan import Plan, read_plan
+from winnow.core.contract import Policy, StageInput
+from winnow.core.keys import StageKeys
+from winnow.core.record import Retry
+from winnow.journal.evidence import Evidence, fold, read_segments
+from winnow.journal.segment import Stop
+from winnow.planning.planner import plan_stage
+from winnow.runtime.deadline import Deadline
+from winnow.runtime.engine import Options, run
+from winnow.runtime.recorder import Recorder
+from winnow.storage.formats import NDJSON
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import MemoryStore
 
 COUNT = 200
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from winnow import Output, PermanentError, Record, Skip, worker
-from winnow.errors import StageInputError
+from winnow.core.errors import StageInputError
 from winnow.testing import run_worker
 
 

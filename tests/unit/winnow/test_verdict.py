@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from winnow.contract import Policy, Verdict
-from winnow.journal import Stop
-from winnow.verdict import Facts, decide
+from winnow.core.contract import Policy, Verdict
+from winnow.journal.segment import Stop
+from winnow.settlement.verdict import Facts, decide
 
 COMPLETE, RETRY, CONTINUE, EXHAUSTED, TOTAL = Verdict
 

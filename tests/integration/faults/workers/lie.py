@@ -12,12 +12,12 @@ import boto3
 
 from tests.integration.faults.workers.pass_on import pass_on
 from winnow import Output, Record, worker
-from winnow.contract import Order, now
-from winnow.journal import Segment
-from winnow.keys import AttemptKeys, StageKeys
-from winnow.ledger import Ledger
-from winnow.plan import Plan, read_plan
-from winnow.ranges import Ranges
+from winnow.batch.plan import Plan, read_plan
+from winnow.core.contract import Order, now
+from winnow.core.keys import AttemptKeys, StageKeys
+from winnow.core.ranges import Ranges
+from winnow.journal.segment import Segment
+from winnow.storage.ledger import Ledger
 
 
 def handler(event: dict[str, Any], context: Any) -> Any:

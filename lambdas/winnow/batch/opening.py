@@ -1,0 +1,52 @@
+"""Finds out what a pointer points at, and opens its rows."""
+
+from __future__ import annotations
+
+from winnow.batch.ndjson import NdjsonSource
+from winnow.batch.parquet import ParquetSource
+from winnow.batch.rows import Source, SourceRef
+from winnow.batch.selection import SelectionSource, read_selection
+from winnow.batch.successes import SuccessesSource, read_manifest
+from winnow.core.contract import Pointer
+from winnow.core.errors import LedgerObjectMissing, ObjectForbidden, StageInputError
+from winnow.journal.successes import SuccessManifest
+from winnow.storage.store import ObjectStore
+
+
+def detect(store: ObjectStore, pointer: Pointer) -> SourceRef:
+    """Find out what a pointer points at.
+
+    Raises:
+        StageInputError: there is no such object, or it may not be read.
+    """
+    try:
+        head = store.head(pointer.key, bucket=pointer.bucket)
+    except LedgerObjectMissing as error:
+        raise StageInputError("records", str(pointer), "does not exist; check bucket and key") from error
+    except ObjectForbidden as error:
+        remedy = "may not be read by this pipeline; put the list into the source bucket"
+        raise StageInputError("records", str(pointer), remedy) from error
+    found = pointer.format
+    if not found:
+        if head.start.startswith(b"PAR1"):
+            found = "parquet"
+        elif head.start.startswith(SuccessManifest.MAGIC):
+            found = "successes"
+        elif head.start.startswith(b'{"winnow":"selection/'):
+            found = "selection"
+        else:
+            found = "ndjson"
+    return SourceRef(pointer, found, None if found == "successes" else head.etag)
+
+
+def open_source(store: ObjectStore, ref: SourceRef) -> Source:
+    """The rows. The worker opens what Plan saw: a source that changed since is refused, not mixed."""
+    match ref.format:
+        case "successes":
+            return SuccessesSource(store, read_manifest(store, ref.pointer))
+        case "selection":
+            selection = read_selection(store, ref.pointer, ref.etag)
+            return SelectionSource(store, selection, open_source)
+        case "parquet":
+            return ParquetSource(store, ref.pointer, ref.etag)
+    return NdjsonSource(store, ref.pointer, ref.etag)

@@ -1,0 +1,122 @@
+"""The plan of a stage run: the batch as every attempt, reader and prover knows it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from winnow.batch.rows import RowSpan, SourceRef, runs_of
+from winnow.core.keys import StageKeys
+from winnow.core.ranges import Ranges
+from winnow.storage.ledger import Ledger, decompress
+
+BLOCK_IDS = 50_000
+"""Ids per object of the batch list: about a megabyte before compression, so any id is one small read away."""
+
+
+class Digest:
+    """Of a batch's ids, in order; taken block by block."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, ids: list[str]) -> None:
+        self._hash.update(json.dumps(ids).encode())
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What Plan fixed: enough to find any record again, and nothing that grows with the batch but ranges."""
+
+    run_id: str
+    pipeline: str
+    stage: str
+    digest: str
+    """Of the list of ids; a journal that names another digest is not about this batch."""
+    count: int
+    """Distinct records in the batch."""
+    source: SourceRef
+    dropped: Ranges
+    """Rows of the source that are not in the batch: blank lines, repeated ids, ids not asked for."""
+    duplicates: int
+    rejected: Ranges
+    """Ordinals that no worker is given: unreadable rows, unusable ids, ids asked for that the source does not have."""
+    lost_upstream: int
+    """Records the run had lost before this stage."""
+    created_at: str
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Plan:
+        return cls(
+            run_id=value["run_id"],
+            pipeline=value["pipeline"],
+            stage=value["stage"],
+            digest=value["digest"],
+            count=value["count"],
+            source=SourceRef.from_json(value["source"]),
+            dropped=Ranges.from_json(value["dropped"]),
+            duplicates=value["duplicates"],
+            rejected=Ranges.from_json(value["rejected"]),
+            lost_upstream=value["lost_upstream"],
+            created_at=value["created_at"],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run_id": self.run_id,
+            "pipeline": self.pipeline,
+            "stage": self.stage,
+            "digest": self.digest,
+            "count": self.count,
+            "source": self.source.to_json(),
+            "dropped": self.dropped.to_json(),
+            "duplicates": self.duplicates,
+            "rejected": self.rejected.to_json(),
+            "lost_upstream": self.lost_upstream,
+            "created_at": self.created_at,
+        }
+
+    @property
+    def keys(self) -> StageKeys:
+        return StageKeys(self.run_id, self.stage)
+
+    @property
+    def everything(self) -> Ranges:
+        return Ranges.span(0, self.count)
+
+    def runs(self, ordinals: Ranges) -> Iterator[RowSpan]:
+        """Where ordinals lie in the source."""
+        return runs_of(ordinals, self.dropped)
+
+
+def read_plan(ledger: Ledger, keys: StageKeys) -> Plan:
+    """The plan of a stage run. Raises `LedgerObjectMissing` when it was never planned."""
+    return Plan.from_json(ledger.read_json(keys.plan))
+
+
+def ids_of(ledger: Ledger, keys: StageKeys, ordinals: Ranges) -> Iterator[tuple[int, str]]:
+    """Ids by ordinal, reading only the blocks that are needed."""
+    block, ids = -1, []
+    for ordinal in ordinals:
+        if ordinal // BLOCK_IDS != block:
+            block = ordinal // BLOCK_IDS
+            ids = ledger.read_json(keys.batch(block))
+        yield ordinal, ids[ordinal % BLOCK_IDS]
+
+
+def find_id(ledger: Ledger, plan: Plan, record_id: str) -> int | None:
+    """The ordinal of an id, or None when the batch does not have it."""
+    wanted = json.dumps(record_id, ensure_ascii=False).encode("utf-8", "replace")
+    for block in range(-(-plan.count // BLOCK_IDS)):
+        body = decompress(ledger.store.get(plan.keys.batch(block)).body)
+        if wanted in body:
+            ids: list[str] = json.loads(body)
+            if record_id in ids:
+                return block * BLOCK_IDS + ids.index(record_id)
+    return None

@@ -1,0 +1,124 @@
+"""Rows of a list of records, and how they go with the ordinals of a batch.
+
+A source is rows in a fixed order. Plan reads their ids once and fixes the batch; the worker reads the rows it is still owed.
+Memory is bounded by one piece of the source: a megabyte of lines, a Parquet row group, an output segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from winnow.core.contract import Pointer
+from winnow.core.ranges import Ranges
+
+LINES_PER_CHUNK = 2_000
+"""Rows handed on at once; bounds what a slow record keeps from its neighbours in memory, not in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that is no record: why, in one line with the remedy."""
+
+    line: int
+    """1-based."""
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowSpan:
+    """Rows and ordinals that go side by side: row `row + i` is ordinal `ordinal + i`."""
+
+    row: int
+    ordinal: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive rows as they lie in the source, still undecoded."""
+
+    ordinal: int
+    """Ordinal of the first."""
+    rows: list[Any]
+    bucket: str
+    key: str
+    line: int
+    """1-based line (or row) of the first within the object."""
+
+
+class Source(Protocol):
+    """A list of records in S3."""
+
+    def ids(self) -> Iterator[list[str | Unreadable | None]]:
+        """Ids of all rows in order, in lists; None for a blank line, which is no row of the batch."""
+
+    def chunks(self, runs: Iterable[RowSpan]) -> Iterator[Chunk]:
+        """The rows of ascending runs."""
+
+    def decode(self, row: Any) -> tuple[str, Any]:
+        """A row's id and data."""
+
+
+def runs_of(ordinals: Ranges, dropped: Ranges) -> Iterator[RowSpan]:
+    """Where ordinals lie in the source, given the rows that Plan left out of the batch."""
+    row = ordinal = 0
+    kept: list[RowSpan] = []
+    for start, stop in dropped.pairs():
+        if start > row:
+            kept.append(RowSpan(row, ordinal, start - row))
+            ordinal += start - row
+        row = stop
+    last = max(0, ordinals.stop - ordinal)
+    kept.append(RowSpan(row, ordinal, last))
+    wanted = ordinals.pairs()
+    pair = next(wanted, None)
+    for run in kept:
+        while pair and pair[0] < run.ordinal + run.length:
+            start, stop = max(pair[0], run.ordinal), min(pair[1], run.ordinal + run.length)
+            if start < stop:
+                yield RowSpan(run.row + start - run.ordinal, start, stop - start)
+            if pair[1] > run.ordinal + run.length:
+                break
+            pair = next(wanted, None)
+
+
+class Cursor:
+    """Walks ascending runs while the rows of a source pass by."""
+
+    def __init__(self, runs: Iterable[RowSpan]) -> None:
+        self._runs = iter(runs)
+        self._run = next(self._runs, None)
+
+    @property
+    def done(self) -> bool:
+        return self._run is None
+
+    def take(self, first: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """The parts of rows `[first, first + count)` that are wanted: `(offset, length, ordinal)`."""
+        while self._run and self._run.row < first + count:
+            run = self._run
+            start = max(run.row, first)
+            stop = min(run.row + run.length, first + count)
+            if start < stop:
+                yield start - first, stop - start, run.ordinal + start - run.row
+            if run.row + run.length > first + count:
+                return
+            self._run = next(self._runs, None)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRef:
+    """A source as a plan remembers it: the pointer, what it turned out to be, and the tag it had."""
+
+    pointer: Pointer
+    format: str
+    etag: str | None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> SourceRef:
+        return cls(Pointer.from_event(value["pointer"], "source"), value["format"], value["etag"])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"pointer": self.pointer.to_payload(), "format": self.format, "etag": self.etag}

@@ -1,0 +1,184 @@
+"""A selection: records of earlier runs, named by run, stage and ordinal. What a replay starts a stage with.
+
+Pointers only: fifty thousand records are a few ranges, and their payloads stay where they are.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, Self
+
+from winnow.batch.plan import Plan, ids_of, read_plan
+from winnow.batch.rows import Chunk, RowSpan, Source, SourceRef, Unreadable
+from winnow.core.contract import Pointer
+from winnow.core.errors import StageInputError
+from winnow.core.keys import StageKeys
+from winnow.core.ranges import Ranges
+from winnow.storage.ledger import Ledger
+from winnow.storage.store import ObjectStore
+
+IDS_PER_PIECE = 10_000
+
+OpenSource = Callable[[ObjectStore, SourceRef], Source]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Records that one stage run was given."""
+
+    run_id: str
+    stage: str
+    ordinals: Ranges
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        return cls(run_id=value["run_id"], stage=value["stage"], ordinals=Ranges.from_json(value["ordinals"]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"run_id": self.run_id, "stage": self.stage, "ordinals": self.ordinals.to_json()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Records of any number of stage runs, part after part."""
+
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError when it is no selection."""
+        if value["winnow"] != "selection/1":
+            raise ValueError(f"unknown format of a selection: {value['winnow']}")
+        return cls(parts=tuple(Part.from_json(part) for part in value["parts"]))
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> Self:
+        """Raises as `from_json`."""
+        return cls.from_json(json.loads(body))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"winnow": "selection/1", "parts": [part.to_json() for part in self.parts]}
+
+    def __len__(self) -> int:
+        return sum(len(part.ordinals) for part in self.parts)
+
+
+def read_selection(store: ObjectStore, pointer: Pointer, etag: str | None) -> Selection:
+    """The selection that a pointer points at.
+
+    Raises:
+        StageInputError: the object is none.
+    """
+    body = store.get(pointer.key, bucket=pointer.bucket, if_match=etag).body
+    try:
+        return Selection.from_bytes(body)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StageInputError("records", str(pointer), "is no selection that a replay wrote") from error
+
+
+class _OpenPart:
+    """A part with what it takes to read it."""
+
+    def __init__(self, ledger: Ledger, part: Part, row: int, open_source: OpenSource) -> None:
+        self.part = part
+        self.row = row
+        """Of its first record within the selection."""
+        self._ledger = ledger
+        self._open_source = open_source
+        self._starts = part.ordinals.to_json()[::2]
+        lengths = (stop - start for start, stop in part.ordinals.pairs())
+        self._before = [0, *accumulate(lengths)]
+        """Records of the part before each of its intervals, and all of them."""
+
+    @cached_property
+    def plan(self) -> Plan:
+        return read_plan(self._ledger, StageKeys(self.part.run_id, self.part.stage))
+
+    @cached_property
+    def source(self) -> Source:
+        return self._open_source(self._ledger.store, self.plan.source)
+
+    def __len__(self) -> int:
+        return self._before[-1]
+
+    def rank(self, ordinal: int) -> int:
+        """The place of one of its ordinals within the part."""
+        interval = bisect_right(self._starts, ordinal) - 1
+        return self._before[interval] + ordinal - self._starts[interval]
+
+    def at(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """The ordinals in the part's places `[start, stop)`, as intervals."""
+        interval = bisect_right(self._before, start) - 1
+        while start < stop:
+            ordinal = self._starts[interval] + start - self._before[interval]
+            length = min(stop, self._before[interval + 1]) - start
+            yield ordinal, ordinal + length
+            start += length
+            interval += 1
+
+
+class SelectionSource:
+    """The rows of a selection."""
+
+    def __init__(self, store: ObjectStore, selection: Selection, open_source: OpenSource) -> None:
+        """`open_source` opens what the stage runs were given, which may be selections themselves."""
+        self._ledger = Ledger(store)
+        self._parts: list[_OpenPart] = []
+        row = 0
+        for part in selection.parts:
+            self._parts.append(_OpenPart(self._ledger, part, row, open_source))
+            row += len(part.ordinals)
+
+    def ids(self) -> Iterator[list[str | Unreadable | None]]:
+        for part in self._parts:
+            piece: list[str | Unreadable | None] = []
+            for _, identifier in ids_of(self._ledger, part.plan.keys, part.part.ordinals):
+                piece.append(identifier)
+                if len(piece) >= IDS_PER_PIECE:
+                    yield piece
+                    piece = []
+            if piece:
+                yield piece
+
+    def chunks(self, runs: Iterable[RowSpan]) -> Iterator[Chunk]:
+        """A part's source is read once, however scattered the rows that are wanted of it."""
+        wanted = list(runs)
+        first_rows = [run.row for run in wanted]
+        for part in self._parts:
+            ordinals = Ranges.from_pairs(_within(part, wanted))
+            if not ordinals:
+                continue
+            for chunk in part.source.chunks(part.plan.runs(ordinals)):
+                yield from _renumbered(part, chunk, wanted, first_rows)
+
+    def decode(self, row: Any) -> tuple[str, Any]:
+        source, undecoded = row  # each part has its own way to
+        found: tuple[str, Any] = source.decode(undecoded)
+        return found
+
+
+def _within(part: _OpenPart, runs: Iterable[RowSpan]) -> Iterator[tuple[int, int]]:
+    """What runs want of a part, in the part's own ordinals."""
+    for run in runs:
+        start, stop = max(run.row, part.row), min(run.row + run.length, part.row + len(part))
+        if start < stop:
+            yield from part.at(start - part.row, stop - part.row)
+
+
+def _renumbered(
+    part: _OpenPart, chunk: Chunk, runs: Sequence[RowSpan], first_rows: list[int]
+) -> Iterator[Chunk]:
+    """A chunk of a part's source in the ordinals of the batch that is made of the selection."""
+    done = 0
+    while done < len(chunk.rows):
+        row = part.row + part.rank(chunk.ordinal + done)
+        run = runs[bisect_right(first_rows, row) - 1]
+        count = min(len(chunk.rows) - done, run.row + run.length - row)
+        rows = [(part.source, each) for each in chunk.rows[done : done + count]]
+        yield Chunk(run.ordinal + row - run.row, rows, chunk.bucket, chunk.key, chunk.line + done)
+        done += count

@@ -1,0 +1,121 @@
+"""A list of records that an upstream stage succeeded in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from winnow.batch.rows import LINES_PER_CHUNK, Chunk, Cursor, RowSpan, Unreadable, runs_of
+from winnow.core.contract import Pointer
+from winnow.core.errors import StageInputError
+from winnow.core.ranges import Ranges
+from winnow.journal.successes import SuccessEntry, SuccessManifest
+from winnow.storage.formats import open_parquet
+from winnow.storage.jsonlines import loads
+from winnow.storage.ledger import decompress
+from winnow.storage.store import ObjectStore
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class SuccessesSource:
+    """What an upstream stage succeeded in: its output segments, each line exactly once."""
+
+    def __init__(self, store: ObjectStore, manifest: SuccessManifest) -> None:
+        self._store = store
+        self._manifest = manifest
+
+    def ids(self) -> Iterator[list[str | Unreadable | None]]:
+        for entry, side in self._ahead(self._manifest.entries, self._sidecar):
+            ids: list[str | Unreadable | None] = [*side["ids"]]
+            yield ids if entry.accept is None else _accepted(ids, side["of"], entry.accept)
+
+    def chunks(self, runs: Iterable[RowSpan]) -> Iterator[Chunk]:
+        cursor = Cursor(runs)
+        wanted = self._wanted(cursor)
+        for (entry, parts), (rows, foreign) in self._ahead(wanted, lambda pair: self._rows(pair[0])):
+            for offset, length, ordinal in parts:
+                for run in runs_of(Ranges.span(offset, offset + length), foreign):
+                    first = ordinal + run.ordinal - offset
+                    for start in range(0, run.length, LINES_PER_CHUNK):
+                        stop = min(run.length, start + LINES_PER_CHUNK)
+                        part = rows[run.row + start : run.row + stop]
+                        line = run.row + start + 1
+                        yield Chunk(first + start, part, self._store.bucket, entry.key, line)
+
+    def _wanted(self, cursor: Cursor) -> Iterator[tuple[SuccessEntry, list[tuple[int, int, int]]]]:
+        row = 0
+        for entry in self._manifest.entries:
+            parts = list(cursor.take(row, entry.lines))
+            if parts:
+                yield entry, parts
+            if cursor.done:
+                return
+            row += entry.lines
+
+    def decode(self, row: Any) -> tuple[str, Any]:
+        if isinstance(row, str):
+            line = loads(row)
+            return line["id"], line["data"]
+        identifier = row.pop("record_id")
+        row.pop("from")
+        return identifier, row
+
+    def _rows(self, entry: SuccessEntry) -> tuple[list[Any], Ranges]:
+        """A segment's lines, and which of them another segment vouches for."""
+        body = self._store.get(entry.key).body
+        rows: list[Any]
+        if entry.key.endswith(".parquet"):
+            rows = open_parquet(body, entry.key).read().to_pylist()
+        else:
+            rows = decompress(body).decode().split("\n")
+            rows.pop()
+        foreign = Ranges.empty()
+        if entry.accept is not None:
+            of = self._sidecar(entry)["of"]
+            foreign = Ranges.of(line for line, ordinal in enumerate(of) if ordinal not in entry.accept)
+        return rows, foreign
+
+    def _sidecar(self, entry: SuccessEntry) -> dict[str, Any]:
+        side: dict[str, Any] = json.loads(decompress(self._store.get(entry.ids_key).body))
+        return side
+
+    @staticmethod
+    def _ahead(items: Iterable[T], load: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+        """Load the next item while the present one is worked on; at most two are in memory."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            before: tuple[T, Future[R]] | None = None
+            for item in items:
+                coming = (item, pool.submit(load, item))
+                if before:
+                    yield before[0], before[1].result()
+                before = coming
+            if before:
+                yield before[0], before[1].result()
+
+
+def _accepted(rows: list[T], ordinals: list[int], accept: Ranges) -> list[T]:
+    return [row for row, ordinal in zip(rows, ordinals, strict=True) if ordinal in accept]
+
+
+def read_manifest(store: ObjectStore, pointer: Pointer) -> SuccessManifest:
+    """An upstream stage's successes.
+
+    Raises:
+        StageInputError: the object is no manifest of this ledger.
+    """
+    body = store.get(pointer.key, bucket=pointer.bucket).body
+    try:
+        manifest = SuccessManifest.from_json(json.loads(body))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StageInputError(
+            "records", str(pointer), "is no list of successes that a stage wrote"
+        ) from error
+    if pointer.bucket != store.bucket:
+        raise StageInputError(
+            "records.bucket", pointer.bucket, f"successes are read from the ledger, {store.bucket}"
+        )
+    return manifest

@@ -1,0 +1,1 @@
+"""What a worker writes as it goes, and what that proves."""

@@ -1,0 +1,168 @@
+"""A segment of the journal: what became of records, written by the worker as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from winnow.core.contract import Kind
+from winnow.core.errors import shorten
+from winnow.core.ranges import Ranges, union
+
+BY_PLAN = "plan"
+"""The invocation under whose name Plan journals what no worker is given."""
+
+
+class Stop(StrEnum):
+    """Why a worker stopped, told in its last segment."""
+
+    END = "end"
+    """Every record of its order was taken."""
+    TIME = "time"
+    """Little time was left."""
+    DEPENDENCY = "dependency"
+    """So many records in a row failed transiently that the other side must be down."""
+    ERROR = "error"
+    """Something that is no record's fault escaped: setup, or reading the input."""
+
+
+_REQUIRED: Any = object()
+
+
+def _field(value: Mapping[str, Any], name: str, kind: type, default: Any = _REQUIRED) -> Any:
+    """A field of a document, of exactly this type; counts are not negative. Raises ValueError."""
+    found: Any = value.get(name, default)
+    if found is None and default is None:
+        return None
+    if type(found) is not kind or (type(found) is int and found < 0):
+        raise ValueError(f"`{name}` must be of type {kind.__name__}, got: {shorten(found)}")
+    return found
+
+
+def _counts(value: Mapping[str, Any], name: str) -> dict[str, int]:
+    found: dict[str, int] = _field(value, name, dict, {})
+    return {text: _field(found, text, int) for text in found}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSegment:
+    """An object of output lines and its sidecar of ids."""
+
+    key: str
+    ids_key: str
+    lines: int
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> OutputSegment:
+        return cls(
+            key=_field(value, "key", str),
+            ids_key=_field(value, "ids_key", str),
+            lines=_field(value, "lines", int),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"key": self.key, "ids_key": self.ids_key, "lines": self.lines}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One entry of the journal."""
+
+    batch: str
+    """Digest of the batch whose ordinals these are."""
+    invocation: str
+    sequence: int
+    succeeded: Ranges
+    skipped: Ranges
+    failed: Mapping[Kind, Ranges]
+    """Reports: they add reasons, they never decide."""
+    outputs: OutputSegment | None = None
+    failures_key: str | None = None
+    horizon: int = 0
+    """Ordinals below this may be in hand before the next segment is written; bounds whom a death can be blamed on."""
+    in_hand: Ranges = field(default_factory=Ranges.empty)
+    """Records that were being worked on when time ran out."""
+    warnings: int = 0
+    skip_reasons: Mapping[str, int] = field(default_factory=dict)
+    warned: Mapping[str, int] = field(default_factory=dict)
+    """Warnings by text; a number of different ones, then "other"."""
+    lies: int = 0
+    """Claims of a batch worker about records it was not given."""
+    stop: Stop | None = None
+    cause: str = ""
+    """What the worker stopped for, in words, for `dependency` and `error`."""
+    whole: bool = False
+    """Outputs join several records, so the segment counts as a whole or not at all."""
+    written_at: str = ""
+
+    @classmethod
+    def from_json(cls, value: object) -> Segment:
+        """Raises ValueError when it is no segment: whoever reads a journal must survive whatever lies in its folder."""
+        if not isinstance(value, dict):
+            raise ValueError("a segment must be an object")  # noqa: TRY004  all that is no segment is one error
+        succeeded, skipped = Ranges.from_json(value.get("succeeded")), Ranges.from_json(value.get("skipped"))
+        if succeeded & skipped:
+            raise ValueError("a record must not be both succeeded and skipped")
+        outputs = _field(value, "outputs", dict, None)
+        stop = _field(value, "stop", str, None)
+        return cls(
+            batch=_field(value, "batch", str),
+            invocation=_field(value, "invocation", str),
+            sequence=_field(value, "sequence", int),
+            succeeded=succeeded,
+            skipped=skipped,
+            failed={
+                Kind(kind): Ranges.from_json(ordinals)
+                for kind, ordinals in _field(value, "failed", dict).items()
+            },
+            outputs=None if outputs is None else OutputSegment.from_json(outputs),
+            failures_key=_field(value, "failures_key", str, None),
+            horizon=_field(value, "horizon", int, 0),
+            in_hand=Ranges.from_json(value.get("in_hand", [])),
+            warnings=_field(value, "warnings", int, 0),
+            skip_reasons=_counts(value, "skip_reasons"),
+            warned=_counts(value, "warned"),
+            lies=_field(value, "lies", int, 0),
+            stop=None if stop is None else Stop(stop),
+            cause=_field(value, "cause", str, ""),
+            whole=_field(value, "whole", bool, False),
+            written_at=_field(value, "written_at", str, ""),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "batch": self.batch,
+            "invocation": self.invocation,
+            "sequence": self.sequence,
+            "succeeded": self.succeeded.to_json(),
+            "skipped": self.skipped.to_json(),
+            "failed": {kind.value: ordinals.to_json() for kind, ordinals in self.failed.items() if ordinals},
+            "outputs": None if self.outputs is None else self.outputs.to_json(),
+            "failures_key": self.failures_key,
+            "horizon": self.horizon,
+            "in_hand": self.in_hand.to_json(),
+            "warnings": self.warnings,
+            "skip_reasons": dict(self.skip_reasons),
+            "warned": dict(self.warned),
+            "lies": self.lies,
+            "stop": self.stop,
+            "cause": self.cause,
+            "whole": self.whole,
+            "written_at": self.written_at,
+        }
+
+    @property
+    def done(self) -> Ranges:
+        return self.succeeded | self.skipped
+
+    @property
+    def reported(self) -> Ranges:
+        """Everything this segment gives a reason of failure for."""
+        return union(self.failed.values())
+
+
+MAX_REASONS = 50
+"""Different reasons of skips and warnings that are told apart: some workers put an id into each."""
+OTHER_REASONS = "other"

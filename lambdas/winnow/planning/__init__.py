@@ -1,0 +1,1 @@
+"""Before a stage's first attempt: which records are in the batch."""

@@ -1,0 +1,1 @@
+"""Whether a run adds up, and what became of a record."""

@@ -1,0 +1,1 @@
+"""The failures on record over all runs, by record."""

@@ -1,0 +1,294 @@
+"""Registering a stage run: from what the ledger says to what the register shall say. Can be done late, twice, or again from scratch."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from winnow.alerts.content import AlertContent, CauseTally, split_by_news
+from winnow.batch.plan import BLOCK_IDS, Plan, read_plan
+from winnow.core.contract import Order, Verdict, now
+from winnow.core.errors import LedgerObjectMissing
+from winnow.core.keys import StageKeys
+from winnow.metrics.metric import Metric
+from winnow.register.entry import Entry, Status, note_failure, note_success, release
+from winnow.register.table import RegisterUnavailable, RunMark
+from winnow.settlement.settle import TOLD
+from winnow.settlement.settlement import FINAL, Settlement, read_settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from winnow.core.ranges import Ranges
+    from winnow.register.table import RegisterTable
+    from winnow.storage.ledger import Ledger
+
+WINDOW = 2_000
+"""Failure records in memory at once."""
+
+
+@dataclass(slots=True)
+class Registered:
+    """What registering came to, in records."""
+
+    failures: int = 0
+    news: int = 0
+    """Failures nobody has been told of."""
+    known: int = 0
+    """Failures of this alert that people have been told of before, or that are waived."""
+    resolved: int = 0
+    open: int | None = None
+    """Not resolved and not waived in the stage, whatever the run; None where that was not looked up."""
+    oldest: str = ""
+    """When the oldest of those was first seen."""
+    tally: CauseTally = field(default_factory=CauseTally)
+    """The news, by cause."""
+    tells: bool = False
+    """Whether the attempt has an alert that people have to get."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "failures": self.failures,
+            "news": self.news,
+            "known": self.known,
+            "resolved": self.resolved,
+            "at": now(),
+        }
+
+
+def register_state(
+    ledger: Ledger,
+    register: RegisterTable,
+    state: Mapping[str, Any],
+    count: Callable[[Metric, float], None],
+    *,
+    deadline: float = inf,
+) -> dict[str, Any]:
+    """Register the attempt that Settle has just settled; returns the state machine's data, in which `alert` says if there is news.
+
+    Args:
+        ledger: where the attempt is settled.
+        register: where its failures go.
+        state: what Settle answered.
+        count: takes metrics.
+        deadline: by `time.monotonic`; registering gives up then.
+
+    Raises:
+        RegisterUnavailable: not all could be registered. The ledger has it, so closing the run can make up for it.
+    """
+    verdict = Verdict(state["verdict"])
+    if verdict not in FINAL and not state["alert"]:
+        return dict(state)
+    order = Order.from_event(state["order"])
+    plan = read_plan(ledger, StageKeys(order.run_id, order.stage))
+    settlement = read_settlement(ledger, plan, order.attempt)
+    if settlement is None:
+        raise LedgerObjectMissing(f"attempt {order.attempt} of {order.stage} was not settled")
+    made = register_attempt(ledger, register, plan, settlement, deadline=deadline)
+    _count(count, made)
+    return {**state, "alert": state["alert"] and made.tells}
+
+
+def _count(count: Callable[[Metric, float], None], made: Registered) -> None:
+    count(Metric.FAILURES_NEW, made.news)
+    count(Metric.FAILURES_KNOWN, made.known)
+    if made.open is not None:
+        count(Metric.RESOLVED, made.resolved)
+        count(Metric.OPEN_FAILURES, made.open)
+
+
+def register_attempt(
+    ledger: Ledger, register: RegisterTable, plan: Plan, settlement: Settlement, *, deadline: float = inf
+) -> Registered:
+    """Register one settled attempt: what it gave up on, and, where it was the last, what succeeded.
+
+    Doing it again comes to the same. An alert that has not gone out yet is narrowed to the news.
+
+    Raises:
+        RegisterUnavailable: not all could be registered.
+    """
+    keys = plan.keys.attempt(settlement.attempt)
+    final = settlement.verdict in FINAL
+    made = Registered()
+    failures = _failures(ledger, plan, settlement)
+    register_failures(register, plan, failures, made, of=settlement.alert_now, deadline=deadline)
+    made.known = len(settlement.alert_now) - made.news
+    if settlement.alert_now:
+        made.tells = _narrow_alert(ledger, keys.alert, keys.alerted, made)
+    if final:
+        # The mark comes before looking for what is owed: of two runs that register at the same time, at least one sees the other.
+        mark = RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
+        register.mark_run(plan.pipeline, plan.stage, mark)
+        resolve_successes(ledger, register, plan, settlement, made)
+        if made.failures:
+            _resolve_by_later_runs(ledger, register, plan, mark, made)
+    ledger.write_json(keys.registered, made.to_json())
+    return made
+
+
+def _failures(ledger: Ledger, plan: Plan, settlement: Settlement) -> Iterator[dict[str, Any]]:
+    """The failure records that an attempt settled: all of the stage at its end, else those that are not tried again."""
+    if settlement.verdict not in FINAL:
+        if settlement.alert_now:
+            return _records(ledger, plan.keys.attempt(settlement.attempt).permanent_failures)
+    elif settlement.outstanding(plan):
+        return failures_of(ledger, plan)
+    return iter(())
+
+
+def _narrow_alert(ledger: Ledger, alert_key: str, alerted_key: str, made: Registered) -> bool:
+    """Make an alert speak of the news only, unless it has been sent as it was; whether people have to get it."""
+    found = ledger.find_json(alert_key)
+    if found is None or ledger.find_json(alerted_key) is not None:
+        return bool(made.news)
+    content = split_by_news(AlertContent.from_json(found), new=made.news, known=made.known, news=made.tally)
+    ledger.write_json(alert_key, content.to_json())
+    return content.is_news
+
+
+def _resolve_by_later_runs(
+    ledger: Ledger, register: RegisterTable, plan: Plan, mark: RunMark, into: Registered
+) -> None:
+    """What this run failed in may have succeeded since, in runs that found nothing to resolve, as it was registered late."""
+    for later in register.runs_after(plan.pipeline, plan.stage, mark.settled_at):
+        keys = StageKeys(later.run_id, plan.stage)
+        with suppress(LedgerObjectMissing):  # its evidence has expired: it says nothing any more
+            its_plan = read_plan(ledger, keys)
+            last = ledger.read_json(keys.result)["attempts"] - 1
+            its_end = read_settlement(ledger, its_plan, last)
+            if its_end:
+                resolve_successes(ledger, register, its_plan, its_end, into)
+
+
+def register_failures(
+    register: RegisterTable,
+    plan: Plan,
+    failures: Iterable[dict[str, Any]],
+    into: Registered,
+    *,
+    of: Ranges | None = None,
+    deadline: float = inf,
+) -> None:
+    """Register failure records of a stage run.
+
+    Args:
+        register: where to.
+        plan: of the stage run.
+        failures: its failure records.
+        into: what it came to.
+        of: ordinals among which news count; None for all.
+        deadline: by `time.monotonic`.
+
+    Raises:
+        RegisterUnavailable: the table cannot be changed, or time is up. Doing it again later completes it.
+    """
+    records = iter(failures)
+    while window := list(islice(records, WINDOW)):
+        if time.monotonic() > deadline:
+            raise RegisterUnavailable(
+                f"no time left to register more than {into.failures:,} failures of {plan.stage}"
+            )
+        by_id = {record["record_id"]: record for record in window}
+        news: dict[str, bool] = {}
+
+        def change(record_id: str, found: Entry | None, by_id: Any = by_id, news: Any = news) -> Entry | None:
+            noted = note_failure(found, by_id[record_id])
+            news[record_id] = noted.news
+            return noted.entry if noted.changed else None
+
+        register.apply(plan.pipeline, plan.stage, by_id, change)
+        into.failures += len(by_id)
+        for record_id, record in by_id.items():
+            if news[record_id] and (of is None or record["ordinal"] in of):
+                into.news += 1
+                into.tally.add(**{name: record[name] for name in TOLD})
+
+
+def resolve_successes(
+    ledger: Ledger, register: RegisterTable, plan: Plan, settlement: Settlement, into: Registered
+) -> None:
+    """Resolve what is owed in this stage and succeeded in this run: costs a query for what is open, not a read per success.
+
+    Raises:
+        RegisterUnavailable: the table cannot be changed. Doing it again later completes it.
+    """
+    owed: set[str] = set()
+    waived = 0
+    into.oldest = ""
+    for entry in register.owing(plan.pipeline, plan.stage):
+        owed.add(entry.record_id)
+        if entry.status is Status.WAIVED:
+            waived += 1
+        elif not into.oldest or entry.first_seen < into.oldest:
+            into.oldest = entry.first_seen
+    resolved = 0
+    if owed:
+        done = settlement.succeeded | settlement.skipped
+        resolved = register.apply(
+            plan.pipeline,
+            plan.stage,
+            _done_ids(ledger, plan, done, owed),
+            lambda _, found: (
+                note_success(found, run_id=plan.run_id, at=settlement.settled_at) if found else None
+            ),
+        )
+    into.resolved += resolved
+    into.open = max(0, len(owed) - waived - resolved)
+
+
+def _done_ids(ledger: Ledger, plan: Plan, done: Ranges, wanted: set[str]) -> Iterator[str]:
+    for block in range(-(-plan.count // BLOCK_IDS)):
+        start = block * BLOCK_IDS
+        if not done.within(start, start + BLOCK_IDS):
+            continue
+        ids: list[str] = ledger.read_json(plan.keys.batch(block))
+        if wanted.isdisjoint(ids):
+            continue
+        yield from (i for n, i in enumerate(ids, start) if i in wanted and n in done)
+
+
+def failures_of(ledger: Ledger, plan: Plan) -> Iterator[dict[str, Any]]:
+    """The failure records a finished stage left in the ledger."""
+    return _records(ledger, plan.keys.failures)
+
+
+def _records(ledger: Ledger, key: str) -> Iterator[dict[str, Any]]:
+    for line in ledger.read_lines(key):
+        yield json.loads(line)
+
+
+def catch_up(ledger: Ledger, register: RegisterTable, stage: StageKeys, *, deadline: float = inf) -> int:
+    """Register what a stage run settled and did not register at once; returns how many attempts that were.
+
+    Raises:
+        RegisterUnavailable: it is behind still.
+    """
+    found = ledger.find_json(stage.plan)
+    if found is None:
+        return 0
+    plan = Plan.from_json(found)
+    behind = number = 0
+    while (settlement := read_settlement(ledger, plan, number)) is not None:
+        owing = settlement.verdict in FINAL or settlement.alert_now
+        if owing and ledger.find_json(stage.attempt(number).registered) is None:
+            register_attempt(ledger, register, plan, settlement, deadline=deadline)
+            behind += 1
+        number += 1
+    return behind
+
+
+def release_holds(register: RegisterTable, pipeline: str, stages: Sequence[str], replay_id: str) -> int:
+    """Give back what a replay that has ended held to its end; returns how many entries."""
+    released = 0
+    for stage in stages:
+        held = [each.record_id for each in register.owing(pipeline, stage) if each.replay_id == replay_id]
+        released += register.apply(
+            pipeline, stage, held, lambda _, found: release(found, replay_id=replay_id) if found else None
+        )
+    return released

@@ -1,0 +1,1 @@
+"""From a request to a run, and from its end to its report."""

@@ -1,0 +1,178 @@
+"""PlanRun: what a run is called, what it goes over, and whether it goes ahead at all."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from winnow.core import keys
+from winnow.core.contract import CROCKFORD, Pointer, new_run_id, now
+from winnow.core.errors import LedgerConflict, StageInputError
+from winnow.runs.request import TriggerKind, move_to_ledger, to_row
+from winnow.storage.executions import RUNNING
+from winnow.storage.listing import record_lines
+from winnow.storage.state_table import Holder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from winnow.runs.request import RunRequest
+    from winnow.storage.executions import Executions
+    from winnow.storage.ledger import Ledger
+    from winnow.storage.listing import SourceBucket
+    from winnow.storage.state_table import StateTable
+
+ULID = re.compile(f"[0-7][{CROCKFORD}]{{25}}")
+SOURCE = "source"
+"""What stands before the first stage in the pipeline machine's data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """What the pipeline machine goes on with."""
+
+    run_id: str
+    start_at: str
+    before: str
+    """The stage before `start_at`, or `SOURCE`."""
+    records: Pointer | None
+    reason: str | None = None
+    """Why the run steps aside; None when it goes ahead."""
+
+    def to_payload(self) -> dict[str, Any]:
+        records = self.records
+        stages = (
+            {self.before: {"successes": {"batch_file_location": records.to_payload()}}} if records else {}
+        )
+        return {
+            "run_id": self.run_id,
+            "start_at": self.start_at,
+            "proceed": self.reason is None,
+            "reason": self.reason,
+            "stages": stages,
+            "only": records.only.to_payload() if records and records.only else None,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """The pipeline's execution that a plan is made for."""
+
+    arn: str
+    name: str
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> Self:
+        return cls(arn=event["execution"], name=event["name"])
+
+
+class RunPlanner:
+    """Plans runs of one pipeline."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: str,
+        stages: Sequence[str],
+        ledger: Ledger,
+        source: SourceBucket,
+        state: StateTable,
+        executions: Executions,
+    ) -> None:
+        self._pipeline = pipeline
+        self._stages = stages
+        self._ledger = ledger
+        self._source = source
+        self._state = state
+        self._executions = executions
+
+    def plan(self, request: RunRequest, execution: Execution) -> RunPlan:
+        """Plan a run. Planned again by the same execution (Lambda was retried), it comes out the same.
+
+        Raises:
+            StageInputError: the run id belongs to another execution.
+        """
+        run_id = self._run_id(request, execution)
+        reason = self._claim(run_id, request, execution)
+        position = self._stages.index(request.start_at)
+        return RunPlan(
+            run_id=run_id,
+            start_at=request.start_at,
+            before=self._stages[position - 1] if position else SOURCE,
+            records=None if reason else self._records(run_id, request),
+            reason=reason,
+        )
+
+    def _run_id(self, request: RunRequest, execution: Execution) -> str:
+        if request.run_id:
+            return request.run_id
+        if ULID.fullmatch(execution.name):
+            return execution.name
+        return self._state.run_of(execution.arn, new_run_id())
+
+    def _claim(self, run_id: str, request: RunRequest, execution: Execution) -> str | None:
+        """Make the run id this execution's own, before anything else is written under it; why it steps aside, if it does."""
+        found = self._ledger.find_json(keys.run(run_id))
+        if found is None:
+            found = {
+                "run_id": run_id,
+                "pipeline": self._pipeline,
+                "stages": list(self._stages),
+                "start_at": request.start_at,
+                "trigger": request.trigger.to_payload(),
+                "replay": {"id": request.replay_id} if request.replay_id else None,
+                "execution": execution.arn,
+                "started_at": now(),
+                "records": self._expected(run_id, request),
+                "stepped_aside": self._overlap(request, Holder(run_id=run_id, execution=execution.arn)),
+            }
+            try:
+                self._ledger.write_json(keys.run(run_id), found, if_absent=True)
+            except LedgerConflict:
+                found = self._ledger.read_json(keys.run(run_id))
+        if found["execution"] != execution.arn:
+            raise StageInputError(
+                "run_id", run_id, f"was used before, by {found['execution']}; leave it out for a new one"
+            )
+        reason: str | None = found["stepped_aside"]
+        return reason
+
+    def _expected(self, run_id: str, request: RunRequest) -> dict[str, Any]:
+        """Where the run's records are, or will be."""
+        if isinstance(request.records, Pointer):
+            return request.records.to_payload()
+        key = (
+            keys.run_source(run_id)
+            if request.records is None
+            else keys.StageKeys(run_id, request.start_at).input
+        )
+        return self._ledger.pointer(key)
+
+    def _records(self, run_id: str, request: RunRequest) -> Pointer:
+        stage = keys.StageKeys(run_id, request.start_at)
+        records = request.records
+        if records is None:
+            key = keys.run_source(run_id)
+            found = (each.to_record() for each in self._source.objects(request.prefix))
+            self._ledger.store.put_stream(key, record_lines(found))
+            records = Pointer(bucket=self._ledger.bucket, key=key, format="ndjson")
+        elif not isinstance(records, Pointer):
+            records = move_to_ledger(self._ledger, stage.input, [to_row(record) for record in records])
+        only = request.only
+        if only is not None and not isinstance(only, Pointer):
+            only = move_to_ledger(self._ledger, stage.only, only)
+        return replace(records, only=only) if only else records
+
+    def _overlap(self, request: RunRequest, holder: Holder) -> str | None:
+        """Why a scheduled run has to step aside, if it has to. Other runs were asked for, so they run beside each other."""
+        if request.trigger.kind is not TriggerKind.SCHEDULE:
+            return None
+        standing = self._state.acquire_lock(self._pipeline, holder)
+        while standing:
+            if self._executions.status(standing.execution) in RUNNING:
+                return f"run {standing.run_id} of the schedule before is still running: {standing.execution}"
+            if self._state.take_over_lock(self._pipeline, holder, previous=standing):
+                return None
+            standing = self._state.acquire_lock(self._pipeline, holder)
+        return None

@@ -1,0 +1,1 @@
+"""The user's function, run on what is outstanding, and journaled."""

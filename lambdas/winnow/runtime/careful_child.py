@@ -1,0 +1,122 @@
+"""What runs in a careful child: `python -m winnow.runtime.careful_child module:attribute read-fd write-fd life-fd memory-mb`.
+
+Reads units of work, runs the worker's function on them, writes outcomes. Ends when its parent does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import resource
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from winnow.core.contract import Kind
+from winnow.core.record import Record
+from winnow.journal.reports import FailureReport
+from winnow.runtime.careful import HEADER
+from winnow.runtime.decorator import Worker
+from winnow.runtime.engine import process
+from winnow.runtime.outcome import Line
+
+MIN_HEADROOM_MB = 64
+"""What a child may allocate at the least, however little memory the Lambda has left."""
+
+
+class _Outcomes:
+    """A sink that remembers what it was told, to be told again in the parent."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None:
+        self.calls.append(("succeeded", (ordinal, lines, warnings)))
+
+    def joined(self, ordinals: Sequence[int], lines: list[Line], warnings: list[str] | None) -> None:
+        self.calls.append(("joined", (ordinals, lines, warnings)))
+
+    def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None:
+        self.calls.append(("skipped", (ordinal, reason, warnings)))
+
+    def failed(self, ordinal: int, record_id: str, kind: Kind, error: BaseException) -> None:
+        """The error itself may not survive the pipe; its report does."""
+        report = FailureReport.of_error(error, ordinal=ordinal, record_id=record_id, kind=kind)
+        self.calls.append(("report", (report,)))
+
+    def lied(self, claims: int) -> None:
+        self.calls.append(("lied", (claims,)))
+
+
+def main(worker_name: str, read: int, write: int, life: int, memory_mb: int) -> None:
+    threading.Thread(target=_end_with, args=(life,), daemon=True).start()
+    try:
+        worker = find_worker(worker_name)
+        worker.prepare()
+    except BaseException as error:  # noqa: BLE001  told to the parent, whose business it is
+        _send(write, f"{type(error).__name__}: {error}")
+        return
+    _limit_memory(memory_mb)
+    _send(write, None)
+    with os.fdopen(read, "rb") as source:
+        while header := source.read(HEADER.size):
+            unit = pickle.loads(source.read(HEADER.unpack(header)[0]))  # noqa: S301  our own parent
+            items = [(ordinal, Record(identifier, data)) for ordinal, identifier, data in unit]
+            sink = _Outcomes()
+            process(worker.function, items, sink, worker.options)
+            _send(write, sink.calls)
+
+
+def find_worker(name: str) -> Worker:
+    """The worker whose function goes by a name, `module:qualified name`, whatever the worker itself is called there.
+
+    Raises:
+        LookupError: the module has none.
+    """
+    module_name, _, function_name = name.partition(":")
+    module = importlib.import_module(module_name)
+    for candidate in (getattr(module, function_name, None), *vars(module).values()):
+        found: Any = candidate
+        while found is not None and not isinstance(found, Worker):
+            found = getattr(found, "__wrapped__", None)  # some other decorator's wrapper
+        if found is not None and found.name == name:
+            return found
+    raise LookupError(
+        f"{module_name} has no worker of {function_name}; give it a name at the top level of its module"
+    )
+
+
+def _send(descriptor: int, message: object) -> None:
+    body = pickle.dumps(message)
+    view = memoryview(HEADER.pack(len(body)) + body)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _end_with(life: int) -> None:
+    """The other end of this pipe closes when the parent ends, however it ends."""
+    os.read(life, 1)
+    os._exit(1)
+
+
+def _limit_memory(memory_mb: int) -> None:
+    """Let an allocation beyond the Lambda's memory fail here, rather than have the whole sandbox killed.
+
+    RLIMIT_DATA rather than RLIMIT_AS: libraries reserve address space they never use.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        data_kb, resident_kb = int(fields["VmData"].split()[0]), int(fields["VmRSS"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return  # not Linux: a developer's machine, where nobody kills for memory
+    headroom_mb = max(MIN_HEADROOM_MB, memory_mb - 2 * resident_kb // 1024)
+    limit = data_kb * 1024 + headroom_mb * 1024 * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:6]))

@@ -1,0 +1,117 @@
+"""The decorator that makes a worker of a user's function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, overload
+
+from winnow.core.errors import WinnowError
+from winnow.core.record import Retry
+from winnow.journal.reports import words_of
+from winnow.runtime.engine import Options
+from winnow.storage.formats import NDJSON, OutputFormat
+
+
+class Worker:
+    """A user's function with its options: called with a record it is the function, with an event and a context the Lambda."""
+
+    def __init__(self, function: Callable[[Any], Any], options: Options) -> None:
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise ValueError(
+                f"a worker's function must not be async, got: {function!r}; use `concurrency` for waiting"
+            )
+        self.function = function
+        self.options = options
+        self.name = f"{function.__module__}:{function.__qualname__}"
+        """Where a careful child finds it: `module:attribute`."""
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Run the worker's setup, once per process. What it raises is the environment's fault, and passes through."""
+        if not self._prepared:
+            if self.options.setup:
+                self.options.setup()
+            self._prepared = True
+
+    @overload
+    def __call__(self, record: Any, /) -> Any: ...
+
+    @overload
+    def __call__(self, event: Any, context: Any, /) -> dict[str, Any]: ...
+
+    def __call__(self, argument: Any, context: Any = None, /) -> Any:
+        if context is None:
+            return self.function(argument)
+        return self._handle(argument, context)
+
+    def _handle(self, event: Any, context: Any) -> dict[str, Any]:
+        """The Lambda handler."""
+        from winnow.metrics.watch import watched  # noqa: PLC0415
+        from winnow.runtime.attempt import run_attempt  # noqa: PLC0415
+        from winnow.settings import Settings  # noqa: PLC0415
+        from winnow.storage.ledger import Ledger  # noqa: PLC0415  a unit test of the function needs none of this
+
+        settings = Settings.from_env()
+        try:
+            with watched(settings, context=context) as watch:
+                return run_attempt(
+                    self,
+                    event,
+                    context,
+                    ledger=Ledger.of_bucket(settings.need("ledger_bucket")),
+                    watch=watch,
+                    code_version=settings.code_version,
+                )
+        except Exception as error:  # noqa: BLE001  it goes on, only shorter
+            raise _in_short(error) from None
+
+    def __repr__(self) -> str:
+        return f"<worker {self.name}>"
+
+
+def _in_short(error: Exception) -> WinnowError:
+    """An error under its own name, with words and a traceback that fit into a state machine's state (law 7).
+
+    Lambda hands on up to 32 KB of both, and a Catch takes them as they are. The log has them whole.
+    """
+    short: type[WinnowError] = type(type(error).__name__, (WinnowError,), {})
+    return short(words_of(error))
+
+
+@overload
+def worker(function: Callable[[Any], Any], /) -> Worker: ...
+
+
+@overload
+def worker(
+    *,
+    concurrency: int = 1,
+    batch: int | None = None,
+    retry: Retry | None = None,
+    record_timeout: float | None = None,
+    setup: Callable[[], object] | None = None,
+    outputs: OutputFormat = NDJSON,
+    give_up_after: int = 100,
+    flush_seconds: float = 5.0,
+) -> Callable[[Callable[[Any], Any]], Worker]: ...
+
+
+def worker(
+    function: Callable[[Any], Any] | None = None, /, **options: Any
+) -> Worker | Callable[[Callable[[Any], Any]], Worker]:
+    """Make a worker of a function of one record, or, with `batch`, of a list of records.
+
+    The options are those of `winnow.runtime.engine.Options`.
+
+    Raises:
+        ValueError: an option has a value that makes no sense.
+    """
+    chosen = Options(**options)
+    if function is not None:
+        return Worker(function, chosen)
+    return lambda function: Worker(function, chosen)

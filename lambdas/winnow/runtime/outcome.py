@@ -1,0 +1,180 @@
+"""From what a worker's function returned or raised to what became of its records."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from winnow.core.contract import Kind, record_id_problem
+from winnow.core.errors import PermanentError
+from winnow.core.record import Output, Record, Retry, Skip
+from winnow.storage.formats import OutputFormat, UnusableOutput
+
+PERMANENT = (PermanentError, UnusableOutput)
+
+Item = tuple[int, Record]
+"""A record and its ordinal."""
+
+
+class Line(NamedTuple):
+    """An output, encoded, with what the segment's sidecar says of it."""
+
+    id: str
+    ordinal: int
+    """Of the record it came from; of the first where it came from several."""
+    body: Any
+
+
+class Sink(Protocol):
+    """Where outcomes go: the recorder, or the pipe of a careful child."""
+
+    def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None: ...
+
+    def joined(self, ordinals: Sequence[int], lines: list[Line], warnings: list[str] | None) -> None:
+        """Several records succeeded with outputs that join them. Told at once: half of such an output is none."""
+
+    def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None: ...
+
+    def failed(self, ordinal: int, record_id: str, kind: Kind, error: BaseException) -> None: ...
+
+    def lied(self, claims: int) -> None:
+        """A batch worker claimed something about records it was not given."""
+
+
+def kind_of(error: BaseException) -> Kind:
+    """How an error sorts the record that raised it: by what should happen next.
+
+    Raises:
+        KeyboardInterrupt: it is the operator's. Whatever else a record raises, it costs only itself.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    if isinstance(error, PERMANENT):
+        return Kind.PERMANENT
+    if isinstance(error, MemoryError):
+        return Kind.CRASHED
+    return Kind.TRANSIENT
+
+
+def call(function: Callable[[Any], Any], argument: Any, retry: Retry | None) -> Any:
+    """Call a worker's function, again where its retry says so."""
+    for attempt in range(1, retry.attempts if retry else 1):
+        try:
+            return complete(function(argument))
+        except PERMANENT:
+            raise
+        except retry.on if retry else ():  # noqa: B030  a tuple either way
+            begin_again(argument)
+            time.sleep(retry.wait_seconds * 2 ** (attempt - 1) * random.random() if retry else 0)  # noqa: S311
+    return complete(function(argument))
+
+
+def begin_again(argument: Any) -> None:
+    """Before a record, or a batch, is handed to the function once more: what it warned of, it will warn of again."""
+    for record in argument if isinstance(argument, list) else (argument,):
+        record._warnings = None  # noqa: SLF001  ours
+
+
+def complete(value: Any) -> Any:
+    """A function's value; a generator is run to its end, so that what it raises is the record's."""
+    # A dict is what most functions return, and to ask an abstract class about it takes longer than the rest.
+    return _Many(value) if type(value) is not dict and isinstance(value, Iterator) else value
+
+
+class _Many(list[Any]):
+    """What a generator gave."""
+
+
+def record_outcome(sink: Sink, ordinal: int, record: Record, value: Any, form: OutputFormat) -> None:
+    """Hand a single record's outcome on. Raises `UnusableOutput`."""
+    if type(value) is dict:  # what most workers return for most records, so it is looked for first
+        line = Line(record.id, ordinal, form.line(record.id, record.id, value))
+        sink.succeeded(ordinal, [line], record._warnings)  # noqa: SLF001  ours
+    elif value is None:
+        sink.succeeded(ordinal, [], record._warnings)  # noqa: SLF001
+    elif isinstance(value, Skip):
+        sink.skipped(ordinal, str(value.reason), record._warnings)  # noqa: SLF001
+    elif isinstance(value, BaseException):
+        sink.failed(ordinal, record.id, kind_of(value), value)
+    elif isinstance(value, _Many):
+        lines = [
+            _line(ordinal, record, item, form, own_id=_checked_id(f"{record.id}#{number}"))
+            for number, item in enumerate(value, start=1)
+        ]
+        sink.succeeded(ordinal, lines, record._warnings)  # noqa: SLF001
+    else:
+        sink.succeeded(ordinal, [_line(ordinal, record, value, form, own_id=record.id)], record._warnings)  # noqa: SLF001
+
+
+def _line(ordinal: int, record: Record, value: Any, form: OutputFormat, *, own_id: str) -> Line:
+    identifier, data = own_id, value
+    if isinstance(value, Output):
+        data = value.data
+        identifier = _checked_id(value.id) if value.id is not None else own_id
+    return Line(identifier, ordinal, form.line(identifier, record.id, data))
+
+
+def _checked_id(identifier: object) -> str:
+    problem = record_id_problem(identifier)
+    if problem:
+        raise UnusableOutput(f"the output's id {problem}, got: {str(identifier)[:100]!r}")
+    return str(identifier)
+
+
+class BatchMismatch(Exception):
+    """A batch worker returned neither one value per record nor outputs that name their sources."""
+
+
+def batch_outcome(sink: Sink, items: Sequence[Item], value: Any, form: OutputFormat) -> None:
+    """Hand the outcomes of a batch worker's call on.
+
+    Raises:
+        BatchMismatch: the value does not say what became of which record.
+        UnusableOutput: an output that joins records cannot be written.
+    """
+    if value is None:
+        value = [None] * len(items)
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise BatchMismatch(f"a batch worker must return a list, got: {type(value).__name__}")
+    named = sum(isinstance(each, Output) and each.sources is not None for each in value)
+    if named and named == len(value):
+        _joined(sink, items, value, form)
+        return
+    if named:
+        raise BatchMismatch(
+            f"a batch worker must return `sources` with all outputs or with none, got: {named} of {len(value)}"
+        )
+    if len(value) != len(items):
+        raise BatchMismatch(
+            f"a batch worker must return one value per record, or outputs with `sources`, got: {len(value)} for {len(items)}"
+        )
+    for (ordinal, record), each in zip(items, value, strict=True):
+        try:
+            record_outcome(sink, ordinal, record, each, form)
+        except BaseException as error:  # noqa: BLE001  the others have their outcome; this one must not run them again
+            sink.failed(ordinal, record.id, kind_of(error), error)
+
+
+def _joined(sink: Sink, items: Sequence[Item], outputs: Sequence[Output], form: OutputFormat) -> None:
+    """Many to one: a record is done when an output names it; one that no output names is not, whatever the worker thinks."""
+    ordinals = {id(record): ordinal for ordinal, record in items}
+    lines: list[Line] = []
+    named: set[int] = set()
+    foreign = 0
+    for output in outputs:
+        sources = list(output.sources or ())
+        known = {ordinals[id(record)]: record.id for record in sources if id(record) in ordinals}
+        foreign += sum(id(record) not in ordinals for record in sources) or not sources
+        if not known:
+            continue
+        origin = list(known.values())
+        identifier = _checked_id(output.id if output.id is not None else origin[0])
+        lines.append(Line(identifier, min(known), form.line(identifier, origin, output.data)))
+        named.update(known)
+    if foreign:
+        sink.lied(foreign)
+    if named:
+        warnings = [text for ordinal, record in items if ordinal in named for text in record.warnings]
+        sink.joined(sorted(named), lines, warnings)

@@ -1,0 +1,171 @@
+"""Formats of a stage's output segments: ndjson by default, Parquet where a worker asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from winnow.core.errors import StageInputError, WinnowError
+from winnow.storage.jsonlines import dumps
+from winnow.storage.ledger import compress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class UnusableOutput(WinnowError):
+    """What a worker's function returned cannot be written: permanent, since it would return the same again."""
+
+
+class OutputFormat(Protocol):
+    """How output lines are kept until, and written in, a segment."""
+
+    suffix: str
+
+    def line(self, identifier: str, origin: str | Sequence[str], data: Any) -> Any:
+        """Check and encode one output. Raises `UnusableOutput`."""
+
+    def size(self, line: Any) -> int:
+        """Bytes that a line takes, about."""
+
+    def body(self, lines: list[Any]) -> bytes:
+        """A segment's object."""
+
+
+class NdjsonOutput:
+    """Lines `{"id", "from", "data"}`, gzipped."""
+
+    suffix = "ndjson.gz"
+
+    def line(self, identifier: str, origin: str | Sequence[str], data: Any) -> bytes:
+        try:
+            return dumps({"id": identifier, "from": origin, "data": data}).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UnusableOutput(
+                f"the output is not JSON: {error}; return dicts, lists, strings, numbers"
+            ) from error
+
+    def size(self, line: Any) -> int:
+        return len(line)
+
+    def body(self, lines: list[Any]) -> bytes:
+        return compress(b"\n".join([*lines, b""]))
+
+
+class ParquetOutput:
+    """A Parquet file with a column `record_id`, a column `from`, and the columns of the given schema."""
+
+    suffix = "parquet"
+
+    def __init__(self, schema: pa.Schema) -> None:
+        """`schema` is of the data that the function returns, as a dict a row."""
+        import pyarrow as pa  # noqa: PLC0415  only workers that write Parquet carry it
+
+        taken = {"record_id", "from"} & set(schema.names)
+        if taken:
+            raise ValueError(
+                f"the schema must not have a column of Winnow's own, got: {', '.join(sorted(taken))}"
+            )
+        self.data_schema = schema
+        self.schema = pa.schema(
+            [pa.field("record_id", pa.string(), nullable=False), pa.field("from", pa.string()), *schema]
+        )
+
+    def line(self, identifier: str, origin: str | Sequence[str], data: Any) -> dict[str, Any]:
+        import pyarrow as pa  # noqa: PLC0415
+
+        if not isinstance(data, dict) or set(data) - set(self.data_schema.names):
+            raise UnusableOutput(
+                f"the output must be a dict with no other keys than {', '.join(self.data_schema.names)}"
+            )
+        row = {
+            "record_id": identifier,
+            "from": origin if isinstance(origin, str) else dumps(list(origin)),
+            **data,
+        }
+        try:
+            batch = pa.RecordBatch.from_pylist([row], self.schema)
+            batch.validate()
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise UnusableOutput(f"the output does not fit the schema: {error}") from error
+        for field, column in zip(self.schema, batch.columns, strict=True):
+            # Arrow itself would only notice while it writes the whole segment.
+            if name := _missing(field, column):
+                raise UnusableOutput(f"the output does not fit the schema: `{name}` must not be null")
+        return row
+
+    def size(self, line: Any) -> int:
+        return sum(len(value) for value in line.values() if isinstance(value, str | bytes))
+
+    def body(self, lines: list[Any]) -> bytes:
+        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        sink = pa.BufferOutputStream()
+        pq.write_table(
+            pa.Table.from_pylist(lines, self.schema), sink, compression="zstd", row_group_size=50_000
+        )
+        written: bytes = sink.getvalue().to_pybytes()
+        return written
+
+
+def _missing(field: Any, column: Any) -> str | None:
+    """The name of a field, or of one within it, that has a null though its schema does not allow one."""
+    from pyarrow import types  # noqa: PLC0415
+
+    if not field.nullable and column.null_count:
+        return str(field.name)
+    inner: Iterator[Any]
+    if types.is_struct(field.type):
+        there = column.drop_null()
+        inner = ((field.type.field(n), there.field(n)) for n in range(field.type.num_fields))
+    elif types.is_list(field.type) or types.is_large_list(field.type) or types.is_fixed_size_list(field.type):
+        inner = iter([(field.type.value_field, column.flatten())])
+    else:
+        return None
+    return next((name for name in (_missing(*each) for each in inner) if name), None)
+
+
+def open_parquet(body: bytes, name: str) -> Any:
+    """A Parquet file in memory, as pyarrow's `ParquetFile`.
+
+    Raises:
+        StageInputError: it is none, or this Lambda was deployed without pyarrow.
+    """
+    try:
+        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow.parquet as pq  # noqa: PLC0415
+    except ImportError as error:
+        raise StageInputError(
+            "records", name, "is Parquet, and this Lambda has no pyarrow; set parquet_input on the stage"
+        ) from error
+    try:
+        return pq.ParquetFile(pa.BufferReader(body))
+    except (pa.ArrowException, OSError) as error:
+        raise StageInputError("records", name, f"cannot be read as Parquet ({error})") from error
+
+
+def parquet_batches(file: Any, name: str, **options: Any) -> Iterator[Any]:
+    """A Parquet file's rows, some at a time.
+
+    Raises:
+        StageInputError: it is damaged.
+    """
+    import pyarrow as pa  # noqa: PLC0415
+
+    try:
+        yield from file.iter_batches(**options)
+    except (pa.ArrowException, OSError) as error:
+        raise StageInputError("records", name, f"cannot be read as Parquet ({error})") from error
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a column of a pyarrow type can hold ids."""
+    from pyarrow import types  # noqa: PLC0415
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+NDJSON = NdjsonOutput()

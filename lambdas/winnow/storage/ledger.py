@@ -1,0 +1,131 @@
+"""The ledger: everything a run writes to S3. Evidence is written once and never changed."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from winnow.core.errors import LedgerObjectMissing
+from winnow.storage.store import ObjectStore, S3Store
+
+GZIP = 31
+"""zlib's name for the gzip format."""
+GZIP_LEVEL = 1
+"""Level 1 is three to four times faster than the default and costs a few per cent of size; the CPU is the worker's."""
+
+
+def compress(body: bytes) -> bytes:
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP)
+    return packer.compress(body) + packer.flush()
+
+
+def decompress(body: bytes) -> bytes:
+    return zlib.decompress(body, GZIP)
+
+
+class Ledger:
+    """JSON documents and gzipped lines in one bucket. Keys come from `winnow.core.keys`."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+
+    @classmethod
+    def of_bucket(cls, bucket: str) -> Ledger:
+        from winnow.storage.clients import client  # noqa: PLC0415  botocore is slow to import, and no ledger on disk needs it
+
+        return cls(S3Store(bucket, client("s3")))
+
+    @property
+    def bucket(self) -> str:
+        return self.store.bucket
+
+    def pointer(self, key: str) -> dict[str, str]:
+        """What travels through the state machines instead of the thing itself."""
+        return {"bucket": self.store.bucket, "key": key}
+
+    def write_json(self, key: str, document: object, *, if_absent: bool = False) -> None:
+        """Write a document; gzipped when the key ends in `.gz`.
+
+        Raises:
+            LedgerConflict: `if_absent`, and there is one already.
+        """
+        # "replace": a lone surrogate in what a record said of itself must not cost the others their evidence.
+        body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        self.store.put(key, compress(body) if key.endswith(".gz") else body, if_absent=if_absent)
+
+    def read_json(self, key: str) -> Any:
+        """Read a document.
+
+        Raises:
+            LedgerObjectMissing: there is none.
+        """
+        body = self.store.get(key).body
+        return json.loads(decompress(body) if key.endswith(".gz") else body)
+
+    def find_json(self, key: str) -> Any | None:
+        """Read a document that may not be there."""
+        try:
+            return self.read_json(key)
+        except LedgerObjectMissing:
+            return None
+
+    def write_lines(self, key: str, lines: Iterator[str]) -> None:
+        """Write gzipped ndjson of any length, streamed."""
+        self.store.put_stream(key, _gzip(lines))
+
+    def read_lines(self, key: str, *, bucket: str | None = None) -> Iterator[bytes]:
+        """Lines of a gzipped ndjson object, streamed: memory stays at one piece whatever its size."""
+        for lines in split_lines(gunzip(self.store.stream(key, bucket=bucket))):
+            yield from lines
+
+
+LINES_PER_PIECE = 1_000
+
+
+def _gzip(lines: Iterator[str]) -> Iterator[bytes]:
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP)
+    while some := list(islice(lines, LINES_PER_PIECE)):
+        yield packer.compress("".join(f"{line}\n" for line in some).encode("utf-8", "replace"))
+    yield packer.flush()
+
+
+MAX_UNPACKED_BYTES = 4 * 1024 * 1024
+"""Unpacked at once: a megabyte of gzip may hold a gigabyte, and memory must not depend on how well it was packed."""
+
+
+def gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompress a stream that may hold several gzip members one after another.
+
+    Raises:
+        EOFError: the last member has no end, so that what would have followed is missing.
+        zlib.error: it is damaged.
+    """
+    unpacker, begun = zlib.decompressobj(GZIP), False
+    for piece in pieces:
+        data, full = piece, False
+        while data or full:
+            begun = True
+            unpacked = unpacker.decompress(data, MAX_UNPACKED_BYTES)
+            yield unpacked
+            if unpacker.eof:
+                data, full = unpacker.unused_data, False
+                unpacker, begun = zlib.decompressobj(GZIP), False
+            else:
+                data, full = unpacker.unconsumed_tail, len(unpacked) == MAX_UNPACKED_BYTES
+    if begun:
+        raise EOFError("it ends too early")
+
+
+def split_lines(pieces: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """Lines of a stream without their line ends, as many at once as a piece holds; a last line without an end counts too."""
+    rest = b""
+    for piece in pieces:
+        lines = (rest + piece).split(b"\n")
+        rest = lines.pop()
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]

@@ -1,0 +1,74 @@
+"""A cold start pays for every module: each handler loads what it needs, and no more."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+CORE = {"core.contract", "core.errors", "settings", "metrics.metric", "metrics.watch"}
+LEDGER = CORE | {"core.keys", "storage.ledger", "storage.store"}
+ALERTS = {"alerts.console", "alerts.content", "alerts.wording"}
+STARTING = LEDGER | {
+    "runs.request",
+    "storage.clients",
+    "storage.executions",
+    "storage.listing",
+    "storage.state_table",
+}
+JOURNAL = {
+    "core.ranges",
+    "journal.evidence",
+    "journal.reports",
+    "journal.segment",
+    "journal.successes",
+    "storage.jsonlines",
+}
+PLAN = LEDGER | JOURNAL | {"batch.plan", "batch.rows"}
+SETTLEMENT = PLAN | {
+    "core.sfn_errors", "settlement.failure_records", "settlement.settlement", "settlement.verdict",
+}  # fmt: skip
+READERS = {
+    "batch.ndjson", "batch.opening", "batch.parquet", "batch.selection", "batch.successes", "storage.formats",
+}  # fmt: skip
+SETTLE = SETTLEMENT | {"settlement.settle", "alerts.content"}
+REGISTER = SETTLE | {"register.entry", "register.registering", "register.table", "storage.clients"}
+PROOF = {
+    "proof.feed",
+    "proof.prove",
+    "proof.result",
+    "proof.settlement_chain",
+    "proof.stage_audit",
+    "planning.repeats",
+}
+
+MAY_LOAD = {
+    "alert": LEDGER | ALERTS | {"alerts.announcer", "storage.clients"},
+    "close_run": REGISTER
+    | READERS
+    | PROOF
+    | ALERTS
+    | {"alerts.announcer", "runs.closer", "storage.state_table"},
+    "plan": SETTLEMENT | READERS | {"planning.planner", "planning.repeats"},
+    "plan_run": STARTING | {"runs.planner"},
+    "register": REGISTER,
+    "settle": SETTLE,
+    "slack": CORE | ALERTS | {"alerts.slack", "alerts.slack_blocks", "storage.clients"},
+    "start_run": STARTING | {"runs.starter", "runs.object_events"},
+}
+
+LOADED = """
+import sys
+import winnow.handlers.{}
+print(*(name for name, module in sys.modules.items() if name.startswith("winnow.") and not hasattr(module, "__path__")))
+"""
+
+
+@pytest.mark.parametrize("handler", MAY_LOAD)
+def test_a_handler_loads_what_it_needs_and_no_more(handler: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED.format(handler)], capture_output=True, text=True, check=True
+    )
+    loaded = {name.removeprefix("winnow.") for name in done.stdout.split()}
+    assert loaded - {f"handlers.{handler}"} == MAY_LOAD[handler]
