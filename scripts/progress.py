@@ -12,7 +12,7 @@ from winnow.batch.plan import Plan
 from winnow.core.contract import Kind, Verdict
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
-from winnow.journal.evidence import fold
+from winnow.journal.evidence import fold, read_segment
 from winnow.journal.segment import Segment
 from winnow.settlement.settlement import FINAL, Settlement, before_anything
 from winnow.storage.executions import RUNNING
@@ -232,11 +232,7 @@ class _StageWatch:
             journal = self._keys.attempt(settled.attempt + 1).journal
             for key in self._ledger.store.keys(journal):
                 if key not in self._segments:
-                    self._segments[key] = self._read_segment(key)
+                    self._segments[key] = read_segment(
+                        self._ledger, key
+                    )  # None counts as a lie when it is settled
         return list(self._segments.values())
-
-    def _read_segment(self, key: str) -> Segment | None:
-        try:
-            return Segment.from_json(self._ledger.read_json(key))
-        except (KeyError, TypeError, ValueError):
-            return None  # counted as a lie when the attempt is settled

@@ -76,6 +76,10 @@ class StageKeys:
     def attempt(self, number: int) -> AttemptKeys:
         return AttemptKeys(f"{self.attempts}{number:03d}/")
 
+    def attempt_of(self, key: str) -> int:
+        """The number of the attempt that a key under `attempts` belongs to."""
+        return int(key.removeprefix(self.attempts).split("/", 1)[0])
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptKeys:

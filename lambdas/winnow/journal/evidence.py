@@ -71,10 +71,11 @@ READERS = 8
 def read_segments(ledger: Ledger, keys: AttemptKeys) -> Iterator[Segment | None]:
     """The segments of an attempt in key order; None for an object that is none."""
     with ThreadPoolExecutor(max_workers=READERS) as pool:
-        yield from pool.map(partial(_read_segment, ledger), list(ledger.store.keys(keys.journal)))
+        yield from pool.map(partial(read_segment, ledger), list(ledger.store.keys(keys.journal)))
 
 
-def _read_segment(ledger: Ledger, key: str) -> Segment | None:
+def read_segment(ledger: Ledger, key: str) -> Segment | None:
+    """The segment under a key; None where the object is damaged, or is no segment."""
     try:
         return Segment.from_json(ledger.read_json(key))
     except (ValueError, zlib.error, RecursionError):

@@ -155,11 +155,11 @@ class Lineage:
 
     def _joined(self, plan: Plan) -> frozenset[str]:
         """Output segments of a stage whose lines may each join several records."""
-        attempts = {key.split("/attempts/")[1][:3] for key in self._ledger.store.keys(plan.keys.attempts)}
+        attempts = set(map(plan.keys.attempt_of, self._ledger.store.keys(plan.keys.attempts)))
         return frozenset(
             segment.outputs.key
             for attempt in sorted(attempts)
-            for segment in read_segments(self._ledger, plan.keys.attempt(int(attempt)))
+            for segment in read_segments(self._ledger, plan.keys.attempt(attempt))
             if segment and segment.whole and segment.outputs
         )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -76,9 +77,17 @@ def test_an_attempt_under_way_is_read_from_its_journal() -> None:
     assert counts(look(pipeline).stages[0]) == ("running", 5, 2, 1, 1, 1, 1)
 
 
-def test_a_journal_that_holds_garbage_is_watched_all_the_same() -> None:
+WHOLE = gzip.compress(b'{"batch": "none"}' * 100)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [WHOLE, b"no gzip", WHOLE[:-12], WHOLE[:20] + b"\xff" * 20 + WHOLE[40:], gzip.compress(b"[" * 100_000)],
+    ids=["another document", "not packed", "cut off", "damaged", "nested"],
+)
+def test_a_journal_that_holds_garbage_is_watched_all_the_same(body: bytes) -> None:
     pipeline = stopped(lambda _, attempt: attempt == 0)
-    pipeline.ledger.write_json(pipeline.keys("adapt").attempt(1).segment("liar", 0), {"batch": "none"})
+    pipeline.ledger.store.put(pipeline.keys("adapt").attempt(1).segment("liar", 0), body)
     assert counts(look(pipeline).stages[0]) == ("retrying", 5, 2, 1, 1, 1, 2)
 
 
