@@ -222,7 +222,7 @@ class _Demo:
         self._say("  ./scripts/demo --keep                   the same, and the system stays up to play with")
         self._say("  ./scripts/winnow --help                 the command line")
         self._say(
-            "  README.md                               your own pipeline in ten minutes; the way to AWS"
+            "  README.md                               your own pipeline in ten minutes, and the way to AWS"
         )
 
     def _leave_running(self, running: Emulator) -> None:

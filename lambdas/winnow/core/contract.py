@@ -42,7 +42,7 @@ MAX_INLINE_BYTES = 16 * 1024
 
 
 class Kind(StrEnum):
-    """Failure kinds, DESIGN §1."""
+    """What is known of why a record failed."""
 
     PERMANENT = "permanent"
     TRANSIENT = "transient"
@@ -51,7 +51,7 @@ class Kind(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What happens after an attempt, DESIGN §4."""
+    """What happens after an attempt; docs/architecture.md says which when."""
 
     COMPLETE = "COMPLETE"
     RETRY = "RETRY"
@@ -204,7 +204,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageInput:
-    """What a stage is started with from outside (DESIGN §4)."""
+    """What a stage is started with from outside."""
 
     run_id: str
     records: Pointer | tuple[InlineRecord, ...]

@@ -12,7 +12,7 @@ class Record:
 
     __slots__ = ("_warnings", "data", "id")
 
-    def __init__(self, id: str, data: Any = None) -> None:  # noqa: A002  the word of DESIGN §1
+    def __init__(self, id: str, data: Any = None) -> None:  # noqa: A002  the word that users know
         self.id = id
         self.data = data
         self._warnings: list[str] | None = None

@@ -35,7 +35,7 @@ class Facts:
 
 
 def decide(facts: Facts, policy: Policy) -> Verdict:
-    """DESIGN §4's table, first that holds."""
+    """The table in docs/architecture.md: the first row that holds."""
     if facts.outstanding == 0:
         return Verdict.COMPLETE
     given_up = Verdict.EXHAUSTED if facts.succeeded else Verdict.TOTAL_FAILURE
