@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -166,20 +167,15 @@ def _is_left_behind(path: Path) -> bool:
     return path.suffix == ".pyc" or any(part == "__pycache__" or part.startswith(".") for part in path.parts)
 
 
-def digest(files: Iterable[Path], *more: str) -> str:
-    """A short hash of files, by name and content, and of whatever else decides what runs."""
+def digest(files: Iterable[Path], *more: str, sources: Path = SOURCES) -> str:
+    """A short hash of files, by content and by name within the sources, and of whatever else decides what runs."""
     summary = hashlib.sha256()
     for file in sorted(files):
-        summary.update(f"{file.relative_to(ROOT)}\0".encode())
+        summary.update(f"{os.path.relpath(file, sources)}\0".encode())
         summary.update(hashlib.sha256(file.read_bytes()).digest())
     for text in more:
         summary.update(f"{text}\0".encode())
     return summary.hexdigest()[:16]
-
-
-def code_version() -> str:
-    """What failures are recorded under: another version is the reason to try a permanent failure again."""
-    return digest([*source_files(), CONSTRAINTS], RUNTIME.name)
 
 
 def copy_sources(target: Path, packages: Iterable[str] = ()) -> None:

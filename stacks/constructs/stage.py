@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from aws_cdk import Stack
 from constructs import Construct
 
-from stacks.constructs.lambda_code import SOURCES, code_version
+from stacks.constructs.code_version import code_version
+from stacks.constructs.lambda_code import SOURCES
 from stacks.constructs.machine import Machine
 from stacks.constructs.python_function import PythonFunction
 from statemachines.stage import StageMachine
@@ -124,7 +126,16 @@ class Stage(Construct):
         settings = spec.settings(deployment.settings)
         self.name = spec.name
         self.timeout_seconds = settings.stage_timeout_seconds
-        self.code_version = code_version()
+        self.code_version = code_version(
+            spec.worker,
+            requirements=spec.requirements,
+            settings={
+                "environment": Stack.of(self).resolve(dict(spec.environment)),
+                "memory_mb": settings.worker_memory_mb,
+                "timeout_seconds": settings.worker_timeout_seconds,
+            },
+            code=spec.code,
+        )
         """What its failures are recorded under."""
         self.worker: lambda_.Function = PythonFunction(
             self,
