@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -16,14 +17,28 @@ from winnow.register.entry import Entry, Status, hold
 from winnow.register.table import RegisterTable
 
 
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    with mock_aws():
+@contextmanager
+def opened() -> Iterator[Bench]:
+    with mock_aws(), pytest.MonkeyPatch.context() as monkeypatch:
         made = Bench.build()
         monkeypatch.setattr("scripts.clients.at_environment", lambda: made.target)
         # Sixteen requests instead of two find nothing more, and moto is slow; its tables are not made for threads.
         monkeypatch.setattr("winnow.register.table.PARTITIONS", 2)
         monkeypatch.setattr("scripts.replay.site.RegisterTable", partial(RegisterTable, lanes=1))
+        yield made
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with opened() as made:
+        yield made
+
+
+@pytest.fixture(scope="class")
+def failed() -> Iterator[Bench]:
+    """A bench after a run in which three records failed; for tests that only look at it."""
+    with opened() as made:
+        fail(made, transform__T_a="permanent", transform__T_b="permanent", mint__T_c="transient")
         yield made
 
 
@@ -42,6 +57,22 @@ class TestList:
         assert first["statuses"] == {"open": 2}
         assert (second["stage"], second["count"], second["error_type"]) == ("mint", 1, "TimeoutError")
 
+    def test_marks_permanent_failures_whose_stage_has_new_code(self, bench: Bench) -> None:
+        fail(bench, transform__T_a="permanent", mint__T_c="transient")
+        assert "worth" not in bench.winnow("list").stdout
+        bench.code_versions = dict.fromkeys(STAGES, "v2")
+        assert "1 may be worth replaying" in bench.winnow("list").stdout
+        assert [line["new_code"] for line in bench.lines("list", "--records")] == [True, False]
+
+    def test_tables_show_every_failure(self, bench: Bench) -> None:
+        fail(bench, transform__T_a="permanent", mint__T_c="transient")
+        for options in ((), ("--records",)):
+            text = bench.winnow("list", *options).stdout
+            assert "T-a" in text
+            assert "T-c" in text
+
+
+class TestFilters:
     @pytest.mark.parametrize(
         ("options", "found"),
         [
@@ -57,23 +88,8 @@ class TestList:
             (["--until", "2020-01-01"], []),
         ],
     )
-    def test_filters(self, bench: Bench, options: list[str], found: list[str]) -> None:
-        fail(bench, transform__T_a="permanent", transform__T_b="permanent", mint__T_c="transient")
-        assert ids(bench.lines("list", "--records", *options)) == found
-
-    def test_marks_permanent_failures_whose_stage_has_new_code(self, bench: Bench) -> None:
-        fail(bench, transform__T_a="permanent", mint__T_c="transient")
-        assert "worth" not in bench.winnow("list").stdout
-        bench.code_versions = dict.fromkeys(STAGES, "v2")
-        assert "1 may be worth replaying" in bench.winnow("list").stdout
-        assert [line["new_code"] for line in bench.lines("list", "--records")] == [True, False]
-
-    def test_tables_show_every_failure(self, bench: Bench) -> None:
-        fail(bench, transform__T_a="permanent", mint__T_c="transient")
-        for options in ((), ("--records",)):
-            text = bench.winnow("list", *options).stdout
-            assert "T-a" in text
-            assert "T-c" in text
+    def test_find_what_they_say(self, failed: Bench, options: list[str], found: list[str]) -> None:
+        assert ids(failed.lines("list", "--records", *options)) == found
 
 
 class TestShow:
@@ -264,7 +280,7 @@ class TestLanes:
         assert len(bench.stepfunctions.started) == 2
 
 
-class TestRefusals:
+class TestAMistake:
     @pytest.mark.parametrize(
         ("arguments", "line"),
         [
@@ -283,15 +299,16 @@ class TestRefusals:
             ("reopen --id T-c --reason why", "nothing was opened again: T-c: open already"),
         ],
     )
-    def test_a_mistake_is_told_in_one_line(self, bench: Bench, arguments: str, line: str) -> None:
-        fail(bench, mint__T_c="transient", transform__T_b="transient")
-        result = bench.winnow(*arguments.split(" "))
+    def test_is_told_in_one_line(self, failed: Bench, arguments: str, line: str) -> None:
+        result = failed.winnow(*arguments.split(" "))
         assert result.exit_code == 2
         assert result.stdout == ""
         assert line in result.stderr
         assert result.stderr.count("\n") == 1
-        assert not bench.stepfunctions.started
+        assert not failed.stepfunctions.started
 
+
+class TestRefusals:
     def test_what_another_replay_holds(self, bench: Bench) -> None:
         fail(bench, mint__T_b="transient", mint__T_c="transient")
         bench.winnow("run", "--id", "T-c", "--execute")
