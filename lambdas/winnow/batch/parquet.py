@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from winnow.batch.rows import LINES_PER_CHUNK, Chunk, Cursor, RowSpan, Unreadable
+from winnow.batch.rows import LINES_PER_CHUNK, Chunk, Cursor, RowSpan, TableRow, Unreadable
 from winnow.core.contract import Pointer
 from winnow.core.errors import StageInputError
 from winnow.storage.formats import is_text, open_parquet, parquet_batches
@@ -55,11 +55,12 @@ class ParquetSource:
         row = 0
         for table in self._batches(batch_size=LINES_PER_CHUNK):
             for offset, length, ordinal in cursor.take(row, table.num_rows):
-                rows = table.slice(offset, length).to_pylist()
+                rows = TableRow.all_of(table.slice(offset, length))
                 yield Chunk(ordinal, rows, self._pointer.bucket, self._pointer.key, row + offset + 1)
             if cursor.done:
                 return
             row += table.num_rows
 
     def decode(self, row: Any) -> tuple[str, Any]:
-        return row[self._id_column], row
+        values = row.read()
+        return values[self._id_column], values

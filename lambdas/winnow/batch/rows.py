@@ -48,6 +48,29 @@ class Chunk:
     """1-based line (or row) of the first within the object."""
 
 
+class TableRow:
+    """A row of a table. Its values come out of all rows at once, which is fast; asked once more, they are read anew."""
+
+    __slots__ = ("_number", "_table", "_values")
+
+    def __init__(self, table: Any, number: int, values: dict[str, Any]) -> None:
+        self._table = table
+        self._number = number
+        self._values: dict[str, Any] | None = values
+
+    @classmethod
+    def all_of(cls, table: Any) -> list[TableRow]:
+        """The rows of a pyarrow table."""
+        return [cls(table, number, values) for number, values in enumerate(table.to_pylist())]
+
+    def read(self) -> dict[str, Any]:
+        """Values by column, in a dictionary of the caller's own."""
+        values, self._values = self._values, None
+        if values is None:
+            [values] = self._table.slice(self._number, 1).to_pylist()
+        return values
+
+
 class Source(Protocol):
     """A list of records in S3."""
 
@@ -58,7 +81,7 @@ class Source(Protocol):
         """The rows of ascending runs."""
 
     def decode(self, row: Any) -> tuple[str, Any]:
-        """A row's id and data."""
+        """A row's id and data, each time as they were written, whatever became of those given before."""
 
 
 def runs_of(ordinals: Ranges, dropped: Ranges) -> Iterator[RowSpan]:

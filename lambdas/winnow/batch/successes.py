@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from winnow.batch.rows import LINES_PER_CHUNK, Chunk, Cursor, RowSpan, Unreadable, runs_of
+from winnow.batch.rows import LINES_PER_CHUNK, Chunk, Cursor, RowSpan, TableRow, Unreadable, runs_of
 from winnow.core.contract import Pointer
 from winnow.core.errors import StageInputError
 from winnow.core.ranges import Ranges
@@ -60,16 +60,17 @@ class SuccessesSource:
         if isinstance(row, str):
             line = loads(row)
             return line["id"], line["data"]
-        identifier = row.pop("record_id")
-        row.pop("from")
-        return identifier, row
+        values = row.read()
+        identifier = values.pop("record_id")
+        values.pop("from")
+        return identifier, values
 
     def _rows(self, entry: SuccessEntry) -> tuple[list[Any], Ranges]:
         """A segment's lines, and which of them another segment vouches for."""
         body = self._store.get(entry.key).body
         rows: list[Any]
         if entry.key.endswith(".parquet"):
-            rows = open_parquet(body, entry.key).read().to_pylist()
+            rows = TableRow.all_of(open_parquet(body, entry.key).read())
         else:
             rows = decompress(body).decode().split("\n")
             rows.pop()

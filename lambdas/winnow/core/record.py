@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,25 @@ from typing import Any
 class Record:
     """One record: its id, and what the source carries for it."""
 
-    __slots__ = ("_warnings", "data", "id")
+    __slots__ = ("_as_read", "_id", "_warnings", "data")
 
     def __init__(self, id: str, data: Any = None) -> None:  # noqa: A002  the word that users know
-        self.id = id
+        self._id = id
         self.data = data
         self._warnings: list[str] | None = None
+        self._as_read: Callable[[], tuple[str, Any]] | None = None
+        """Reads id and data again; None where the record is handed to the function once only."""
+
+    @property
+    def id(self) -> str:
+        """Its name in the batch, which stays."""
+        return self._id
+
+    @id.setter  # noqa: A003
+    def id(self, value: object) -> None:
+        raise AttributeError(
+            f"record.id cannot be changed; return Output(data, id=…) for an output with another id, got: {value!r}"
+        )
 
     def warn(self, message: str) -> None:
         """Note something odd that does not stop the record: logged, counted and reported; the record succeeds."""
@@ -27,6 +40,19 @@ class Record:
     def warnings(self) -> tuple[str, ...]:
         """What was warned of so far."""
         return tuple(self._warnings or ())
+
+    def _begin_again(self) -> None:
+        """Be as it was read, before the function is given it once more: data that it changed, and warnings, are gone."""
+        self._warnings = None
+        if self._as_read is not None:
+            _, self.data = self._as_read()
+
+    def _copy_as_read(self) -> Record:
+        """Another record for the same row, for another thread."""
+        copy = Record(self._id, self.data)
+        copy._as_read = self._as_read
+        copy._begin_again()
+        return copy
 
     def __repr__(self) -> str:
         return f"Record(id={self.id!r})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from winnow.batch.opening import open_source
@@ -80,15 +81,17 @@ class Owed:
 class _Feed:
     """Records of the batch by ordinal, and where in the source each came from."""
 
-    def __init__(self, ledger: Ledger, plan: Plan) -> None:
+    def __init__(self, ledger: Ledger, plan: Plan, *, read_again: bool) -> None:
+        """`read_again`: the function may be given a record more than once, which then has to be as it was read."""
         self._ledger = ledger
         self._plan = plan
+        self._read_again = read_again
         self._source = open_source(ledger.store, plan.source)
         self._chunks: list[tuple[int, int, str, str, int]] = []
 
     def items(self, report: Callable[[FailureReport], None], *parts: Ranges) -> Iterator[Item]:
         """The records of some ordinals, part after part; one that cannot be decoded is reported, and costs only itself."""
-        decode = self._source.decode
+        decode, read_again = self._source.decode, self._read_again
         for part in parts:
             if not part:
                 continue
@@ -101,6 +104,8 @@ class _Feed:
                     except UNDECODABLE as error:
                         report(self._undecodable(ordinal, error))
                     else:
+                        if read_again:
+                            record._as_read = partial(decode, row)  # noqa: SLF001  ours
                         yield ordinal, record
                     ordinal += 1
 
@@ -150,9 +155,9 @@ def run_attempt(
     owed = Owed.of(plan, before, evidence)
     if owed.again:
         watch.count(Metric.RETRIED, len(owed.ordinals))
-    feed = _Feed(ledger, plan)
-    log = _Log(feed)
     options = worker.options
+    feed = _Feed(ledger, plan, read_again=bool(options.batch or options.retry))
+    log = _Log(feed)
     recorder = Recorder(
         ledger,
         plan,

@@ -127,7 +127,8 @@ class Child:
             Killed: it died, or took too long and was killed.
         """
         self.fresh = False
-        body = pickle.dumps([(ordinal, record.id, record.data) for ordinal, record in items])
+        # Each record's data by itself, so that the child can unpack it again before it hands it over once more.
+        body = pickle.dumps([(ordinal, record.id, pickle.dumps(record.data)) for ordinal, record in items])
         try:
             _write_all(self._send, HEADER.pack(len(body)) + body)
         except OSError:

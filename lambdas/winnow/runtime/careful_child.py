@@ -64,10 +64,19 @@ def main(worker_name: str, read: int, write: int, life: int, memory_mb: int) -> 
     with os.fdopen(read, "rb") as source:
         while header := source.read(HEADER.size):
             unit = pickle.loads(source.read(HEADER.unpack(header)[0]))  # noqa: S301  our own parent
-            items = [(ordinal, Record(identifier, data)) for ordinal, identifier, data in unit]
+            items = [(ordinal, _record(identifier, packed)) for ordinal, identifier, packed in unit]
             sink = _Outcomes()
             process(worker.function, items, sink, worker.options)
             _send(write, sink.calls)
+
+
+def _record(identifier: str, packed: bytes) -> Record:
+    def unpack() -> tuple[str, Any]:
+        return identifier, pickle.loads(packed)  # noqa: S301  our own parent
+
+    record = Record(*unpack())
+    record._as_read = unpack  # noqa: SLF001  ours
+    return record
 
 
 def find_worker(name: str) -> Worker:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from winnow.core.contract import Kind
 from winnow.core.errors import RecordTimeout
-from winnow.core.record import Record, Retry
+from winnow.core.record import Retry
 from winnow.journal.reports import FailureReport
 from winnow.journal.segment import Stop
 from winnow.runtime.outcome import (
@@ -382,5 +382,6 @@ class _Threads:
                 self._gate.failed(ordinal, record.id, Kind.TRANSIENT, error)
             else:
                 rest = hung + rest
-            self._again.extend([(ordinal, Record(record.id, record.data))] for ordinal, record in rest)
+            # The thread may come back and go on with the records that it has.
+            self._again.extend([(ordinal, record._copy_as_read())] for ordinal, record in rest)  # noqa: SLF001
             self._start_thread()

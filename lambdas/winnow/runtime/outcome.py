@@ -62,19 +62,24 @@ def call(function: Callable[[Any], Any], argument: Any, retry: Retry | None) -> 
     """Call a worker's function, again where its retry says so."""
     for attempt in range(1, retry.attempts if retry else 1):
         try:
-            return complete(function(argument))
+            return complete(function(_handed(argument)))
         except PERMANENT:
             raise
         except retry.on if retry else ():  # noqa: B030  a tuple either way
             begin_again(argument)
             time.sleep(retry.wait_seconds * 2 ** (attempt - 1) * random.random() if retry else 0)  # noqa: S311
-    return complete(function(argument))
+    return complete(function(_handed(argument)))
+
+
+def _handed(argument: Any) -> Any:
+    """What the function is given: of a batch a list of its own, which it may empty."""
+    return list(argument) if isinstance(argument, list) else argument
 
 
 def begin_again(argument: Any) -> None:
-    """Before a record, or a batch, is handed to the function once more: what it warned of, it will warn of again."""
+    """Before a record, or a batch, is handed to the function once more."""
     for record in argument if isinstance(argument, list) else (argument,):
-        record._warnings = None  # noqa: SLF001  ours
+        record._begin_again()  # noqa: SLF001  ours
 
 
 def complete(value: Any) -> Any:
@@ -90,7 +95,8 @@ class _Many(list[Any]):
 def record_outcome(sink: Sink, ordinal: int, record: Record, value: Any, form: OutputFormat) -> None:
     """Hand a single record's outcome on. Raises `UnusableOutput`."""
     if type(value) is dict:  # what most workers return for most records, so it is looked for first
-        line = Line(record.id, ordinal, form.line(record.id, record.id, value))
+        name = record._id  # noqa: SLF001
+        line = Line(name, ordinal, form.line(name, name, value))
         sink.succeeded(ordinal, [line], record._warnings)  # noqa: SLF001  ours
     elif value is None:
         sink.succeeded(ordinal, [], record._warnings)  # noqa: SLF001

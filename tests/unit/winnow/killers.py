@@ -157,3 +157,15 @@ def local() -> Worker:
         return behave(record)
 
     return inside
+
+
+@worker(batch=4)
+def changing(records: list[Record]) -> list[Any]:
+    """Changes each record before it does what that says."""
+    made = []
+    for record in records:
+        record.data["n"] += 1
+        record.data["seen"].append(record.id)
+        behave(Record(record.id, record.data["what"]))
+        made.append({"n": record.data["n"], "seen": len(record.data["seen"])})
+    return made
