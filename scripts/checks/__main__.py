@@ -59,9 +59,13 @@ def _take_stress(arguments: Sequence[str]) -> tuple[Stress | None, list[str]]:
 
 
 def _names_files_only(arguments: Sequence[str]) -> bool:
-    """Whether these ask for tests of some files: starting more processes would take longer than those."""
-    paths = [ROOT / each.split("::", 1)[0] for each in arguments if not each.startswith("-")]
-    return any(path.is_file() for path in paths) and not any(path.is_dir() for path in paths)
+    """Whether these ask for tests of some files: starting more processes would take longer than those.
+
+    So do paths that do not exist: only in one process pytest says so.
+    """
+    named = [each.split("::", 1)[0] for each in arguments if not each.startswith("-")]
+    paths = [path for each in named if (path := ROOT / each).exists() or "/" in each or each.endswith(".py")]
+    return bool(paths) and not any(path.is_dir() for path in paths)
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], stress: Stress | None = None) -> int:
@@ -77,7 +81,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str], stress: Stress 
     with (
         tests.stdout as said,
         LOG.open("wb") as log,
-        _interrupting(tests),
+        _ending(tests),
         stress.on(tests.pid) if stress else nullcontext(),
     ):
         while piece := os.read(said.fileno(), 65536):
@@ -85,19 +89,20 @@ def _run(command: Sequence[str], environment: Mapping[str, str], stress: Stress 
             sys.stdout.buffer.flush()
             log.write(COLORS.sub(b"", piece))
             log.flush()
-        return tests.wait()
+        code = tests.wait()
+        return code if code >= 0 else 128 - code
 
 
 @contextmanager
-def _interrupting(tests: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Within it, whatever interrupts this process interrupts pytest, which then says what there was so far."""
+def _ending(tests: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Within it, what ends this process ends pytest, too; interrupted, pytest still says what there was so far."""
 
-    def interrupt(*_: object) -> None:
-        tests.send_signal(signal.SIGINT)
+    def terminate(*_: object) -> None:
+        tests.terminate()
 
     # Ctrl-C reaches pytest by itself: both belong to the terminal.
     before = {signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None)}
-    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, interrupt)
+    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from scripts import ROOT
 from scripts.checks import __main__ as checks
 from scripts.checks import plugin
 from scripts.checks.stress import PRIORITY, WORKER_VARIABLE, Stress
-from tests.patience import PATIENCE_SECONDS, await_
+from tests.patience import PATIENCE_SECONDS, await_, wait_for_end_of
 
 THIS = "tests/unit/scripts/test_checks.py"
 
@@ -132,7 +133,10 @@ def test_checks_that_pass_beside_tests_that_pass_are_reported(run: Run) -> None:
         ([THIS], True),
         ([f"{THIS}::test_it[a b]", "-x"], True),
         (["-k", "nothing", THIS, "app.py"], True),
-        (["tests/nowhere.py"], False),
+        (["tests/nowhere.py"], True),
+        (["tests/nowhere"], True),
+        (["nowhere.py::test_it"], True),
+        (["-k", "nowhere"], False),
     ],
 )
 def test_tests_of_a_file_or_two_run_in_one_process(arguments: list[str], *, files_only: bool) -> None:
@@ -144,6 +148,45 @@ def test_keeps_all_that_is_said_without_colors(tmp_path: Path, monkeypatch: pyte
     said = "import sys; print('\x1b[31mred\x1b[0m', flush=True); print('and', file=sys.stderr); sys.exit(7)"
     assert checks._run([sys.executable, "-c", said], os.environ) == 7
     assert (tmp_path / "logs" / "test.log").read_text() == "red\nand\n"
+
+
+def launcher(tmp_path: Path, *arguments: str) -> list[str]:
+    """The command behind ./scripts/test, with a log of its own: that of the clone belongs to the run that this is part of."""
+    code = f"""
+import pathlib, sys
+from scripts.checks import __main__ as checks
+checks.LOG = pathlib.Path({str(tmp_path / "test.log")!r})
+sys.exit(checks.main())
+"""
+    return [sys.executable, "-c", code, *arguments]
+
+
+def test_says_that_a_path_does_not_exist(tmp_path: Path) -> None:
+    command = launcher(tmp_path, "tests/nowhere.py")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "file or directory not found: tests/nowhere.py" in done.stdout
+    assert (tmp_path / "test.log").read_text() == done.stdout
+
+
+def test_ends_pytest_when_it_is_ended(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "test_it.py").write_text(
+        f"""
+import os, pathlib, time
+
+def test_it():
+    pathlib.Path({str(fifo)!r}).write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+    )
+    command = launcher(tmp_path, str(tmp_path / "test_it.py"))
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as started:
+        tests = int(fifo.read_text())
+        started.terminate()
+        assert started.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
+    wait_for_end_of(tests)
 
 
 def test_a_seed_that_is_none_is_refused_in_one_line() -> None:
