@@ -6,7 +6,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from winnow.batch.opening import open_source
 from winnow.batch.plan import Plan, ids_of, read_plan
@@ -22,14 +22,11 @@ from winnow.journal.segment import Stop
 from winnow.metrics.watch import Metric, Watch, get_logger
 from winnow.runtime.careful import Limits, run_carefully
 from winnow.runtime.deadline import Deadline
-from winnow.runtime.engine import run, units
+from winnow.runtime.engine import Options, run, units
 from winnow.runtime.outcome import Item
 from winnow.runtime.recorder import JournalUnavailable, Recorder
 from winnow.settlement.settlement import FIRST_HORIZON, Settlement, read_settlement
 from winnow.storage.ledger import Ledger
-
-if TYPE_CHECKING:
-    from winnow.runtime.decorator import Worker
 
 LOGGED = 100
 """Failures, and warnings, of one invocation that are logged: a log line costs as much as many a record."""
@@ -127,8 +124,20 @@ class _Feed:
         return {"source_bucket": bucket, "source_key": key, "source_line": line + ordinal - first}
 
 
+class Runnable(Protocol):
+    """What an attempt needs of a worker."""
+
+    name: str
+    """Where a careful child finds it."""
+    function: Callable[[Any], Any]
+    options: Options
+
+    def prepare(self) -> None:
+        """Run its setup, once per process."""
+
+
 def run_attempt(
-    worker: Worker, event: Any, context: Any, *, ledger: Ledger, watch: Watch, code_version: str
+    worker: Runnable, event: Any, context: Any, *, ledger: Ledger, watch: Watch, code_version: str
 ) -> dict[str, Any]:
     """Do what an order says, as far as time allows.
 
