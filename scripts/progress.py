@@ -8,13 +8,13 @@ from typing import Any, Self
 
 from scripts.clients import Target
 from scripts.pipelines import Pipeline
-from winnow.batch.plan import Plan
+from winnow.batch.plan import Plan, find_plan
 from winnow.core.contract import Kind, Verdict
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.evidence import fold, read_segment
 from winnow.journal.segment import Segment
-from winnow.settlement.settlement import FINAL, Settlement, before_anything
+from winnow.settlement.settlement import FINAL, Settlement, before_anything, settlements
 from winnow.storage.executions import RUNNING
 from winnow.storage.ledger import Ledger
 from winnow.storage.store import S3Store
@@ -175,10 +175,9 @@ class _StageWatch:
             self._final = self._from_result(result)
             return self._final
         if not self._plan:
-            found = self._ledger.find_json(self._keys.plan)
-            if not found:
+            self._plan = find_plan(self._ledger, self._keys)
+            if not self._plan:
                 return StageProgress(stage=self.name, state="not run" if run_has_ended else "waiting")
-            self._plan = Plan.from_json(found)
             self._settled = before_anything(self._plan)
         return self._from_journal(self._plan, run_has_ended=run_has_ended)
 
@@ -217,12 +216,12 @@ class _StageWatch:
     def _follow_settlements(self, plan: Plan) -> Settlement:
         """The latest settlement; each is final once it is there."""
         settled = self._settled or before_anything(plan)
-        while settled.verdict not in FINAL:
-            found = self._ledger.find_json(self._keys.attempt(settled.attempt + 1).settlement)
-            if not found:
-                break
-            settled = Settlement.from_json(found)
-            self._segments.clear()
+        if settled.verdict not in FINAL:
+            for found in settlements(self._ledger, plan, after=settled):
+                settled = found
+                self._segments.clear()
+                if settled.verdict in FINAL:
+                    break
         self._settled = settled
         return settled
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from winnow.core.contract import Order, Policy, StageInput
 from winnow.core.errors import LedgerObjectMissing
+from winnow.core.keys import StageKeys
 from winnow.metrics.watch import Watch
 from winnow.planning.planner import continue_stage, plan_stage
 from winnow.runtime.attempt import run_attempt
@@ -129,11 +130,11 @@ def _attempt(worker: Worker, order: Order, ledger: Ledger, seconds: float) -> di
 
 
 def _result(ledger: Ledger, state: Mapping[str, Any]) -> BatchResult:
-    prefix = state["order"]["plan"]["key"].removesuffix("plan.json")
-    result = ledger.read_json(f"{prefix}result.json")
+    keys = StageKeys(state["order"]["run_id"], state["order"]["stage"])
+    result = ledger.read_json(keys.result)
     outputs: dict[str, Any] = {}
     lineage: dict[str, str | list[str]] = {}
-    for entry in ledger.read_json(f"{prefix}successes.json")["entries"]:
+    for entry in ledger.read_json(keys.successes)["entries"]:
         for line in _lines(ledger, entry["key"]):
             outputs[line["id"]] = line["data"]
             lineage[line["id"]] = line["from"]
@@ -143,7 +144,7 @@ def _result(ledger: Ledger, state: Mapping[str, Any]) -> BatchResult:
         outputs=outputs,
         lineage=lineage,
         skipped=result["output"]["skipped"]["count"],
-        failures=_failures(ledger, f"{prefix}failures.ndjson.gz"),
+        failures=_failures(ledger, keys.failures),
         tries=result["output"]["tries"],
         warnings=result["counts"]["warnings"],
         counts=result["counts"],

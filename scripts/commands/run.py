@@ -24,7 +24,7 @@ from winnow.core.errors import StageInputError
 from winnow.core.keys import StageKeys, run_source
 from winnow.runs.request import RunRequest
 from winnow.storage.executions import StepFunctions
-from winnow.storage.listing import record_lines
+from winnow.storage.ledger import record_lines
 
 LOST_RECORDS = 3
 """Exit code of a run that succeeded and lost records."""

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from scripts.replay.choice import Facts
 from scripts.replay.runs import documents
-from winnow.batch.plan import BLOCK_IDS, Plan, ids_of
+from winnow.batch.plan import find_ids, find_plan, ids_of
 from winnow.core.errors import LedgerObjectMissing, SourceChanged
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
@@ -228,15 +228,9 @@ class Evidence:
 
     def _given(self, run_id: str, wanted: Iterable[str]) -> dict[str, Listed]:
         """Those of some ids that a run's first stage was given, as it listed them."""
-        document = self._ledger.find_json(StageKeys(run_id, self._first_stage).plan)
-        if document is None:
+        plan = find_plan(self._ledger, StageKeys(run_id, self._first_stage))
+        if plan is None:
             return {}
-        plan = Plan.from_json(document)
-        left = set(wanted)
-        found: dict[int, str] = {}
-        for block in range(-(-plan.count // BLOCK_IDS)):
-            ids: list[str] = self._ledger.read_json(plan.keys.batch(block))
-            if not left.isdisjoint(ids):
-                found |= {n: i for n, i in enumerate(ids, block * BLOCK_IDS) if i in left}
+        found = dict(find_ids(self._ledger, plan, set(wanted)))
         places = {Place(run_id, self._first_stage, ordinal) for ordinal in found}
         return {found[place.ordinal]: item for place, item in self._listed(places).items()}

@@ -6,6 +6,7 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from winnow.batch.plan import find_plan
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.register.entry import Status
@@ -29,7 +30,7 @@ def why_nothing(site: Site, criteria: Criteria) -> str:
         elsewhere = list(islice(_failed_since(site, criteria, run_id), 1))
         if elsewhere:
             return elsewhere[0]
-        if site.ledger.find_json(StageKeys(run_id, criteria.stage or site.pipeline.stages[0]).plan) is None:
+        if find_plan(site.ledger, StageKeys(run_id, criteria.stage or site.pipeline.stages[0])) is None:
             return f"pipeline {site.pipeline.name} has no failures of run {run_id}"
     return "no failure matches; see what there is: winnow replay list"
 

@@ -14,7 +14,7 @@ from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.reports import ordinal_of_line
 from winnow.proof.lineage import Lineage, Place, rows_of
-from winnow.settlement.settlement import read_settlement
+from winnow.settlement.settlement import settlements
 
 if TYPE_CHECKING:
     from winnow.register.entry import Entry
@@ -73,22 +73,20 @@ def tries(ledger: Ledger, run_id: str, stage: str, record_id: str) -> list[Try]:
     if ordinal is None:
         return []
     found: list[Try] = []
-    attempt = 0
-    while (settlement := read_settlement(ledger, plan, attempt)) is not None:
+    for settlement in settlements(ledger, plan):
         if ordinal in settlement.failed:
             reports = [key for key, ordinals in settlement.reports if ordinal in ordinals]
             report = next((each for key in reports if (each := _report(ledger, key, ordinal))), None)
             said = settlement.otherwise
             found.append(
                 Try(
-                    attempt=attempt,
+                    attempt=settlement.attempt,
                     at=report["at"] if report else settlement.settled_at,
                     kind=report["kind"] if report else said.kind.value,
                     error_type=report["error_type"] if report else said.error_type,
                     message=report["message"] if report else said.message,
                 )
             )
-        attempt += 1
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from winnow.batch.plan import Plan
+from winnow.batch.plan import find_plan, read_plan
 from winnow.core.contract import Verdict
 from winnow.core.keys import StageKeys
 from winnow.register.entry import Entry, Status
@@ -15,11 +15,13 @@ from winnow.register.registering import Registered, failures_of, register_failur
 from winnow.register.table import Change, RegisterTable, RunMark
 from winnow.register.table import _item as item_of
 from winnow.settlement.settle import failure_records
-from winnow.settlement.settlement import FINAL, Settlement, read_settlement
+from winnow.settlement.settlement import FINAL, read_settlement, settlements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from winnow.batch.plan import Plan
+    from winnow.settlement.settlement import Settlement
     from winnow.storage.ledger import Ledger
 
 T = TypeVar("T")
@@ -97,30 +99,25 @@ def replay_history(ledger: Ledger, runs: Iterable[Mapping[str, object]], registe
         key=lambda each: (each.at, each.run_id, each.attempt),
     )
     for event in events:
-        plan = _plan(ledger, event.run_id, event.stage)
+        plan = read_plan(ledger, StageKeys(event.run_id, event.stage))
         settlement = read_settlement(ledger, plan, event.attempt)
         assert settlement is not None
         _register(ledger, register, plan, settlement)
     return len({(event.run_id, event.stage) for event in events})
 
 
-def _plan(ledger: Ledger, run_id: str, stage: str) -> Plan:
-    return Plan.from_json(ledger.read_json(StageKeys(run_id, stage).plan))
-
-
 def _events(ledger: Ledger, run: Mapping[str, object]) -> Iterator[_Settled]:
     run_id, stages = str(run["run_id"]), run["stages"]
     assert isinstance(stages, list)
     for stage in stages:
-        found = ledger.find_json(StageKeys(run_id, stage).plan)
-        if found is None:
+        plan = find_plan(ledger, StageKeys(run_id, stage))
+        if plan is None:
             continue
-        plan = Plan.from_json(found)
-        attempt = 0
-        while (settlement := read_settlement(ledger, plan, attempt)) is not None:
+        for settlement in settlements(ledger, plan):
             if settlement.verdict in FINAL or (settlement.verdict is Verdict.RETRY and settlement.alert_now):
-                yield _Settled(at=settlement.settled_at, run_id=run_id, stage=stage, attempt=attempt)
-            attempt += 1
+                yield _Settled(
+                    at=settlement.settled_at, run_id=run_id, stage=stage, attempt=settlement.attempt
+                )
 
 
 def _register(ledger: Ledger, register: RegisterTable, plan: Plan, settlement: Settlement) -> None:

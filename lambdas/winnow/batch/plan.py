@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,11 @@ class Plan:
     def everything(self) -> Ranges:
         return Ranges.span(0, self.count)
 
+    @property
+    def blocks(self) -> range:
+        """Numbers of the objects that hold the batch's ids."""
+        return range(-(-self.count // BLOCK_IDS))
+
     def runs(self, ordinals: Ranges) -> Iterator[RowSpan]:
         """Where ordinals lie in the source."""
         return runs_of(ordinals, self.dropped)
@@ -98,6 +104,29 @@ class Plan:
 def read_plan(ledger: Ledger, keys: StageKeys) -> Plan:
     """The plan of a stage run. Raises `LedgerObjectMissing` when it was never planned."""
     return Plan.from_json(ledger.read_json(keys.plan))
+
+
+def find_plan(ledger: Ledger, keys: StageKeys) -> Plan | None:
+    """The plan of a stage run that may not have been planned."""
+    found = ledger.find_json(keys.plan)
+    return None if found is None else Plan.from_json(found)
+
+
+def blocks_of(ledger: Ledger, plan: Plan, among: Ranges | None = None) -> Iterator[tuple[int, list[str]]]:
+    """The batch's ids, one block in memory at a time.
+
+    Args:
+        ledger: where the plan is.
+        plan: of the stage run.
+        among: read only the blocks that hold one of these ordinals; None for all blocks.
+
+    Yields:
+        The ordinal of the block's first id, and the block's ids.
+    """
+    for block in plan.blocks:
+        first = block * BLOCK_IDS
+        if among is None or among.within(first, first + BLOCK_IDS):
+            yield first, ledger.read_json(plan.keys.batch(block))
 
 
 def ids_of(ledger: Ledger, keys: StageKeys, ordinals: Ranges) -> Iterator[tuple[int, str]]:
@@ -110,10 +139,30 @@ def ids_of(ledger: Ledger, keys: StageKeys, ordinals: Ranges) -> Iterator[tuple[
         yield ordinal, ids[ordinal % BLOCK_IDS]
 
 
+def find_ids(
+    ledger: Ledger, plan: Plan, wanted: AbstractSet[str], among: Ranges | None = None
+) -> Iterator[tuple[int, str]]:
+    """Those of some ids that the batch has, with their ordinals, ascending.
+
+    An id comes twice if Plan made up the same id for a row that it rejected.
+
+    Args:
+        ledger: where the plan is.
+        plan: of the stage run.
+        wanted: the ids.
+        among: look at these ordinals only; None for the whole batch.
+    """
+    for first, ids in blocks_of(ledger, plan, among):
+        if not wanted.isdisjoint(ids):
+            for ordinal, record_id in enumerate(ids, first):
+                if record_id in wanted and (among is None or ordinal in among):
+                    yield ordinal, record_id
+
+
 def find_id(ledger: Ledger, plan: Plan, record_id: str) -> int | None:
     """The ordinal of an id, or None when the batch does not have it."""
     wanted = json.dumps(record_id, ensure_ascii=False).encode("utf-8", "replace")
-    for block in range(-(-plan.count // BLOCK_IDS)):
+    for block in plan.blocks:
         body = decompress(ledger.store.get(plan.keys.batch(block)).body)
         if wanted in body:
             ids: list[str] = json.loads(body)

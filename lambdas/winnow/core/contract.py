@@ -144,6 +144,10 @@ class InlineRecord:
     id: str
     data: Any = None
 
+    def to_row(self) -> object:
+        """The record as it travels, and as a line of a list: the bare id where there is no data."""
+        return self.id if self.data is None else {"id": self.id, "data": self.data}
+
 
 def inline_records(value: list[object], field: str) -> tuple[InlineRecord, ...]:
     """Ids, or objects with an `id` and optionally `data` (any other fields are the data).

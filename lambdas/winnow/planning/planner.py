@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from winnow.batch.opening import detect, open_source
-from winnow.batch.plan import BLOCK_IDS, Digest, Plan, read_plan
+from winnow.batch.plan import BLOCK_IDS, Digest, Plan, find_plan, read_plan
 from winnow.batch.rows import Source, Unreadable
 from winnow.batch.successes import read_manifest
 from winnow.core.contract import (
-    InlineRecord,
     Kind,
     Order,
     Pointer,
@@ -48,8 +46,7 @@ def plan_stage(
     """
     keys = StageKeys(stage_input.run_id, stage)
     claim(ledger, keys, 0, execution)
-    found = ledger.find_json(keys.plan)
-    plan = Plan.from_json(found) if found else _fix(ledger, stage_input, keys, pipeline)
+    plan = find_plan(ledger, keys) or _fix(ledger, stage_input, keys, pipeline)
     return Order(
         run_id=plan.run_id,
         pipeline=pipeline,
@@ -130,7 +127,8 @@ def claim(ledger: Ledger, keys: StageKeys, attempt: int, execution: str) -> None
 def _fix(ledger: Ledger, stage_input: StageInput, keys: StageKeys, pipeline: str) -> Plan:
     pointer = stage_input.records
     if not isinstance(pointer, Pointer):
-        pointer = _move_inline(ledger, keys.input, pointer)
+        ledger.write_records(keys.input, (record.to_row() for record in pointer))
+        pointer = Pointer(bucket=ledger.bucket, key=keys.input)
     ref = detect(ledger.store, pointer)
     lost = read_manifest(ledger.store, pointer).lost_in_run if ref.format == "successes" else 0
     if stage_input.only and pointer.only:
@@ -159,14 +157,6 @@ def _fix(ledger: Ledger, stage_input: StageInput, keys: StageKeys, pipeline: str
     return plan
 
 
-def _move_inline(ledger: Ledger, key: str, records: tuple[InlineRecord, ...]) -> Pointer:
-    lines = [
-        json.dumps({"id": record.id, "data": record.data}, ensure_ascii=False) + "\n" for record in records
-    ]
-    ledger.store.put(key, "".join(lines).encode())
-    return Pointer(bucket=ledger.bucket, key=key)
-
-
 def _only(ledger: Ledger, only: Pointer | tuple[str, ...] | None, keys: StageKeys) -> frozenset[str] | None:
     if only is None:
         return None
@@ -178,7 +168,7 @@ def _only(ledger: Ledger, only: Pointer | tuple[str, ...] | None, keys: StageKey
         if not wanted:
             raise StageInputError("only", str(only), 'holds no id, and that is not "all"')
         return wanted
-    _move_inline(ledger, keys.only, tuple(InlineRecord(id=i) for i in only))
+    ledger.write_records(keys.only, only)
     return frozenset(only)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from winnow.batch.opening import open_source
-from winnow.batch.plan import BLOCK_IDS, Plan, read_plan
+from winnow.batch.plan import Plan, find_ids, read_plan
 from winnow.batch.selection import Part, Selection
 from winnow.batch.successes import read_manifest
 from winnow.core.errors import LedgerObjectMissing
@@ -174,17 +174,10 @@ class Lineage:
         """Only a joined output's own line names all records that are in it, and by their ids."""
         origins = [ids for _, ids in origins_of_outputs(self._ledger, entry.key)]
         of = {ordinal: origins[numbers[line]] for line, ordinal in lines}
-        places = self._by_id(before, {i for ids in of.values() for i in ids})
+        wanted = {i for ids in of.values() for i in ids}
+        places = {i: n for n, i in find_ids(self._ledger, before, wanted)}
         for ordinal, ids in of.items():
             found[ordinal] = [Place(before.run_id, before.stage, places[i]) for i in ids if i in places]
-
-    def _by_id(self, plan: Plan, wanted: set[str]) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for block in range(-(-plan.count // BLOCK_IDS)):
-            ids: list[str] = self._ledger.read_json(plan.keys.batch(block))
-            if not wanted.isdisjoint(ids):
-                found |= {i: n for n, i in enumerate(ids, block * BLOCK_IDS) if i in wanted}
-        return found
 
 
 def rows_of(ledger: Ledger, plan: Plan, ordinals: Ranges) -> Iterator[tuple[int, str, Any]]:

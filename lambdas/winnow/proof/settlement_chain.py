@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from winnow.core.ranges import union
 from winnow.journal.evidence import fold, read_segments
 from winnow.journal.successes import SuccessEntry
-from winnow.settlement.settlement import FINAL, Settlement, before_anything, read_settlement
+from winnow.settlement.settlement import FINAL, Settlement, before_anything, settlements
 
 if TYPE_CHECKING:
     from winnow.batch.plan import Plan
@@ -30,13 +30,11 @@ class SettlementChain:
     def follow(self) -> Settlement:
         """The last settlement; the state before the first attempt if there is none."""
         before = before_anything(self._plan)
-        while True:
-            settlement = read_settlement(self._ledger, self._plan, before.attempt + 1)
-            if settlement is None:
-                return before
+        for settlement in settlements(self._ledger, self._plan):
             self._check(settlement, before)
             self.entries += settlement.entries
             before = settlement
+        return before
 
     def _check(self, settlement: Settlement, before: Settlement) -> None:
         name = f"attempt {settlement.attempt}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow.batch.opening import open_source
-from winnow.batch.plan import BLOCK_IDS, Digest, Plan, ids_of
+from winnow.batch.plan import Digest, Plan, blocks_of, find_plan, ids_of
 from winnow.core.contract import Pointer
 from winnow.core.errors import WinnowError
 from winnow.core.ranges import Ranges
@@ -55,10 +55,10 @@ class StageAudit:
 
     def prove(self, given: Given) -> StageProof:
         try:
-            found = self._ledger.find_json(self._keys.plan)
-            if found is None:
+            plan = find_plan(self._ledger, self._keys)
+            if plan is None:
                 return StageProof(stage=self._keys.stage, reached=Reached.NOT_REACHED)
-            return self._prove(Plan.from_json(found), given)
+            return self._prove(plan, given)
         except UNREADABLE as error:
             self._problems.append(f"the ledger cannot be read: {type(error).__name__}: {error}")
             return StageProof(
@@ -140,8 +140,7 @@ class StageAudit:
             self._problems.append(f"{len(repeated)} ids are in the batch more than once: {_named(repeated)}")
 
     def _blocks(self, plan: Plan) -> Iterator[list[str]]:
-        for block in range(-(-plan.count // BLOCK_IDS)):
-            yield self._ledger.read_json(self._keys.batch(block))
+        return (ids for _, ids in blocks_of(self._ledger, plan))
 
     # What the stage was given
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from winnow.batch.plan import Plan, find_id
+from winnow.batch.plan import Plan, find_id, find_plan
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.evidence import read_segments
@@ -15,7 +15,7 @@ from winnow.journal.reports import ordinal_of_line
 from winnow.journal.segment import Segment
 from winnow.proof.prove import read_run, stages_of
 from winnow.settlement.settle import failure_records
-from winnow.settlement.settlement import FINAL, Settlement, before_anything, read_settlement
+from winnow.settlement.settlement import FINAL, Settlement, before_anything, settlements
 from winnow.storage.formats import open_parquet
 from winnow.storage.ledger import Ledger, decompress
 
@@ -92,10 +92,10 @@ def trace(ledger: Ledger, run_id: str, record_id: str) -> Trace:
     following = [record_id]
     cut = False
     for stage in stages_of(read_run(ledger, run_id)):
-        found = ledger.find_json(StageKeys(run_id, stage).plan)
-        if found is None:
+        plan = find_plan(ledger, StageKeys(run_id, stage))
+        if plan is None:
             break
-        here = [step for each in following if (step := _step(ledger, Plan.from_json(found), each))]
+        here = [step for each in following if (step := _step(ledger, plan, each))]
         steps += here
         if steps:
             following = list(dict.fromkeys(output for step in here for output in step.outputs))
@@ -110,7 +110,7 @@ def _step(ledger: Ledger, plan: Plan, record_id: str) -> Step | None:
         return None
     last, done = before_anything(plan), None
     attempt = None
-    for settlement in _settlements(ledger, plan):
+    for settlement in settlements(ledger, plan):
         if ordinal in settlement.given:
             attempt = settlement.attempt
         if done is None and (ordinal in settlement.succeeded or ordinal in settlement.skipped):
@@ -135,13 +135,6 @@ def _step(ledger: Ledger, plan: Plan, record_id: str) -> Step | None:
         attempt=done.attempt,
         outputs=() if skipped else tuple(_outputs(ledger, plan, done, ordinal, record_id)),
     )
-
-
-def _settlements(ledger: Ledger, plan: Plan) -> Iterator[Settlement]:
-    attempt = 0
-    while (found := read_settlement(ledger, plan, attempt)) is not None:
-        yield found
-        attempt += 1
 
 
 def _failure(ledger: Ledger, plan: Plan, last: Settlement, ordinal: int) -> Mapping[str, Any] | None:

@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from winnow.alerts.content import AlertContent, CauseTally, split_by_news
-from winnow.batch.plan import BLOCK_IDS, Plan, read_plan
+from winnow.batch.plan import Plan, find_ids, find_plan, read_plan
 from winnow.core.contract import Order, Verdict, now
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
@@ -20,7 +20,7 @@ from winnow.metrics.metric import Metric
 from winnow.register.entry import Entry, Status, note_failure, note_success, release
 from winnow.register.table import RegisterUnavailable, RunMark
 from winnow.settlement.settle import TOLD
-from winnow.settlement.settlement import FINAL, Settlement, read_settlement
+from winnow.settlement.settlement import FINAL, Settlement, read_settlement, settlements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -233,24 +233,13 @@ def resolve_successes(
         resolved = register.apply(
             plan.pipeline,
             plan.stage,
-            _done_ids(ledger, plan, done, owed),
+            (record_id for _, record_id in find_ids(ledger, plan, owed, among=done)),
             lambda _, found: (
                 note_success(found, run_id=plan.run_id, at=settlement.settled_at) if found else None
             ),
         )
     into.resolved += resolved
     into.open = max(0, len(owed) - waived - resolved)
-
-
-def _done_ids(ledger: Ledger, plan: Plan, done: Ranges, wanted: set[str]) -> Iterator[str]:
-    for block in range(-(-plan.count // BLOCK_IDS)):
-        start = block * BLOCK_IDS
-        if not done.within(start, start + BLOCK_IDS):
-            continue
-        ids: list[str] = ledger.read_json(plan.keys.batch(block))
-        if wanted.isdisjoint(ids):
-            continue
-        yield from (i for n, i in enumerate(ids, start) if i in wanted and n in done)
 
 
 def failures_of(ledger: Ledger, plan: Plan) -> Iterator[dict[str, Any]]:
@@ -269,17 +258,15 @@ def catch_up(ledger: Ledger, register: RegisterTable, stage: StageKeys, *, deadl
     Raises:
         RegisterUnavailable: it is behind still.
     """
-    found = ledger.find_json(stage.plan)
-    if found is None:
+    plan = find_plan(ledger, stage)
+    if plan is None:
         return 0
-    plan = Plan.from_json(found)
-    behind = number = 0
-    while (settlement := read_settlement(ledger, plan, number)) is not None:
+    behind = 0
+    for settlement in settlements(ledger, plan):
         owing = settlement.verdict in FINAL or settlement.alert_now
-        if owing and ledger.find_json(stage.attempt(number).registered) is None:
+        if owing and ledger.find_json(stage.attempt(settlement.attempt).registered) is None:
             register_attempt(ledger, register, plan, settlement, deadline=deadline)
             behind += 1
-        number += 1
     return behind
 
 

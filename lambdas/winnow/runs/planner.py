@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 from winnow.core import keys
 from winnow.core.contract import CROCKFORD, Pointer, new_run_id, now
 from winnow.core.errors import LedgerConflict, StageInputError
-from winnow.runs.request import TriggerKind, move_to_ledger, to_row
+from winnow.runs.request import TriggerKind
 from winnow.storage.executions import RUNNING
-from winnow.storage.listing import record_lines
 from winnow.storage.state_table import Holder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from winnow.runs.request import RunRequest
     from winnow.storage.executions import Executions
@@ -154,15 +153,18 @@ class RunPlanner:
         records = request.records
         if records is None:
             key = keys.run_source(run_id)
-            found = (each.to_record() for each in self._source.objects(request.prefix))
-            self._ledger.store.put_stream(key, record_lines(found))
-            records = Pointer(bucket=self._ledger.bucket, key=key, format="ndjson")
+            records = self._listed(key, (each.to_record() for each in self._source.objects(request.prefix)))
         elif not isinstance(records, Pointer):
-            records = move_to_ledger(self._ledger, stage.input, [to_row(record) for record in records])
+            records = self._listed(stage.input, (record.to_row() for record in records))
         only = request.only
         if only is not None and not isinstance(only, Pointer):
-            only = move_to_ledger(self._ledger, stage.only, only)
+            only = self._listed(stage.only, only)
         return replace(records, only=only) if only else records
+
+    def _listed(self, key: str, rows: Iterable[object]) -> Pointer:
+        """A list of records in the ledger, where it does not weigh on the state machine (law 7)."""
+        self._ledger.write_records(key, rows)
+        return Pointer(bucket=self._ledger.bucket, key=key, format="ndjson")
 
     def _overlap(self, request: RunRequest, holder: Holder) -> str | None:
         """Why a scheduled run has to step aside, if it has to. Other runs were asked for, so they run beside each other."""

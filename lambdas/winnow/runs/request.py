@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from winnow.core.contract import Pointer, check_run_id, only_from_event, records_from_event
 from winnow.core.errors import StageInputError
-from winnow.storage.listing import record_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from winnow.core.contract import InlineRecord
-    from winnow.storage.ledger import Ledger
 
 
 class TriggerKind(StrEnum):
@@ -126,23 +124,12 @@ class RunRequest:
         if isinstance(self.records, Pointer):
             payload["records"] = self.records.to_payload()
         elif self.records is not None:
-            payload["records"] = [to_row(record) for record in self.records]
+            payload["records"] = [record.to_row() for record in self.records]
         elif self.prefix:
             payload["prefix"] = self.prefix
         if self.only is not None:
             payload["only"] = self.only.to_payload() if isinstance(self.only, Pointer) else list(self.only)
         return payload
-
-
-def to_row(record: InlineRecord) -> object:
-    """An inline record as it travels: the bare id where there is nothing else."""
-    return record.id if record.data is None else {"id": record.id, "data": record.data}
-
-
-def move_to_ledger(ledger: Ledger, key: str, rows: Sequence[object]) -> Pointer:
-    """Put an inline list where it does not weigh on the state machine (law 7)."""
-    ledger.store.put_stream(key, record_lines(rows))
-    return Pointer(bucket=ledger.bucket, key=key, format="ndjson")
 
 
 def _start_at(value: object, stages: Sequence[str]) -> str:

@@ -24,8 +24,8 @@ from winnow.core.errors import LedgerConflict, StageInputError
 from winnow.core.keys import StageKeys
 from winnow.metrics.watch import Metric, get_logger
 from winnow.runs.object_events import objects_created
-from winnow.runs.request import RunRequest, Trigger, TriggerKind, to_row
-from winnow.storage.listing import is_folder, record_lines
+from winnow.runs.request import RunRequest, Trigger, TriggerKind
+from winnow.storage.listing import is_folder
 from winnow.storage.state_table import Claim
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Starter:
         stage = StageKeys(run_id, request.start_at)
         records, only = request.records, request.only
         if isinstance(records, tuple):
-            records = self._move(stage.input, [to_row(record) for record in records])
+            records = self._move(stage.input, [record.to_row() for record in records])
         if isinstance(only, tuple):
             only = self._move(stage.only, only)
         return replace(request, records=records, only=only)
@@ -191,7 +191,7 @@ class Starter:
         with suppress(
             LedgerConflict
         ):  # an earlier delivery got this far; a run that has it already keeps what it has
-            self._ledger.store.put(key, b"".join(record_lines(rows)), if_absent=True)
+            self._ledger.write_records(key, rows, if_absent=True)
         return Pointer(bucket=self._ledger.bucket, key=key, format="ndjson")
 
     def on_messages(self, messages: Sequence[Message], *, dead_at: float) -> list[str]:

@@ -21,7 +21,14 @@ from winnow.journal.evidence import fold, read_segments
 from winnow.journal.successes import SuccessManifest
 from winnow.metrics.metric import Metric
 from winnow.settlement.failure_records import AttemptReports, describe
-from winnow.settlement.settlement import FINAL, Settlement, WorkerEnd, read_settlement, settle_attempt
+from winnow.settlement.settlement import (
+    FINAL,
+    Settlement,
+    WorkerEnd,
+    read_settlement,
+    settle_attempt,
+    settlements_up_to,
+)
 from winnow.storage.jsonlines import dumps
 from winnow.storage.ledger import Ledger
 
@@ -117,24 +124,15 @@ def _settle_what_is_proven(ledger: Ledger, plan: Plan, order: Order) -> Settleme
     return settlement
 
 
-def _history(ledger: Ledger, plan: Plan, last: Settlement) -> Iterator[Settlement]:
-    """All settlements, newest first."""
-    yield last
-    for attempt in range(last.attempt - 1, -1, -1):
-        found = read_settlement(ledger, plan, attempt)
-        if found:
-            yield found
-
-
 def failure_records(
     ledger: Ledger, plan: Plan, settlement: Settlement, ordinals: Ranges
 ) -> Iterator[dict[str, Any]]:
     """The failure records of some outstanding records as of a settlement."""
     attempts = [
         AttemptReports(settled_at=each.settled_at, failed=each.failed, segments=each.reports)
-        for each in _history(ledger, plan, settlement)
+        for each in settlements_up_to(ledger, plan, settlement)
     ]
-    return describe(ledger, plan, ordinals, attempts, settlement.otherwise)
+    return describe(ledger, plan, ordinals, attempts[::-1], settlement.otherwise)
 
 
 def conclude(ledger: Ledger, plan: Plan, settlement: Settlement) -> tuple[dict[str, Any], Counter[str]]:
@@ -150,7 +148,7 @@ def conclude(ledger: Ledger, plan: Plan, settlement: Settlement) -> tuple[dict[s
             keys.failures, _counted(failure_records(ledger, plan, settlement, outstanding), kinds)
         )
     lost = plan.lost_upstream + len(outstanding)
-    entries = [entry for each in reversed(list(_history(ledger, plan, settlement))) for entry in each.entries]
+    entries = [entry for each in settlements_up_to(ledger, plan, settlement) for entry in each.entries]
     manifest = SuccessManifest(
         run_id=plan.run_id,
         stage=plan.stage,

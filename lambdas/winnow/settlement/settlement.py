@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -197,6 +197,35 @@ def read_settlement(ledger: Ledger, plan: Plan, attempt: int) -> Settlement | No
         return before_anything(plan)
     found = ledger.find_json(plan.keys.attempt(attempt).settlement)
     return None if found is None else Settlement.from_json(found)
+
+
+def settlements(ledger: Ledger, plan: Plan, *, after: Settlement | None = None) -> Iterator[Settlement]:
+    """The settlements of a stage run, oldest first, up to the first attempt that is not settled.
+
+    Costs one read per settlement, and one that finds nothing.
+
+    Args:
+        ledger: where the stage run is settled.
+        plan: of the stage run.
+        after: begin with the attempt after this one; None for the first attempt.
+    """
+    attempt = after.attempt + 1 if after else 0
+    while (found := read_settlement(ledger, plan, attempt)) is not None:
+        yield found
+        attempt += 1
+
+
+def settlements_up_to(ledger: Ledger, plan: Plan, last: Settlement) -> Iterator[Settlement]:
+    """The settlements of a stage run, oldest first, ending with one that is at hand.
+
+    Costs one read per settlement before `last`.
+
+    Raises:
+        LedgerObjectMissing: one of them is gone.
+    """
+    for attempt in range(last.attempt):
+        yield Settlement.from_json(ledger.read_json(plan.keys.attempt(attempt).settlement))
+    yield last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

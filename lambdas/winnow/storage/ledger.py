@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -76,6 +76,17 @@ class Ledger:
         """Write gzipped ndjson of any length, streamed."""
         self.store.put_stream(key, _gzip(lines))
 
+    def write_records(self, key: str, rows: Iterable[object], *, if_absent: bool = False) -> None:
+        """Write a list of records that a stage can be given: plain ndjson of any length, streamed.
+
+        Raises:
+            LedgerConflict: `if_absent`, and there is one already.
+        """
+        if if_absent:  # S3 streams nothing conditionally
+            self.store.put(key, b"".join(record_lines(rows)), if_absent=True)
+        else:
+            self.store.put_stream(key, record_lines(rows))
+
     def read_lines(self, key: str, *, bucket: str | None = None) -> Iterator[bytes]:
         """Lines of a gzipped ndjson object, streamed: memory stays at one piece whatever its size."""
         for lines in split_lines(gunzip(self.store.stream(key, bucket=bucket))):
@@ -83,6 +94,13 @@ class Ledger:
 
 
 LINES_PER_PIECE = 1_000
+
+
+def record_lines(records: Iterable[object]) -> Iterator[bytes]:
+    """Records as ndjson, in pieces of many lines."""
+    lines = (json.dumps(record, ensure_ascii=False, separators=(",", ":")) for record in records)
+    while some := list(islice(lines, LINES_PER_PIECE)):
+        yield "".join(f"{line}\n" for line in some).encode("utf-8", "surrogatepass")
 
 
 def _gzip(lines: Iterator[str]) -> Iterator[bytes]:

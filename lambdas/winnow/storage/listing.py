@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-PIECE_LINES = 1_000
-"""Lines handed on at once: what one page of S3's listing holds."""
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,15 +70,3 @@ class S3SourceBucket:
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
-
-
-def record_lines(records: Iterable[object]) -> Iterator[bytes]:
-    """Records as ndjson, in pieces of many lines."""
-    lines: list[str] = []
-    for record in records:
-        lines.append(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
-        if len(lines) >= PIECE_LINES:
-            yield "".join(lines).encode("utf-8", "surrogatepass")
-            lines = []
-    if lines:
-        yield "".join(lines).encode("utf-8", "surrogatepass")

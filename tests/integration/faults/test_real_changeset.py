@@ -10,7 +10,7 @@ import pytest
 from scripts import ROOT
 from scripts.sources import LocalSource
 from tests.integration.faults.lab import CATALOGUE, Lab, Run, about
-from winnow.storage.listing import record_lines
+from winnow.storage.ledger import record_lines
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
 

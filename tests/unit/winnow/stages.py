@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from winnow import worker
-from winnow.batch.plan import Plan, read_plan
+from winnow.batch.plan import Plan, blocks_of, read_plan
 from winnow.batch.rows import RowSpan
 from winnow.batch.successes import SuccessesSource
 from winnow.core.contract import Kind, Order, Policy, StageInput
@@ -164,9 +164,7 @@ class Stage:
         return list(read_segments(self.ledger, KEYS.attempt(attempt)))
 
     def batch_ids(self) -> list[str]:
-        plan = self.the_plan
-        blocks = -(-plan.count // 50_000)
-        return [i for block in range(blocks) for i in self.ledger.read_json(KEYS.batch(block))]
+        return [i for _, ids in blocks_of(self.ledger, self.the_plan) for i in ids]
 
     def outputs(self) -> list[tuple[str, Any]]:
         """What the next stage reads: ids and data of the manifest's lines, in order."""

@@ -12,8 +12,8 @@ from winnow.core.errors import StageInputError
 from winnow.runs.planner import Execution, RunPlan, RunPlanner
 from winnow.runs.request import RunRequest
 from winnow.storage.executions import FakeExecutions
-from winnow.storage.ledger import Ledger
-from winnow.storage.listing import PIECE_LINES, S3SourceBucket, SourceObject, record_lines
+from winnow.storage.ledger import LINES_PER_PIECE, Ledger, record_lines
+from winnow.storage.listing import S3SourceBucket, SourceObject
 from winnow.storage.state_table import Holder, MemoryStateTable
 from winnow.storage.store import PART_BYTES, MemoryStore, S3Store
 
@@ -389,6 +389,6 @@ class TestListing:
         assert s3.list_objects_v2(Bucket="source")["KeyCount"] == 0
 
     def test_hands_lines_on_in_pieces(self) -> None:
-        pieces = list(record_lines(str(number) for number in range(PIECE_LINES * 2 + 1)))
+        pieces = list(record_lines(str(number) for number in range(LINES_PER_PIECE * 2 + 1)))
         assert len(pieces) == 3
-        assert b"".join(pieces).count(b"\n") == PIECE_LINES * 2 + 1
+        assert b"".join(pieces).count(b"\n") == LINES_PER_PIECE * 2 + 1
