@@ -13,7 +13,8 @@ from winnow.core.record import Record
 from winnow.planning.planner import plan_stage
 from winnow.runtime.deadline import Deadline
 from winnow.runtime.outcome import Item
-from winnow.runtime.recorder import Recorder
+from winnow.runtime.recorder import Recorder, RecorderSettings
+from winnow.runtime.segment_writer import SegmentWriter
 from winnow.settlement.settlement import FIRST_HORIZON
 from winnow.storage.formats import NDJSON
 from winnow.storage.ledger import Ledger
@@ -52,13 +53,13 @@ def items_of(plan: Plan) -> Sequence[Item]:
 def recorder_on(store: ObjectStore, plan: Plan, *, flush_seconds: float = 5.0) -> Recorder:
     """What journals the first attempt of such a batch."""
     return Recorder(
-        Ledger(store),
-        plan,
-        plan.keys.attempt(0),
-        invocation="bench",
-        form=NDJSON,
-        deadline=Deadline(FAR),
-        flush_seconds=flush_seconds,
-        horizon=FIRST_HORIZON,
-        give_up_after=100,
+        SegmentWriter(
+            Ledger(store),
+            plan,
+            plan.keys.attempt(0),
+            invocation="bench",
+            form=NDJSON,
+            deadline=Deadline(FAR),
+        ),
+        RecorderSettings(flush_seconds=flush_seconds, horizon=FIRST_HORIZON, give_up_after=100),
     )

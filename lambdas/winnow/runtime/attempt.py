@@ -23,8 +23,10 @@ from winnow.metrics.watch import Metric, Watch, get_logger
 from winnow.runtime.careful import Limits, run_carefully
 from winnow.runtime.deadline import Deadline
 from winnow.runtime.engine import Options, run, units
+from winnow.runtime.flusher import JournalUnavailable
 from winnow.runtime.outcome import Item
-from winnow.runtime.recorder import JournalUnavailable, Recorder
+from winnow.runtime.recorder import Observer, Recorder, RecorderSettings
+from winnow.runtime.segment_writer import SegmentWriter
 from winnow.settlement.settlement import FIRST_HORIZON, Settlement, read_settlement
 from winnow.storage.ledger import Ledger
 
@@ -166,21 +168,15 @@ def run_attempt(
         watch.count(Metric.RETRIED, len(owed.ordinals))
     options = worker.options
     feed = _Feed(ledger, plan, read_again=bool(options.batch or options.retry))
-    log = _Log(feed)
     recorder = Recorder(
-        ledger,
-        plan,
-        keys,
-        invocation=new_run_id(),
-        form=options.outputs,
-        deadline=deadline,
-        flush_seconds=options.flush_seconds,
-        horizon=owed.horizon,
-        give_up_after=options.give_up_after,
-        code_version=code_version,
-        locate=feed.locate,
-        note=log.failure,
-        note_warning=log.warning,
+        SegmentWriter(ledger, plan, keys, invocation=new_run_id(), form=options.outputs, deadline=deadline),
+        RecorderSettings(
+            flush_seconds=options.flush_seconds,
+            horizon=owed.horizon,
+            give_up_after=options.give_up_after,
+            code_version=code_version,
+        ),
+        _Log(feed),
     )
     items = feed.items(recorder.report, *owed.parts)
     try:
@@ -203,13 +199,16 @@ def run_attempt(
     return _report(order, recorder, evidence)
 
 
-class _Log:
+class _Log(Observer):
     """The first failures and warnings of an invocation as log lines; all are in the ledger, the warnings as counts."""
 
     def __init__(self, feed: _Feed) -> None:
         self._feed = feed
         self._failures = 0
         self._warnings = 0
+
+    def locate(self, ordinal: int) -> dict[str, Any]:
+        return self._feed.locate(ordinal)
 
     def failure(self, report: FailureReport) -> None:
         self._failures += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from typing import Any
 
@@ -23,7 +24,8 @@ from winnow.planning.planner import plan_stage
 from winnow.runtime.attempt import Owed
 from winnow.runtime.deadline import Deadline
 from winnow.runtime.outcome import Line
-from winnow.runtime.recorder import Recorder
+from winnow.runtime.recorder import Recorder, RecorderSettings
+from winnow.runtime.segment_writer import SegmentWriter
 from winnow.storage.formats import NDJSON
 from winnow.storage.ledger import Ledger, decompress
 
@@ -267,17 +269,14 @@ NATURES = ("good", "good", "good", "many", "silent", "skip", "permanent", "twice
 class Scripted(Recorder):
     """A recorder without a thread of its own: it flushes when the script says so."""
 
-    def _run(self) -> None:
-        return
+    def _start_threads(self) -> list[threading.Thread]:
+        return []
 
-    def _watch_deadline(self) -> None:
-        return
-
-    def _wait_for_horizon(self, ordinal: int) -> bool:
-        if self.stop is None:
-            self._wanted = max(self._wanted, ordinal + 1)
-            self._flush()
-        return ordinal < self.streak.limit
+    def take(self, ordinal: int) -> bool:
+        if ordinal >= self.streak.limit and self.stop is None:
+            self.admission.wanted = max(self.admission.wanted, ordinal + 1)
+            self.flusher.flush()
+        return ordinal < self.streak.limit and super().take(ordinal)
 
 
 class Invocation:
@@ -304,15 +303,15 @@ class Invocation:
         assert not owed.ordinals & (before.succeeded | before.skipped | evidence.done | plan.rejected)
         self._careful = owed.careful
         self._recorder = Scripted(
-            Ledger(self._store),
-            plan,
-            plan.keys.attempt(order.attempt),
-            invocation=name,
-            form=NDJSON,
-            deadline=Deadline(1e6),
-            flush_seconds=1e6,
-            horizon=owed.horizon,
-            give_up_after=10**6,
+            SegmentWriter(
+                Ledger(self._store),
+                plan,
+                plan.keys.attempt(order.attempt),
+                invocation=name,
+                form=NDJSON,
+                deadline=Deadline(1e6),
+            ),
+            RecorderSettings(flush_seconds=1e6, horizon=owed.horizon, give_up_after=10**6),
         )
         self._todo = [ordinal for part in owed.parts for ordinal in part]
         self._began = 0
@@ -332,7 +331,7 @@ class Invocation:
         self._began += 1
         self._work(ordinal)
         if self._began % self._flush_every == 0 and not self.died:
-            self._recorder._flush()
+            self._recorder.flusher.flush()
         if self._store.writes_left <= 0:
             self.died = True
         return not self.died

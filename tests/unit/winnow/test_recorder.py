@@ -12,11 +12,14 @@ from tests.unit.winnow.stages import KEYS, DyingStore, MoodyStore, Stage
 from winnow import PermanentError, Record, Skip
 from winnow.core.contract import Kind
 from winnow.core.ranges import Ranges
+from winnow.journal.reports import FailureReport
 from winnow.journal.segment import MAX_REASONS, Segment, Stop
 from winnow.runtime.deadline import Deadline
 from winnow.runtime.engine import Options, run
+from winnow.runtime.flusher import JournalUnavailable
 from winnow.runtime.outcome import Line
-from winnow.runtime.recorder import WRITE_ATTEMPTS, JournalUnavailable, Recorder
+from winnow.runtime.recorder import Observer, Recorder, RecorderSettings
+from winnow.runtime.segment_writer import WRITE_ATTEMPTS, SegmentWriter
 from winnow.storage.formats import NDJSON
 from winnow.storage.ledger import decompress
 
@@ -38,16 +41,19 @@ class Bench:
         assert isinstance(self.store, MoodyStore)
         self.planned = len(self.store.written)
 
-    def recorder(self, **changes: Any) -> Recorder:
-        usual: dict[str, Any] = {
-            "invocation": "INV1",
-            "form": NDJSON,
-            "deadline": Deadline(900),
-            "flush_seconds": 900,
-            "horizon": 10_000,
-            "give_up_after": 100,
-        }
-        return Recorder(self.stage.ledger, self.stage.the_plan, ATTEMPT, **{**usual, **changes})
+    def recorder(
+        self, *, deadline: Deadline | None = None, observer: Observer | None = None, **changes: Any
+    ) -> Recorder:
+        usual: dict[str, Any] = {"flush_seconds": 900, "horizon": 10_000, "give_up_after": 100}
+        writer = SegmentWriter(
+            self.stage.ledger,
+            self.stage.the_plan,
+            ATTEMPT,
+            invocation="INV1",
+            form=NDJSON,
+            deadline=deadline or Deadline(900),
+        )
+        return Recorder(writer, RecorderSettings(**{**usual, **changes}), observer)
 
     @property
     def written(self) -> list[str]:
@@ -60,11 +66,22 @@ class Bench:
         return [segment for segment in self.stage.segments() if segment]
 
 
+def ask_to_flush(recorder: Recorder) -> None:
+    with recorder.admission.changed:
+        recorder.admission.ask_to_flush()
+
+
+def wait_for_thread(recorder: Recorder, name: str) -> None:
+    for thread in recorder._threads:
+        if thread.name == name:
+            thread.join()
+
+
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waits are noted, not waited."""
     noted: list[float] = []
-    monkeypatch.setattr("winnow.runtime.recorder.time.sleep", noted.append)
+    monkeypatch.setattr("winnow.runtime.segment_writer.time.sleep", noted.append)
     return noted
 
 
@@ -92,11 +109,16 @@ def test_without_its_outputs_and_reasons_nothing_is_vouched_for(refused: str, wa
     assert len(waits) == WRITE_ATTEMPTS - 1
 
 
+class Located(Observer):
+    """Knows where each record came from."""
+
+    def locate(self, ordinal: int) -> dict[str, Any]:
+        return {"source_bucket": "b", "source_key": "k", "source_line": ordinal + 1}
+
+
 def test_a_segment_tells_all_that_was_told() -> None:
     bench = Bench()
-    recorder = bench.recorder(
-        code_version="v7", locate=lambda n: {"source_bucket": "b", "source_key": "k", "source_line": n + 1}
-    )
+    recorder = bench.recorder(code_version="v7", observer=Located())
     recorder.succeeded(0, [line(0), line(0)], ["odd", "odd"])
     recorder.succeeded(1, [], None)
     recorder.skipped(2, "deleted", ["odd"])
@@ -129,7 +151,7 @@ def test_outputs_that_join_records_lie_in_one_segment_that_counts_as_a_whole() -
     bench = Bench()
     recorder = bench.recorder()
     recorder.joined([0, 1, 2], [line(0)], ["odd"])
-    recorder._flush()
+    recorder.flusher.flush()
     recorder.succeeded(3, [line(3)], None)
     recorder.close()
     first, second = (segment for segment in bench.segments if segment.done)
@@ -165,15 +187,25 @@ def test_reasons_are_told_apart_up_to_a_limit() -> None:
     assert segment.skip_reasons["other"] == 200 - MAX_REASONS
 
 
-def test_whoever_notes_failures_cannot_break_the_journal() -> None:
-    def note(_: object) -> None:
+class FullLog(Observer):
+    """Cannot log."""
+
+    def failure(self, report: FailureReport) -> None:  # noqa: ARG002
         raise OSError("the log is full")
 
+    def warning(self, ordinal: int, text: str) -> None:  # noqa: ARG002
+        raise OSError("the log is full")
+
+
+def test_an_observer_that_raises_cannot_break_the_journal() -> None:
     bench = Bench()
-    recorder = bench.recorder(note=note)
+    recorder = bench.recorder(observer=FullLog())
     recorder.failed(0, "r0", TRANSIENT, ValueError("bad"))
+    recorder.succeeded(1, [], ["odd"])
     recorder.close()
-    assert bench.segments[0].failed == {TRANSIENT: Ranges.of([0])}
+    (segment,) = bench.segments
+    assert segment.failed == {TRANSIENT: Ranges.of([0])}
+    assert (segment.succeeded, segment.warned) == (Ranges.of([1]), {"odd": 1})
 
 
 # S3 refuses
@@ -221,9 +253,8 @@ def test_s3_refusing_for_good_stops_the_work_and_claims_nothing() -> None:
     store.times = 1_000_000
     recorder = bench.recorder()
     recorder.succeeded(0, [line(0)], None)
-    with recorder._lock:
-        recorder._ask_to_flush()
-    recorder._thread.join()
+    ask_to_flush(recorder)
+    wait_for_thread(recorder, "journal")
     assert recorder.stopping
     assert not recorder.take(1)
     with pytest.raises(JournalUnavailable, match="the journal could not be written: S3 refuses"):
@@ -239,9 +270,8 @@ def test_what_s3_refused_too_long_is_written_at_the_end_if_it_takes_it_then() ->
     store.times = WRITE_ATTEMPTS
     recorder = bench.recorder()
     recorder.succeeded(0, [line(0)], None)
-    with recorder._lock:
-        recorder._ask_to_flush()
-    recorder._thread.join()
+    ask_to_flush(recorder)
+    wait_for_thread(recorder, "journal")
     recorder.succeeded(1, [line(1)], None)
     with pytest.raises(JournalUnavailable):
         recorder.close()
@@ -260,7 +290,7 @@ def test_a_process_that_is_killed_at_any_write_leaves_no_evidence_without_output
         for n in range(4):
             recorder.succeeded(2 * n, [line(2 * n)], None)
             recorder.failed(2 * n + 1, f"r{2 * n + 1}", TRANSIENT, ValueError("later"))
-            recorder._flush()
+            recorder.flusher.flush()
         recorder.close()
         found = bench.stage.evidence()
         assert len(found.succeeded) == writes // 4
@@ -273,7 +303,7 @@ def test_a_process_that_is_killed_at_any_write_leaves_no_evidence_without_output
 
 def test_takes_no_record_beyond_what_the_journal_has_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a death can be blamed on no more than the journal says could have been in hand."""
-    monkeypatch.setattr("winnow.runtime.recorder.FIRST_HORIZON", 7)
+    monkeypatch.setattr("winnow.runtime.admission.FIRST_HORIZON", 7)
     bench = Bench(count=2_000)
     recorder = bench.recorder(horizon=5)
     announced = 5
@@ -329,11 +359,11 @@ def test_what_comes_together_while_s3_is_slow_is_bounded_in_bytes(
         work(n)
     assert slow.begun.wait(PATIENCE_SECONDS)
     taken = 3
-    while not recorder._paused:
+    while not recorder.admission.paused:
         work(taken)
         taken += 1
         assert taken < 20
-    assert recorder._window.bytes < 2_000 + 500
+    assert recorder.progress.buffer.bytes < 2_000 + 500
     slow.go_on.set()
     work(taken)
     recorder.close()
@@ -348,13 +378,12 @@ def test_what_comes_together_while_s3_is_slow_is_bounded_in_reports(
     bench = Bench(slow)
     recorder = bench.recorder()
     recorder.succeeded(0, [line(0)], None)
-    with recorder._lock:
-        recorder._ask_to_flush()
+    ask_to_flush(recorder)
     assert slow.begun.wait(PATIENCE_SECONDS)
     for n in range(1, 7):
-        assert not recorder._paused
+        assert not recorder.admission.paused
         recorder.failed(n, f"r{n}", PERMANENT, ValueError("bad"))
-    assert recorder._paused
+    assert recorder.admission.paused
     slow.go_on.set()
     assert recorder.take(7)
     recorder.close()
@@ -390,12 +419,11 @@ def test_the_deadline_is_kept_though_a_write_hangs(slow: Slow) -> None:
     bench = Bench(slow)
     recorder = bench.recorder(deadline=Deadline(0.2))
     recorder.succeeded(0, [line(0)], None)
-    with recorder._lock:
-        recorder._ask_to_flush()
+    ask_to_flush(recorder)
     assert slow.begun.wait(PATIENCE_SECONDS)
-    with recorder._lock:
+    with recorder.admission.changed:
         while recorder.stop is None:
-            recorder._changed.wait(PATIENCE_SECONDS)
+            recorder.admission.changed.wait(PATIENCE_SECONDS)
     assert recorder.stop is Stop.TIME
     assert not recorder.take(1)
     slow.go_on.set()
@@ -432,13 +460,13 @@ def test_stops_earlier_where_flushes_are_slow() -> None:
     bench = Bench(Costly(clock, 2.0))
     recorder = bench.recorder(deadline=Deadline(20, reserve=1, clock=clock))
     recorder.succeeded(0, [line(0)], None)
-    recorder._flush()
+    recorder.flusher.flush()
     assert recorder.seconds_left == 20 - 2 - 3 * 2
     assert not recorder.stopping
     clock.now += recorder.seconds_left
     recorder.succeeded(1, [line(1)], None)
-    recorder._flush()
-    recorder._alarm.join()
+    recorder.flusher.flush()
+    wait_for_thread(recorder, "deadline")
     assert (recorder.stop, recorder.cause) == (Stop.TIME, "little time was left")
     assert not recorder.take(2)
     recorder.close()
@@ -454,8 +482,8 @@ def test_tells_what_is_in_hand_when_it_stops_as_it_may_be_killed_any_moment() ->
     recorder.succeeded(0, [], None)
     recorder.request_stop(Stop.TIME)
     while not bench.segments:
-        with recorder._lock:
-            recorder._changed.wait(1)
+        with recorder.admission.changed:
+            recorder.admission.changed.wait(1)
     assert bench.segments[0].in_hand == Ranges.span(1, 5)
     assert bench.segments[0].horizon == 5
     recorder.close()
@@ -552,4 +580,4 @@ def test_a_loop_may_leave_gaps_and_go_back() -> None:
     recorder.close()
     assert bench.stage.evidence().succeeded == Ranges.of(order)
     assert recorder.totals.succeeded == len(order)
-    assert recorder._position == 53
+    assert recorder.progress.position == 53

@@ -25,7 +25,8 @@ from winnow.core.ranges import Ranges
 from winnow.journal.segment import Stop
 from winnow.runtime.attempt import Owed
 from winnow.runtime.deadline import Deadline
-from winnow.runtime.recorder import JournalUnavailable, Recorder
+from winnow.runtime.flusher import JournalUnavailable
+from winnow.runtime.recorder import Recorder
 from winnow.storage.formats import ParquetOutput
 
 SOURCE = {"bucket": "source", "key": "list.ndjson"}
@@ -269,7 +270,7 @@ def test_a_row_that_only_the_worker_cannot_decode_costs_only_itself(monkeypatch:
 
 
 def test_the_error_that_stopped_the_worker_is_the_one_that_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.runtime.recorder.time.sleep", lambda _: None)
+    monkeypatch.setattr("winnow.runtime.segment_writer.time.sleep", lambda _: None)
     stage, order = stage_of(echo, setup=lambda: throw(KeyError("TABLE")), store=MoodyStore())
     assert isinstance(stage.store, MoodyStore)
     stage.store.refuse = lambda key: "/journal/" in key
@@ -284,7 +285,7 @@ def test_the_error_that_stopped_the_worker_is_the_one_that_is_seen(monkeypatch: 
 def test_when_s3_refuses_for_good_the_call_fails_and_nothing_is_claimed(
     refused: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("winnow.runtime.recorder.time.sleep", lambda _: None)
+    monkeypatch.setattr("winnow.runtime.segment_writer.time.sleep", lambda _: None)
     stage, order = stage_of(
         lambda r: throw(PermanentError("bad")) if r.data == 1 else echo(r), store=MoodyStore()
     )
@@ -299,7 +300,7 @@ def test_when_s3_refuses_for_good_the_call_fails_and_nothing_is_claimed(
 
 
 def test_when_s3_is_back_for_the_second_call_only_the_rest_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.runtime.recorder.time.sleep", lambda _: None)
+    monkeypatch.setattr("winnow.runtime.segment_writer.time.sleep", lambda _: None)
     calls = Counter[str]()
     writes = Counter[str]()
 

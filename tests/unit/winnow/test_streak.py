@@ -19,7 +19,8 @@ from winnow.journal.segment import Stop
 from winnow.planning.planner import plan_stage
 from winnow.runtime.deadline import Deadline
 from winnow.runtime.engine import Options, run
-from winnow.runtime.recorder import Recorder
+from winnow.runtime.recorder import Recorder, RecorderSettings
+from winnow.runtime.segment_writer import SegmentWriter
 from winnow.storage.formats import NDJSON
 from winnow.storage.ledger import Ledger
 from winnow.storage.store import MemoryStore
@@ -37,15 +38,15 @@ class Lab:
         self.plan: Plan = read_plan(self.ledger, StageKeys("r", "s"))
         self.keys = self.plan.keys.attempt(0)
         self.recorder = Recorder(
-            self.ledger,
-            self.plan,
-            self.keys,
-            invocation="i",
-            form=NDJSON,
-            deadline=Deadline(PATIENCE_SECONDS),
-            flush_seconds=flush_seconds,
-            horizon=horizon,
-            give_up_after=10,
+            SegmentWriter(
+                self.ledger,
+                self.plan,
+                self.keys,
+                invocation="i",
+                form=NDJSON,
+                deadline=Deadline(PATIENCE_SECONDS),
+            ),
+            RecorderSettings(flush_seconds=flush_seconds, horizon=horizon, give_up_after=10),
         )
 
     def work(
