@@ -83,5 +83,5 @@ def _step(step: Step) -> Iterator[Text]:
     if step.outputs and step.outputs != (step.record_id,):
         yield Text.assemble((" " * 24 + "became ", "dim"), ", ".join(step.outputs))
     if step.failure:
-        said = f"{step.failure['kind']}, {step.failure['error_type']}: {step.failure['message']}"
+        said = f"{step.failure.kind}, {step.failure.error_type}: {step.failure.message}"
         yield Text(" " * 24 + said)

@@ -77,7 +77,7 @@ def tries(ledger: Ledger, run_id: str, stage: str, record_id: str) -> list[Try]:
         if ordinal in settlement.failed:
             reports = [key for key, ordinals in settlement.reports if ordinal in ordinals]
             report = next((each for key in reports if (each := _report(ledger, key, ordinal))), None)
-            said = settlement.otherwise
+            said = settlement.default_reason
             found.append(
                 Try(
                     attempt=settlement.attempt,

@@ -11,10 +11,10 @@ from winnow.batch.plan import find_plan, read_plan
 from winnow.core.contract import Verdict
 from winnow.core.keys import StageKeys
 from winnow.register.entry import Entry, Status
-from winnow.register.registering import Registered, failures_of, register_failures, resolve_successes
+from winnow.register.registering import Registered, register_failures, resolve_successes
 from winnow.register.table import Change, RegisterTable, RunMark
 from winnow.register.table import _item as item_of
-from winnow.settlement.settle import failure_records
+from winnow.settlement.failure_records import failure_records, read_failures
 from winnow.settlement.settlement import FINAL, read_settlement, settlements
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _register(ledger: Ledger, register: RegisterTable, plan: Plan, settlement: S
         register_failures(register, plan, failures, into)
         return
     if settlement.outstanding(plan):
-        register_failures(register, plan, failures_of(ledger, plan), into)
+        register_failures(register, plan, read_failures(ledger, plan.keys.failures), into)
     register.mark_run(
         plan.pipeline, plan.stage, RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
     )

@@ -18,6 +18,7 @@ from winnow.planning.repeats import Repeats
 from winnow.proof.feed import Feed
 from winnow.proof.result import Reached, StageProof
 from winnow.proof.settlement_chain import MAX_NAMED, SettlementChain
+from winnow.settlement.result import StageResult, find_result
 from winnow.settlement.settlement import FINAL, Settlement
 
 if TYPE_CHECKING:
@@ -76,15 +77,16 @@ class StageAudit:
         self._problems += chain.problems
         outstanding = last.outstanding(plan)
         settled = last.verdict in FINAL and last.attempt >= 0
-        # Written last, so that without it nobody was told that the stage is done: it has failed loudly, and lost nothing.
-        done = settled and self._ledger.find_json(self._keys.result) is not None
-        if settled and not done:
+        # Written last. Without it the stage has failed loudly, and lost nothing.
+        result = find_result(self._ledger, self._keys) if settled else None
+        if settled and result is None:
             self._notes.append("it was settled, but its result was not written")
+        done = result is not None
         outputs = 0
-        if done:
+        if result:
             self._check_failures(plan, outstanding)
             manifest = self._check_successes(plan, last, chain)
-            self._check_result(plan, last, len(outstanding))
+            self._check_result(result, plan, last, len(outstanding))
             outputs = manifest.lines
             successes = Pointer(bucket=self._ledger.bucket, key=self._keys.successes)
             self.leaves = Given(pointer=successes, manifest=manifest)
@@ -276,21 +278,19 @@ class StageAudit:
         self._expect("the successes' count of lines", manifest.lines, total)
         return manifest
 
-    def _check_result(self, plan: Plan, last: Settlement, failed: int) -> None:
-        result = self._ledger.read_json(self._keys.result)
-        proved = {
-            "in": plan.count,
-            "succeeded": len(last.succeeded),
-            "skipped": len(last.skipped),
-            "failed": failed,
-        }
-        proved["duplicates"] = plan.duplicates
-        for name, number in proved.items():
-            self._expect(f"the result's count {name!r}", result["counts"][name], number)
-        self._expect("the result's verdict", result["verdict"], last.verdict.value)
-        output = result["output"]
-        self._expect("the output's count of successes", output["successes"]["count"], len(last.succeeded))
-        self._expect("the output's count of failures", (output["failures"] or {}).get("count", 0), failed)
+    def _check_result(self, result: StageResult, plan: Plan, last: Settlement, failed: int) -> None:
+        counts, output = result.counts, result.output
+        for name, claimed, proved in (
+            ("in", counts.records_in, plan.count),
+            ("succeeded", counts.succeeded, len(last.succeeded)),
+            ("skipped", counts.skipped, len(last.skipped)),
+            ("failed", counts.failed, failed),
+            ("duplicates", counts.duplicates, plan.duplicates),
+        ):
+            self._expect(f"the result's count {name!r}", claimed, proved)
+        self._expect("the result's verdict", result.verdict, last.verdict)
+        self._expect("the output's count of successes", output.succeeded, len(last.succeeded))
+        self._expect("the output's count of failures", output.failed, failed)
 
 
 class _Members:

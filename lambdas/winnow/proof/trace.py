@@ -11,16 +11,15 @@ from winnow.batch.plan import Plan, find_id, find_plan
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.evidence import read_segments
-from winnow.journal.reports import ordinal_of_line
 from winnow.journal.segment import Segment
 from winnow.proof.prove import read_run, stages_of
-from winnow.settlement.settle import failure_records
+from winnow.settlement.failure_records import FailureRecord, failure_records, find_failure
 from winnow.settlement.settlement import FINAL, Settlement, before_anything, settlements
 from winnow.storage.formats import open_parquet
 from winnow.storage.ledger import Ledger, decompress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 MAX_FOLLOWED = 1_000
 """Records that are followed into the next stage: a record may have become any number of them."""
@@ -46,7 +45,7 @@ class Step:
     outcome: Outcome
     attempt: int | None
     """In which it was done, or tried last; None when it was given to no attempt that is settled."""
-    failure: Mapping[str, Any] | None = None
+    failure: FailureRecord | None = None
     """Its failure record, where it is not done."""
     outputs: tuple[str, ...] = ()
     """Ids of the outputs it became, which are records of the next stage."""
@@ -58,7 +57,7 @@ class Step:
             "ordinal": self.ordinal,
             "outcome": self.outcome.value,
             "attempt": self.attempt,
-            "failure": self.failure,
+            "failure": self.failure.to_json() if self.failure else None,
             "outputs": list(self.outputs),
         }
 
@@ -137,13 +136,9 @@ def _step(ledger: Ledger, plan: Plan, record_id: str) -> Step | None:
     )
 
 
-def _failure(ledger: Ledger, plan: Plan, last: Settlement, ordinal: int) -> Mapping[str, Any] | None:
+def _failure(ledger: Ledger, plan: Plan, last: Settlement, ordinal: int) -> FailureRecord | None:
     if last.verdict in FINAL:
-        for line in ledger.read_lines(plan.keys.failures):
-            if ordinal_of_line(line) == ordinal:
-                found: Mapping[str, Any] = json.loads(line)
-                return found
-        return None
+        return find_failure(ledger, plan.keys.failures, ordinal)
     return next(failure_records(ledger, plan, last, Ranges.of([ordinal])), None)
 
 

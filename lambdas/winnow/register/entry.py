@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from winnow.settlement.failure_records import FailureRecord
+
 MAX_HISTORY = 50
 """Occurrences kept one by one; an entry must stay far below DynamoDB's 400 KB. The count goes on."""
 MAX_TEXT_CHARS = 2_000
@@ -45,17 +47,17 @@ class Occurrence:
     code_version: str
 
     @classmethod
-    def of_failure(cls, failure: Mapping[str, Any]) -> Self:
+    def of_failure(cls, failure: FailureRecord) -> Self:
         """From a failure record of the ledger."""
         return cls(
-            run_id=failure["run_id"],
-            at=failure["last_seen"],
-            kind=failure["kind"],
-            error_type=failure["error_type"],
-            message=failure["message"],
-            fingerprint=failure["fingerprint"],
-            tries=failure["tries"],
-            code_version=failure["code_version"],
+            run_id=failure.run_id,
+            at=failure.last_seen,
+            kind=failure.kind.value,
+            error_type=failure.error_type,
+            message=failure.message,
+            fingerprint=failure.fingerprint,
+            tries=failure.tries,
+            code_version=failure.code_version,
         )
 
 
@@ -147,7 +149,7 @@ class Noted:
     """Whether there is something to write."""
 
 
-def note_failure(found: Entry | None, failure: Mapping[str, Any]) -> Noted:
+def note_failure(found: Entry | None, failure: FailureRecord) -> Noted:
     """Register one failure record.
 
     Args:
@@ -162,7 +164,7 @@ def note_failure(found: Entry | None, failure: Mapping[str, Any]) -> Noted:
     entry = replace(
         found,
         occurrences=found.occurrences + 1,
-        first_seen=min(found.first_seen, failure["first_seen"]),
+        first_seen=min(found.first_seen, failure.first_seen),
         history=_chronicle(*found.history, seen),
         version=found.version + 1,
     )
@@ -171,9 +173,9 @@ def note_failure(found: Entry | None, failure: Mapping[str, Any]) -> Noted:
     entry = replace(
         entry,
         last=seen,
-        traceback=str(failure["traceback"])[:MAX_TEXT_CHARS],
-        ordinal=failure["ordinal"],
-        source=failure["source"],
+        traceback=str(failure.traceback)[:MAX_TEXT_CHARS],
+        ordinal=failure.ordinal,
+        source=failure.source,
     )
     if found.resolution and seen.at < found.resolution.at:
         return Noted(entry=entry, news=False, changed=True)
@@ -203,17 +205,17 @@ def _is_news(found: Entry, entry: Entry) -> bool:
     return ran_out or found.status is Status.RESOLVED or found.alerted != entry.last.fingerprint
 
 
-def _first(failure: Mapping[str, Any], seen: Occurrence) -> Entry:
+def _first(failure: FailureRecord, seen: Occurrence) -> Entry:
     return Entry(
-        pipeline=failure["pipeline"],
-        stage=failure["stage"],
-        record_id=failure["record_id"],
+        pipeline=failure.pipeline,
+        stage=failure.stage,
+        record_id=failure.record_id,
         status=Status.OPEN,
         last=seen,
-        traceback=str(failure["traceback"])[:MAX_TEXT_CHARS],
-        ordinal=failure["ordinal"],
-        source=failure["source"],
-        first_seen=failure["first_seen"],
+        traceback=str(failure.traceback)[:MAX_TEXT_CHARS],
+        ordinal=failure.ordinal,
+        source=failure.source,
+        first_seen=failure.first_seen,
         occurrences=1,
         history=(seen,),
         alerted=seen.fingerprint,

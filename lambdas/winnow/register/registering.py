@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -19,7 +18,8 @@ from winnow.core.keys import StageKeys
 from winnow.metrics.metric import Metric
 from winnow.register.entry import Entry, Status, note_failure, note_success, release
 from winnow.register.table import RegisterUnavailable, RunMark
-from winnow.settlement.settle import TOLD
+from winnow.settlement.failure_records import FailureRecord, read_failures
+from winnow.settlement.result import read_result
 from winnow.settlement.settlement import FINAL, Settlement, read_settlement, settlements
 
 if TYPE_CHECKING:
@@ -132,13 +132,13 @@ def register_attempt(
     return made
 
 
-def _failures(ledger: Ledger, plan: Plan, settlement: Settlement) -> Iterator[dict[str, Any]]:
+def _failures(ledger: Ledger, plan: Plan, settlement: Settlement) -> Iterator[FailureRecord]:
     """The failure records that an attempt settled: all of the stage at its end, else those that are not tried again."""
     if settlement.verdict not in FINAL:
         if settlement.alert_now:
-            return _records(ledger, plan.keys.attempt(settlement.attempt).permanent_failures)
+            return read_failures(ledger, plan.keys.attempt(settlement.attempt).permanent_failures)
     elif settlement.outstanding(plan):
-        return failures_of(ledger, plan)
+        return read_failures(ledger, plan.keys.failures)
     return iter(())
 
 
@@ -160,7 +160,7 @@ def _resolve_by_later_runs(
         keys = StageKeys(later.run_id, plan.stage)
         with suppress(LedgerObjectMissing):  # its evidence has expired: it says nothing any more
             its_plan = read_plan(ledger, keys)
-            last = ledger.read_json(keys.result)["attempts"] - 1
+            last = read_result(ledger, keys).attempts - 1
             its_end = read_settlement(ledger, its_plan, last)
             if its_end:
                 resolve_successes(ledger, register, its_plan, its_end, into)
@@ -169,7 +169,7 @@ def _resolve_by_later_runs(
 def register_failures(
     register: RegisterTable,
     plan: Plan,
-    failures: Iterable[dict[str, Any]],
+    failures: Iterable[FailureRecord],
     into: Registered,
     *,
     of: Ranges | None = None,
@@ -194,7 +194,7 @@ def register_failures(
             raise RegisterUnavailable(
                 f"no time left to register more than {into.failures:,} failures of {plan.stage}"
             )
-        by_id = {record["record_id"]: record for record in window}
+        by_id = {record.record_id: record for record in window}
         news: dict[str, bool] = {}
 
         def change(record_id: str, found: Entry | None, by_id: Any = by_id, news: Any = news) -> Entry | None:
@@ -205,9 +205,9 @@ def register_failures(
         register.apply(plan.pipeline, plan.stage, by_id, change)
         into.failures += len(by_id)
         for record_id, record in by_id.items():
-            if news[record_id] and (of is None or record["ordinal"] in of):
+            if news[record_id] and (of is None or record.ordinal in of):
                 into.news += 1
-                into.tally.add(**{name: record[name] for name in TOLD})
+                record.count_in(into.tally)
 
 
 def resolve_successes(
@@ -240,16 +240,6 @@ def resolve_successes(
         )
     into.resolved += resolved
     into.open = max(0, len(owed) - waived - resolved)
-
-
-def failures_of(ledger: Ledger, plan: Plan) -> Iterator[dict[str, Any]]:
-    """The failure records a finished stage left in the ledger."""
-    return _records(ledger, plan.keys.failures)
-
-
-def _records(ledger: Ledger, key: str) -> Iterator[dict[str, Any]]:
-    for line in ledger.read_lines(key):
-        yield json.loads(line)
 
 
 def catch_up(ledger: Ledger, register: RegisterTable, stage: StageKeys, *, deadline: float = inf) -> int:

@@ -2,109 +2,209 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from winnow.batch.plan import Plan, ids_of
 from winnow.core.contract import Kind
 from winnow.core.ranges import Ranges
 from winnow.journal.reports import fingerprint, ordinal_of_line
-from winnow.storage.jsonlines import loads
+from winnow.settlement.settlement import Settlement, settlements_up_to
+from winnow.storage.jsonlines import dumps, loads
 from winnow.storage.ledger import Ledger
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptReports:
-    """Where one attempt's reasons are, newest segment first, and whom each segment speaks of."""
-
-    settled_at: str
-    failed: Ranges
-    segments: Sequence[tuple[str, Ranges]]
-    """`(failures key, ordinals)`."""
+if TYPE_CHECKING:
+    from winnow.alerts.content import CauseTally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Undescribed:
-    """What to say of records nobody reported."""
+class FailureRecord:
+    """A record that failed in a stage run, by the last reason given for it."""
 
+    ordinal: int
+    run_id: str
+    pipeline: str
+    stage: str
+    record_id: str
     kind: Kind
     error_type: str
     message: str
+    traceback: str
+    fingerprint: str
+    """The same for failures that look alike: of the stage, the error type and the message's shape."""
+    tries: int
+    """Attempts in which the record failed; at least 1."""
+    first_seen: str
+    """ISO 8601, UTC; so is `last_seen`."""
+    last_seen: str
+    source: Mapping[str, Any]
+    """Where the record came from: `bucket`, `key`, and `line`, which is 1-based or None."""
+    code_version: str
+    """Of the worker that reported it; empty if no worker did."""
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        return cls(
+            ordinal=value["ordinal"],
+            run_id=value["run_id"],
+            pipeline=value["pipeline"],
+            stage=value["stage"],
+            record_id=value["record_id"],
+            kind=Kind(value["kind"]),
+            error_type=value["error_type"],
+            message=value["message"],
+            traceback=value["traceback"],
+            fingerprint=value["fingerprint"],
+            tries=value["tries"],
+            first_seen=value["first_seen"],
+            last_seen=value["last_seen"],
+            source=value["source"],
+            code_version=value["code_version"],
+        )
 
-def describe(
-    ledger: Ledger,
-    plan: Plan,
-    ordinals: Ranges,
-    attempts: Sequence[AttemptReports],
-    otherwise: Undescribed,
-    *,
-    code_version: str = "",
-) -> Iterator[dict[str, Any]]:
-    """A failure record for each of `ordinals`, by the last reason given for it.
+    def to_json(self) -> dict[str, Any]:
+        # The ordinal first: `ordinal_of_line` finds it there without parsing the line.
+        return {
+            "ordinal": self.ordinal,
+            "run_id": self.run_id,
+            "pipeline": self.pipeline,
+            "stage": self.stage,
+            "record_id": self.record_id,
+            "kind": self.kind.value,
+            "error_type": self.error_type,
+            "message": self.message,
+            "traceback": self.traceback,
+            "fingerprint": self.fingerprint,
+            "tries": self.tries,
+            "first_seen": self.first_seen,
+            "last_seen": self.last_seen,
+            "source": self.source,
+            "code_version": self.code_version,
+        }
 
-    Streams: memory is bounded by the intervals of `ordinals` and one segment's worth of ids.
+    def to_line(self) -> str:
+        return dumps(self.to_json())
 
-    Args:
-        attempts: newest first.
-        otherwise: for those that no report explains.
-    """
-    left = ordinals
-    for reports in attempts:
-        for key, speaks_of in reports.segments:
-            wanted = left & speaks_of
-            if not wanted:
-                continue
-            told: set[int] = set()
-            for line in ledger.read_lines(key):
-                ordinal = ordinal_of_line(line)
-                if ordinal in wanted and ordinal not in told:
-                    told.add(ordinal)
-                    yield _record(plan, loads(line.decode()), attempts)
-            left = left - Ranges.of(told)
-    lines = {run.ordinal: run for run in plan.runs(left - plan.rejected)}
-    run = None
-    for ordinal, record_id in ids_of(ledger, plan.keys, left):
-        run = lines.get(ordinal, run)
-        pointer = plan.source.pointer
-        row = run.row + ordinal - run.ordinal + 1 if run and plan.source.format != "successes" else None
-        yield _record(
-            plan,
-            {
-                "ordinal": ordinal,
-                "record_id": record_id,
-                "kind": otherwise.kind.value,
-                "error_type": otherwise.error_type,
-                "message": otherwise.message,
-                "traceback": "",
-                "fingerprint": fingerprint(plan.stage, otherwise.error_type, otherwise.message),
-                "source": {"bucket": pointer.bucket, "key": pointer.key, "line": row},
-                "code_version": code_version,
-                "at": attempts[0].settled_at,
-            },
-            attempts,
+    def count_in(self, tally: CauseTally) -> None:
+        """Count the failure by its cause."""
+        tally.add(
+            record_id=self.record_id,
+            kind=self.kind,
+            error_type=self.error_type,
+            message=self.message,
+            fingerprint=self.fingerprint,
         )
 
 
-def _record(plan: Plan, report: dict[str, Any], attempts: Sequence[AttemptReports]) -> dict[str, Any]:
-    ordinal = report["ordinal"]
-    tried = [reports for reports in attempts if ordinal in reports.failed]
-    last_seen = report["at"]
-    return {
-        "ordinal": ordinal,
-        "run_id": plan.run_id,
-        "pipeline": plan.pipeline,
-        "stage": plan.stage,
-        "record_id": report["record_id"],
-        "kind": report["kind"],
-        "error_type": report["error_type"],
-        "message": report["message"],
-        "traceback": report["traceback"],
-        "fingerprint": report["fingerprint"],
-        "tries": max(1, len(tried)),
-        "first_seen": min([last_seen, *(reports.settled_at for reports in tried)]),
-        "last_seen": last_seen,
-        "source": report["source"],
-        "code_version": report["code_version"],
-    }
+def read_failures(ledger: Ledger, key: str) -> Iterator[FailureRecord]:
+    """The failure records of a list in the ledger, one in memory at a time."""
+    for line in ledger.read_lines(key):
+        yield FailureRecord.from_json(json.loads(line))
+
+
+def find_failure(ledger: Ledger, key: str, ordinal: int) -> FailureRecord | None:
+    """One record's failure record in a list in the ledger; None if the list does not have it."""
+    for line in ledger.read_lines(key):
+        if ordinal_of_line(line) == ordinal:
+            return FailureRecord.from_json(json.loads(line))
+    return None
+
+
+def failure_records(
+    ledger: Ledger, plan: Plan, settlement: Settlement, ordinals: Ranges
+) -> Iterator[FailureRecord]:
+    """A failure record for each of some outstanding records, as of a settlement.
+
+    Streams: memory is bounded by the intervals of `ordinals` and by the ids of one segment.
+    """
+    attempts = [_Reported.by(each) for each in settlements_up_to(ledger, plan, settlement)][::-1]
+    left = ordinals
+    for attempt in attempts:
+        for key, reported in attempt.reports:
+            wanted = left & reported
+            if wanted:
+                described: list[int] = []
+                for report in _read_reports(ledger, key, wanted):
+                    described.append(report["ordinal"])
+                    yield _record(plan, report, attempts)
+                left = left - Ranges.of(described)
+    for report in _unreported(ledger, plan, settlement, left):
+        yield _record(plan, report, attempts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reported:
+    """What one attempt says of failures."""
+
+    settled_at: str
+    failed: Ranges
+    reports: tuple[tuple[str, Ranges], ...]
+    """Newest segment first: the key of its reports, and the ordinals that they are about."""
+
+    @classmethod
+    def by(cls, settlement: Settlement) -> _Reported:
+        """Only this much of a settlement: all attempts are in memory at once."""
+        return cls(settled_at=settlement.settled_at, failed=settlement.failed, reports=settlement.reports)
+
+
+def _read_reports(ledger: Ledger, key: str, wanted: Ranges) -> Iterator[dict[str, Any]]:
+    """The first report of each of some records in one segment's reports."""
+    seen: set[int] = set()
+    for line in ledger.read_lines(key):
+        ordinal = ordinal_of_line(line)
+        if ordinal in wanted and ordinal not in seen:
+            seen.add(ordinal)
+            yield loads(line.decode())
+
+
+def _unreported(
+    ledger: Ledger, plan: Plan, settlement: Settlement, ordinals: Ranges
+) -> Iterator[dict[str, Any]]:
+    """Reports of records that no worker reported."""
+    reason = settlement.default_reason
+    pointer = plan.source.pointer
+    spans = {span.ordinal: span for span in plan.runs(ordinals - plan.rejected)}
+    span = None
+    for ordinal, record_id in ids_of(ledger, plan.keys, ordinals):
+        span = spans.get(ordinal, span)
+        has_line = span is not None and plan.source.format != "successes"
+        yield {
+            "ordinal": ordinal,
+            "record_id": record_id,
+            "kind": reason.kind.value,
+            "error_type": reason.error_type,
+            "message": reason.message,
+            "traceback": "",
+            "fingerprint": fingerprint(plan.stage, reason.error_type, reason.message),
+            "source": {
+                "bucket": pointer.bucket,
+                "key": pointer.key,
+                "line": span.row + ordinal - span.ordinal + 1 if span and has_line else None,
+            },
+            "code_version": "",
+            "at": settlement.settled_at,
+        }
+
+
+def _record(plan: Plan, report: Mapping[str, Any], attempts: Iterable[_Reported]) -> FailureRecord:
+    ordinal, last_seen = report["ordinal"], report["at"]
+    failed_at = [attempt.settled_at for attempt in attempts if ordinal in attempt.failed]
+    return FailureRecord(
+        ordinal=ordinal,
+        run_id=plan.run_id,
+        pipeline=plan.pipeline,
+        stage=plan.stage,
+        record_id=report["record_id"],
+        kind=Kind(report["kind"]),
+        error_type=report["error_type"],
+        message=report["message"],
+        traceback=report["traceback"],
+        fingerprint=report["fingerprint"],
+        tries=max(1, len(failed_at)),
+        first_seen=min([last_seen, *failed_at]),
+        last_seen=last_seen,
+        source=report["source"],
+        code_version=report["code_version"],
+    )

@@ -1,35 +1,27 @@
 """Settle: after an attempt, write down what is outstanding and why, and say what happens next.
 
-Written in two steps, so that a Settle that is killed, retried or run twice does no harm: the settlement, which exists once and
-decides; and the documents that follow from it, which can be made again at any time.
+Settle writes in two steps, so that it may be killed, retried or run twice: first the settlement, which is written once and
+decides; then the documents that follow from it, which can be written again at any time.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from winnow.alerts.content import AlertContent, AlertCounts, CauseTally, Severity
 from winnow.batch.plan import Plan, read_plan
-from winnow.core.contract import Kind, Order, Pointer, Policy, Verdict
+from winnow.core.contract import Kind, Order, Verdict
 from winnow.core.errors import LedgerConflict
 from winnow.core.keys import StageKeys
-from winnow.core.ranges import Ranges
-from winnow.journal.evidence import fold, read_segments
-from winnow.journal.successes import SuccessManifest
+from winnow.journal.evidence import Evidence, fold, read_segments
 from winnow.metrics.metric import Metric
-from winnow.settlement.failure_records import AttemptReports, describe
-from winnow.settlement.settlement import (
-    FINAL,
-    Settlement,
-    WorkerEnd,
-    read_settlement,
-    settle_attempt,
-    settlements_up_to,
-)
-from winnow.storage.jsonlines import dumps
+from winnow.settlement.alerting import write_alert
+from winnow.settlement.conclusion import conclude
+from winnow.settlement.derive import derive_settlement
+from winnow.settlement.ended_attempt import EndedAttempt, WorkerEnd
+from winnow.settlement.result import StageResult
+from winnow.settlement.settlement import FINAL, Settlement, read_settlement
 from winnow.storage.ledger import Ledger
 
 Count = Callable[[Metric, float], None]
@@ -39,6 +31,7 @@ def settle(ledger: Ledger, state: Mapping[str, Any], count: Count) -> dict[str, 
     """Settle what the state machine's data describes, and say what the machine does next.
 
     Args:
+        ledger: where the stage run is planned and journaled.
         state: `order`, and `worker`, `worker_error` or `nested_error`.
         count: takes metrics.
 
@@ -48,227 +41,102 @@ def settle(ledger: Ledger, state: Mapping[str, Any], count: Count) -> dict[str, 
     order = Order.from_event(state["order"])
     plan = read_plan(ledger, StageKeys(order.run_id, order.stage))
     if "nested_error" in state:
-        settlement = _settle_what_is_proven(ledger, plan, order)
+        settlement = _settle_to_the_end(ledger, plan, order)
     else:
-        settlement = _settle_once(
-            ledger,
-            plan,
-            attempt=order.attempt,
-            try_count=order.try_count,
-            policy=order.policy,
-            end=WorkerEnd.from_state(state),
-        )
-    output = None
-    if settlement.verdict in FINAL:
-        output, kinds = conclude(ledger, plan, settlement)
-        _count_result(count, plan, settlement, kinds)
+        settlement = _settle_ordered_attempt(ledger, plan, order, WorkerEnd.from_state(state))
+    result = conclude(ledger, plan, settlement) if settlement.verdict in FINAL else None
+    if result:
+        _count_result(count, result)
     count(Metric.RETRIED, len(settlement.next) if settlement.verdict is Verdict.RETRY else 0)
     if settlement.alert_now:
-        _write_alert(ledger, plan, settlement)
-    return _next_state(ledger, plan, order, settlement, output)
+        write_alert(ledger, plan, settlement)
+    return _next_state(ledger, plan, order, settlement, result)
 
 
-def _settle_once(
-    ledger: Ledger,
-    plan: Plan,
-    *,
-    attempt: int,
-    try_count: int,
-    policy: Policy,
-    end: WorkerEnd,
-    recursion_died: bool = False,
-) -> Settlement:
-    """Settle an attempt that may have been settled already; then what was written first stands."""
-    found = read_settlement(ledger, plan, attempt)
+def _settle_ordered_attempt(ledger: Ledger, plan: Plan, order: Order, end: WorkerEnd) -> Settlement:
+    """Settle the attempt that the state machine has just made."""
+    found = read_settlement(ledger, plan, order.attempt)
     if found:
         return found
-    before = read_settlement(ledger, plan, attempt - 1)
+    before = read_settlement(ledger, plan, order.attempt - 1)
     if before is None:
-        raise LookupError(f"attempt {attempt} of {plan.stage} cannot be settled before attempt {attempt - 1}")
-    keys = plan.keys.attempt(attempt)
-    evidence = fold(read_segments(ledger, keys), digest=plan.digest, order=before.next, ledger=ledger)
-    settlement = settle_attempt(
-        plan,
-        before,
-        evidence,
-        attempt=attempt,
-        try_count=try_count,
-        policy=policy,
+        raise LookupError(
+            f"attempt {order.attempt} of {plan.stage} cannot be settled before attempt {order.attempt - 1}"
+        )
+    attempt = EndedAttempt(
+        plan=plan,
+        before=before,
+        evidence=_read_evidence(ledger, plan, before),
+        number=order.attempt,
+        try_count=order.try_count,
+        policy=order.policy,
         end=end,
-        recursion_died=recursion_died,
     )
-    try:
-        ledger.write_json(keys.settlement, settlement.to_json(), if_absent=True)
-    except LedgerConflict:
-        return Settlement.from_json(ledger.read_json(keys.settlement))
-    return settlement
+    return _write_once(ledger, plan, derive_settlement(attempt))
 
 
-def _settle_what_is_proven(ledger: Ledger, plan: Plan, order: Order) -> Settlement:
-    """The nested execution failed or was stopped: go on from the deepest attempt that was settled, by it or by us."""
+def _settle_to_the_end(ledger: Ledger, plan: Plan, order: Order) -> Settlement:
+    """The nested execution failed or was stopped: settle what the journals prove, attempt by attempt, until it is final."""
     settlement = read_settlement(ledger, plan, order.attempt)
     if settlement is None:
         raise LookupError(f"attempt {order.attempt} of {plan.stage} went deeper before it was settled")
     while settlement.verdict not in FINAL:
-        attempt = settlement.attempt + 1
-        began = ledger.find_json(plan.keys.attempt(attempt).claim) is not None
-        settlement = _settle_once(
-            ledger,
-            plan,
-            attempt=attempt,
-            try_count=settlement.try_count + (began and settlement.verdict is Verdict.RETRY),
-            policy=order.policy,
-            end=WorkerEnd(began=began),
-            recursion_died=True,
+        settlement = read_settlement(ledger, plan, settlement.attempt + 1) or _settle_dead_attempt(
+            ledger, plan, order, before=settlement
         )
     return settlement
 
 
-def failure_records(
-    ledger: Ledger, plan: Plan, settlement: Settlement, ordinals: Ranges
-) -> Iterator[dict[str, Any]]:
-    """The failure records of some outstanding records as of a settlement."""
-    attempts = [
-        AttemptReports(settled_at=each.settled_at, failed=each.failed, segments=each.reports)
-        for each in settlements_up_to(ledger, plan, settlement)
-    ]
-    return describe(ledger, plan, ordinals, attempts[::-1], settlement.otherwise)
-
-
-def conclude(ledger: Ledger, plan: Plan, settlement: Settlement) -> tuple[dict[str, Any], Counter[str]]:
-    """Write what a finished stage leaves behind, and make its output; also failures by kind.
-
-    Can be done again: all of it follows from the settlement.
-    """
-    keys = plan.keys
-    outstanding = settlement.outstanding(plan)
-    kinds: Counter[str] = Counter()
-    if outstanding:
-        ledger.write_lines(
-            keys.failures, _counted(failure_records(ledger, plan, settlement, outstanding), kinds)
-        )
-    lost = plan.lost_upstream + len(outstanding)
-    entries = [entry for each in settlements_up_to(ledger, plan, settlement) for entry in each.entries]
-    manifest = SuccessManifest(
-        run_id=plan.run_id,
-        stage=plan.stage,
-        records=len(settlement.succeeded),
-        lines=sum(entry.lines for entry in entries),
-        lost_in_run=lost,
-        entries=tuple(entries),
+def _settle_dead_attempt(ledger: Ledger, plan: Plan, order: Order, *, before: Settlement) -> Settlement:
+    """Settle an attempt whose execution ended without settling it, and may have ended before it began."""
+    number = before.attempt + 1
+    began = ledger.find_json(plan.keys.attempt(number).claim) is not None
+    attempt = EndedAttempt(
+        plan=plan,
+        before=before,
+        evidence=_read_evidence(ledger, plan, before),
+        number=number,
+        try_count=before.try_count + (began and before.verdict is Verdict.RETRY),
+        policy=order.policy,
+        end=WorkerEnd(began=began),
+        recursion_died=True,
     )
-    ledger.write_json(keys.successes, manifest.to_json())
-    output = {
-        "run_id": plan.run_id,
-        "stage": plan.stage,
-        "tries": settlement.try_count + 1,
-        "successes": {
-            "count": len(settlement.succeeded),
-            "batch_file_location": ledger.pointer(keys.successes),
-        },
-        "skipped": {"count": len(settlement.skipped)},
-        "failures": (
-            {"count": len(outstanding), "error_file_location": ledger.pointer(keys.failures)}
-            if outstanding
-            else None
-        ),
-        "lost": {"stage": len(outstanding), "run": lost},
-    }
-    ledger.write_json(
-        keys.result,
-        {
-            "verdict": settlement.verdict.value,
-            "cause": settlement.cause or None,
-            "output": output,
-            "counts": {
-                "in": plan.count,
-                "succeeded": len(settlement.succeeded),
-                "skipped": len(settlement.skipped),
-                "failed": len(outstanding),
-                "duplicates": plan.duplicates,
-                "warnings": settlement.counters.get("warnings", 0),
-                "refused": settlement.counters.get("refused", 0),
-                "repeated": settlement.counters.get("repeated", 0),
-                "retried": settlement.counters.get("retried", 0),
-            },
-            "failed_by_kind": dict(kinds),
-            "skip_reasons": dict(settlement.skip_reasons),
-            "warned": dict(settlement.warned),
-            "attempts": settlement.attempt + 1,
-            "settled_at": settlement.settled_at,
-        },
-    )
-    return output, kinds
+    return _write_once(ledger, plan, derive_settlement(attempt))
 
 
-def _count_result(count: Count, plan: Plan, settlement: Settlement, kinds: Counter[str]) -> None:
-    count(Metric.RECORDS_IN, plan.count)
-    count(Metric.SUCCEEDED, len(settlement.succeeded))
-    count(Metric.SKIPPED, len(settlement.skipped))
-    count(Metric.DUPLICATES, plan.duplicates)
-    count(Metric.TRIES, settlement.try_count + 1)
-    count(Metric.WARNINGS, settlement.counters.get("warnings", 0))
-    count(Metric.EVIDENCE_REFUSED, settlement.counters.get("refused", 0))
+def _read_evidence(ledger: Ledger, plan: Plan, before: Settlement) -> Evidence:
+    """What the journal of the attempt after a settlement proves."""
+    segments = read_segments(ledger, plan.keys.attempt(before.attempt + 1))
+    return fold(segments, digest=plan.digest, order=before.next, ledger=ledger)
+
+
+def _write_once(ledger: Ledger, plan: Plan, settlement: Settlement) -> Settlement:
+    """Write a settlement. If another Settle was faster, its settlement stands."""
+    key = plan.keys.attempt(settlement.attempt).settlement
+    try:
+        ledger.write_json(key, settlement.to_json(), if_absent=True)
+    except LedgerConflict:
+        return Settlement.from_json(ledger.read_json(key))
+    return settlement
+
+
+def _count_result(count: Count, result: StageResult) -> None:
+    counts = result.counts
+    count(Metric.RECORDS_IN, counts.records_in)
+    count(Metric.SUCCEEDED, counts.succeeded)
+    count(Metric.SKIPPED, counts.skipped)
+    count(Metric.DUPLICATES, counts.duplicates)
+    count(Metric.TRIES, result.output.tries)
+    count(Metric.WARNINGS, counts.warnings)
+    count(Metric.EVIDENCE_REFUSED, counts.refused)
     for kind in Kind:
-        count(Metric.failed(kind), kinds[kind.value])
-    if settlement.verdict is Verdict.TOTAL_FAILURE:
+        count(Metric.failed(kind), result.failed_by_kind.get(kind.value, 0))
+    if result.verdict is Verdict.TOTAL_FAILURE:
         count(Metric.TOTAL_FAILURE, 1)
 
 
-def _counted(records: Iterator[dict[str, Any]], kinds: Counter[str]) -> Iterator[str]:
-    for record in records:
-        kinds[record["kind"]] += 1
-        yield dumps(record)
-
-
-TOLD = ("record_id", "kind", "error_type", "message", "fingerprint")
-"""What an alert tells of a failure record."""
-
-
-def _tallied(records: Iterator[dict[str, Any]], tally: CauseTally) -> Iterator[dict[str, Any]]:
-    for record in records:
-        tally.add(**{name: record[name] for name in TOLD})
-        yield record
-
-
-def _write_alert(ledger: Ledger, plan: Plan, settlement: Settlement) -> None:
-    keys = plan.keys.attempt(settlement.attempt)
-    tally = CauseTally()
-    outstanding = settlement.outstanding(plan)
-    final = settlement.verdict in FINAL
-    failures_key = plan.keys.failures if final else keys.permanent_failures
-    records = _tallied(failure_records(ledger, plan, settlement, settlement.alert_now), tally)
-    if final:
-        deque(records, maxlen=0)
-    else:
-        ledger.write_lines(failures_key, map(dumps, records))
-    content = AlertContent(
-        severity=Severity.CRITICAL if settlement.verdict is Verdict.TOTAL_FAILURE else Severity.ERROR,
-        verdict=settlement.verdict.value,
-        pipeline=plan.pipeline,
-        stage=plan.stage,
-        run_id=plan.run_id,
-        attempt=settlement.attempt,
-        tries=settlement.try_count + 1,
-        cause=settlement.cause or None,
-        counts=AlertCounts(
-            records_in=plan.count,
-            succeeded=len(settlement.succeeded),
-            skipped=len(settlement.skipped),
-            # Before the end the others may still succeed: they are outstanding, not failed.
-            failed=len(outstanding if final else settlement.permanent),
-            new=len(settlement.alert_now),
-        ),
-        causes=tally.causes,
-        more_causes=tally.more_causes,
-        examples=tally.examples,
-        failures_file=Pointer(bucket=ledger.bucket, key=failures_key),
-    )
-    ledger.write_json(keys.alert, content.to_json())
-
-
 def _next_state(
-    ledger: Ledger, plan: Plan, order: Order, settlement: Settlement, output: dict[str, Any] | None
+    ledger: Ledger, plan: Plan, order: Order, settlement: Settlement, result: StageResult | None
 ) -> dict[str, Any]:
     goes_on = settlement.verdict in (Verdict.RETRY, Verdict.CONTINUE)
     attempt = settlement.attempt + 1
@@ -276,7 +144,7 @@ def _next_state(
     return {
         "verdict": settlement.verdict.value,
         "order": replace(order, attempt=settlement.attempt, try_count=settlement.try_count).to_payload(),
-        "output": output,
+        "output": result.output.to_json() if result else None,
         "cause": settlement.cause or None,
         "next": {
             "run_id": plan.run_id,

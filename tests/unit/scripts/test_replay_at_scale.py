@@ -24,7 +24,8 @@ from winnow import Record, worker
 from winnow.batch.plan import read_plan
 from winnow.core.keys import StageKeys, replay_selection
 from winnow.register.entry import Status, note_success
-from winnow.register.registering import Registered, failures_of, register_failures
+from winnow.register.registering import Registered, register_failures
+from winnow.settlement.failure_records import read_failures
 from winnow.storage.executions import FakeExecutions
 from winnow.storage.state_table import MemoryStateTable
 
@@ -64,7 +65,7 @@ def site(count: int) -> Site:
     pipeline.run({"records": {"bucket": "ledger", "key": "list"}})
     register = MemoryRegister()
     plan = read_plan(pipeline.ledger, StageKeys(RUN_ID, "mint"))
-    register_failures(register, plan, failures_of(pipeline.ledger, plan), Registered())
+    register_failures(register, plan, read_failures(pipeline.ledger, plan.keys.failures), Registered())
     deployed = Deployed(
         name="catalogue",
         arn="",

@@ -437,7 +437,7 @@ class TestTrace:
             (step,) = trace(pipeline.ledger, RUN_ID, record_id).steps
             assert (step.outcome, step.attempt) == (Outcome.FAILED, attempt)
             assert step.failure
-            assert (step.failure["kind"], step.failure["record_id"]) == (kind, record_id)
+            assert (step.failure.kind, step.failure.record_id) == (kind, record_id)
 
     def test_says_that_a_record_was_skipped(self, pipeline: Pipeline) -> None:
         (step,) = trace(pipeline.ledger, RUN_ID, "skip1").steps
@@ -449,7 +449,7 @@ class TestTrace:
         (step,) = trace(pipeline.ledger, RUN_ID, "flaky").steps
         assert step.outcome is Outcome.OUTSTANDING
         assert step.failure
-        assert step.failure["error_type"] == "TimeoutError"
+        assert step.failure.error_type == "TimeoutError"
 
     def test_finds_nothing_for_an_id_that_no_stage_was_given(self, pipeline: Pipeline) -> None:
         assert trace(pipeline.ledger, RUN_ID, "minted-a").steps == ()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from winnow.core.contract import Kind
 from winnow.register.entry import (
     MAX_HISTORY,
     Entry,
@@ -23,6 +24,7 @@ from winnow.register.entry import (
     reopen,
     waive,
 )
+from winnow.settlement.failure_records import FailureRecord
 
 LATER = "2027-01-01T00:00:00.000Z"
 
@@ -31,14 +33,14 @@ def at(minute: int) -> str:
     return f"2026-11-20T12:{minute:02d}:00.000Z"
 
 
-def failure(run_id: str = "R1", minute: int = 1, fingerprint: str = "f1", **more: Any) -> dict[str, Any]:
-    return {
+def failure(run_id: str = "R1", minute: int = 1, fingerprint: str = "f1", **more: Any) -> FailureRecord:
+    fields: dict[str, Any] = {
         "ordinal": 7,
         "run_id": run_id,
         "pipeline": "catalogue",
         "stage": "adapt",
         "record_id": "a/b c.xml",
-        "kind": "permanent",
+        "kind": Kind.PERMANENT,
         "error_type": "Malformed",
         "message": "no title",
         "traceback": "line 1",
@@ -50,6 +52,7 @@ def failure(run_id: str = "R1", minute: int = 1, fingerprint: str = "f1", **more
         "code_version": "v1",
         **more,
     }
+    return FailureRecord(**fields)
 
 
 def opened(**changes: Any) -> Entry:
@@ -104,13 +107,13 @@ class TestAFailure:
         ],
     )
     def test_of_a_record_that_is_registered(
-        self, found: Entry, seen: dict[str, Any], status: str, *, news: bool
+        self, found: Entry, seen: FailureRecord, status: str, *, news: bool
     ) -> None:
         noted = note_failure(found, seen)
         assert (noted.entry.status, noted.news, noted.changed) == (status, news, True)
         assert noted.entry.occurrences == 2
         assert noted.entry.version == found.version + 1
-        assert noted.entry.last.run_id == seen["run_id"]
+        assert noted.entry.last.run_id == seen.run_id
         if noted.entry.status is Status.OPEN:
             assert (noted.entry.hold, noted.entry.waiver, noted.entry.resolution) == (None, None, None)
 

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 
 from tests.unit.winnow.registers import TABLE, dynamodb
 from tests.unit.winnow.test_register import at, failure
+from winnow.core.contract import Kind
 from winnow.register import table as register_table
 from winnow.register.entry import Entry, hold, note_failure, note_success, waive
 from winnow.register.table import (
@@ -85,7 +86,7 @@ class TestEntries:
     @pytest.mark.parametrize("record_id", IDS)
     @pytest.mark.parametrize("pipeline", ["catalogue", "with#hash"])
     def test_come_back_as_they_were(self, table: RegisterTable, record_id: str, pipeline: str) -> None:
-        entry = note_failure(None, failure(record_id=record_id, pipeline=pipeline, kind="crashed")).entry
+        entry = note_failure(None, failure(record_id=record_id, pipeline=pipeline, kind=Kind.CRASHED)).entry
         waived = waive(entry, reason="as scanned", now=at(2), until=at(9))
         held = hold(waived, replay_id="P1", now=at(3), until=at(8))
         resolved = note_success(held, run_id="R2", at=at(4))

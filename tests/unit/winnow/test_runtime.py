@@ -486,7 +486,7 @@ def test_a_worker_that_cannot_be_started_in_a_child_fails_as_a_whole() -> None:
     state = stage.settle(stage.plan(SOURCE), worker_error=DIED)
     state = stage.attempt(stage.deeper(state))
     assert state["verdict"] == "RETRY"
-    assert "WorkerNotStarted" in stage.settlement(1).otherwise.message
+    assert "WorkerNotStarted" in stage.settlement(1).default_reason.message
     assert stage.settlement(1).careful
 
 

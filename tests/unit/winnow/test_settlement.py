@@ -12,7 +12,9 @@ from tests.unit.winnow.stages import DIED, KEYS, Stage, journal
 from winnow.core.contract import Kind, Policy
 from winnow.core.ranges import Ranges
 from winnow.journal.segment import Stop
-from winnow.settlement.settlement import FIRST_HORIZON, Settlement, WorkerEnd, _backoff
+from winnow.settlement.derive import derive_settlement
+from winnow.settlement.ended_attempt import EndedAttempt, WorkerEnd
+from winnow.settlement.settlement import FIRST_HORIZON, Settlement
 
 TRANSIENT, PERMANENT, CRASHED = Kind.TRANSIENT, Kind.PERMANENT, Kind.CRASHED
 RETURNED: dict[str, Any] = {"worker": {"succeeded": 0, "skipped": 0, "failed": 0, "stopped": "end"}}
@@ -146,10 +148,22 @@ def test_waits_longer_each_time_and_only_where_another_side_may_need_to_recover(
 ) -> None:
     stage, _ = start()
     journal(stage, succeeded=[0], failed=failed, stop=stop)
-    policy = Policy(backoff_seconds=40, max_backoff_seconds=100)
+    attempts = [
+        EndedAttempt(
+            plan=stage.the_plan,
+            before=stage.settlement(-1),
+            evidence=stage.evidence(),
+            number=0,
+            try_count=tries,
+            policy=Policy(max_tries=9, backoff_seconds=40, max_backoff_seconds=100),
+            end=WorkerEnd(),
+        )
+        for tries in range(4)
+    ]
     for jitter, ceilings in ((1.0, [40, 80, 100, 100]), (0.5, [20, 40, 50, 50]), (0.0, [0, 0, 0, 0])):
-        waited = [_backoff(policy, n, stage.evidence(), stop, partial(float, jitter)) for n in range(4)]
-        assert waited == (ceilings if waits else [0] * 4)
+        settled = [derive_settlement(each, jitter=partial(float, jitter)) for each in attempts]
+        assert [each.verdict for each in settled] == ["RETRY"] * 4
+        assert [each.wait_seconds for each in settled] == (ceilings if waits else [0] * 4)
 
 
 # Deaths
@@ -173,7 +187,7 @@ def test_a_death_before_the_first_segment_is_blamed_on_those_that_may_be_taken_w
 
 
 def test_what_plan_rejected_is_never_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.settlement.settlement.FIRST_HORIZON", 3)
+    monkeypatch.setattr("winnow.settlement.derive.FIRST_HORIZON", 3)
     stage = Stage()
     stage.store.objects["source", "list"] = b'{\n{\n{\n{\n"a"\n"b"\n"c"\n"d"\n'
     order = stage.plan({"bucket": "source", "key": "list"})

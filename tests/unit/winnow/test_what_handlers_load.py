@@ -17,23 +17,44 @@ STARTING = LEDGER | {
     "storage.listing",
     "storage.state_table",
 }
-JOURNAL = {
-    "core.ranges",
-    "journal.evidence",
-    "journal.reports",
-    "journal.segment",
-    "journal.successes",
-    "storage.jsonlines",
-}
-PLAN = LEDGER | JOURNAL | {"batch.plan", "batch.rows"}
-SETTLEMENT = PLAN | {
-    "core.sfn_errors", "settlement.failure_records", "settlement.settlement", "settlement.verdict",
-}  # fmt: skip
+BATCH = LEDGER | {"batch.plan", "batch.rows", "core.ranges"}
+REPORTS = {"journal.reports", "storage.jsonlines"}
+SETTLEMENT = BATCH | {"journal.successes", "settlement.settlement"}
 READERS = {
     "batch.ndjson", "batch.opening", "batch.parquet", "batch.selection", "batch.successes", "storage.formats",
 }  # fmt: skip
-SETTLE = SETTLEMENT | {"settlement.settle", "alerts.content"}
-REGISTER = SETTLE | {"register.entry", "register.registering", "register.table", "storage.clients"}
+EVIDENCE = {"journal.evidence", "journal.segment"}
+SETTLE = (
+    SETTLEMENT
+    | EVIDENCE
+    | REPORTS
+    | {
+        "alerts.content",
+        "core.sfn_errors",
+        "settlement.alerting",
+        "settlement.conclusion",
+        "settlement.derive",
+        "settlement.ended_attempt",
+        "settlement.explanation",
+        "settlement.failure_records",
+        "settlement.result",
+        "settlement.settle",
+        "settlement.verdict",
+    }
+)
+REGISTER = (
+    SETTLEMENT
+    | REPORTS
+    | {
+        "alerts.content",
+        "register.entry",
+        "register.registering",
+        "register.table",
+        "settlement.failure_records",
+        "settlement.result",
+        "storage.clients",
+    }
+)
 PROOF = {
     "proof.feed",
     "proof.prove",
@@ -46,11 +67,12 @@ PROOF = {
 MAY_LOAD = {
     "alert": LEDGER | ALERTS | {"alerts.announcer", "storage.clients"},
     "close_run": REGISTER
+    | EVIDENCE
     | READERS
     | PROOF
     | ALERTS
     | {"alerts.announcer", "runs.closer", "storage.state_table"},
-    "plan": SETTLEMENT | READERS | {"planning.planner", "planning.repeats"},
+    "plan": SETTLEMENT | REPORTS | READERS | {"journal.segment", "planning.planner", "planning.repeats"},
     "plan_run": STARTING | {"runs.planner"},
     "register": REGISTER,
     "settle": SETTLE,

@@ -1,0 +1,95 @@
+"""An attempt that is over: all that its settlement follows from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from winnow.batch.plan import Plan
+from winnow.core.contract import Policy
+from winnow.core.sfn_errors import WORKER_DEATHS
+from winnow.journal.evidence import Evidence
+from winnow.journal.reports import one_line
+from winnow.journal.segment import Stop
+from winnow.settlement.settlement import Settlement
+
+MAX_ERROR_CHARS = 500
+"""Of the message of the error that the worker ended with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEnd:
+    """How the state machine saw the worker end."""
+
+    error: str = ""
+    """Error name; empty if the worker returned."""
+    message: str = ""
+    claimed: int = 0
+    """Records that the worker's return value says are done."""
+    began: bool = True
+    """Whether the attempt called the worker at all; a nested execution may end before it does."""
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> WorkerEnd:
+        caught = state.get("worker_error")
+        if isinstance(caught, Mapping):
+            return cls(error=str(caught.get("Error", "unknown")), message=_cause_message(caught.get("Cause")))
+        report = state.get("worker")
+        if not isinstance(report, Mapping):
+            return cls()
+        counts = (report.get("succeeded"), report.get("skipped"))
+        return cls(claimed=sum(count for count in counts if type(count) is int))
+
+    def lived(self, evidence: Evidence) -> bool:
+        """Whether the worker returned or raised. If not, it was killed."""
+        if not self.error:
+            return True
+        if self.error in WORKER_DEATHS:
+            return False
+        if self.error.startswith("Runtime."):
+            # Lambda uses these names for both. A worker that raises says so in its last segment.
+            return bool(evidence.segments) and evidence.segments[-1].stop is not None
+        return True
+
+    def __str__(self) -> str:
+        """The error with its message."""
+        return f"{self.error}: {self.message}" if self.message else self.error
+
+
+def _cause_message(cause: object) -> str:
+    """The error message in a Lambda error's Cause, which is JSON if the function raised."""
+    text = str(cause or "")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return one_line(text, MAX_ERROR_CHARS)
+    message = found.get("errorMessage", text) if isinstance(found, dict) else text
+    return one_line(str(message), MAX_ERROR_CHARS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedAttempt:
+    """One attempt: what it was given, what its journal proves, and how it ended."""
+
+    plan: Plan
+    before: Settlement
+    """The settlement of the attempt before; its `next` is what this attempt was given."""
+    evidence: Evidence
+    number: int
+    try_count: int
+    policy: Policy
+    end: WorkerEnd
+    recursion_died: bool = False
+    """The execution of this attempt, or of a deeper one, ended without a result."""
+
+    @property
+    def lived(self) -> bool:
+        """Whether the worker returned or raised. If not, it was killed."""
+        return self.end.lived(self.evidence)
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why the worker stopped; None if it was killed or never said."""
+        return self.evidence.stop if self.lived else None
