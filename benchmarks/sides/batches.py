@@ -12,9 +12,9 @@ from winnow.core.keys import StageKeys
 from winnow.core.record import Record
 from winnow.planning.planner import plan_stage
 from winnow.runtime.deadline import Deadline
-from winnow.runtime.outcome import Item
 from winnow.runtime.recorder import Recorder, RecorderSettings
 from winnow.runtime.segment_writer import SegmentWriter
+from winnow.runtime.sink import Item
 from winnow.settlement.settlement import FIRST_HORIZON
 from winnow.storage.formats import NDJSON
 from winnow.storage.ledger import Ledger

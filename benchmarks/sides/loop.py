@@ -15,8 +15,9 @@ from benchmarks.sides.common import Clock
 from benchmarks.sides.handlers import Handler, busy, rounds_of, sleeping
 from winnow.batch.plan import Plan
 from winnow.core.contract import new_run_id
-from winnow.runtime.engine import Options, run
-from winnow.runtime.outcome import Item
+from winnow.runtime.engine import run
+from winnow.runtime.options import Options
+from winnow.runtime.sink import Item
 from winnow.storage.ledger import Ledger
 from winnow.storage.store import ObjectStore, S3Store
 

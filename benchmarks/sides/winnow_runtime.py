@@ -11,7 +11,8 @@ from benchmarks.sides.handlers import failing_noop
 from winnow.metrics.watch import Watch
 from winnow.runtime.attempt import run_attempt
 from winnow.runtime.decorator import Worker
-from winnow.runtime.engine import Options, run
+from winnow.runtime.engine import run
+from winnow.runtime.options import Options
 from winnow.storage.ledger import Ledger
 from winnow.storage.store import MemoryStore
 from winnow.testing import FakeContext

@@ -1,129 +1,33 @@
-"""One invocation of a worker: what is still owed, run through the engine, journaled as it goes."""
+"""One invocation of a worker: what is outstanding, run through the engine, journaled as it goes."""
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from winnow.batch.opening import open_source
-from winnow.batch.plan import Plan, ids_of, read_plan
-from winnow.batch.rows import Chunk
+from winnow.batch.plan import read_plan
 from winnow.core.contract import Kind, Order, new_run_id
 from winnow.core.errors import EveryRecordFailed
 from winnow.core.keys import StageKeys
-from winnow.core.ranges import Ranges
-from winnow.core.record import Record
 from winnow.journal.evidence import Evidence, fold, read_segments
 from winnow.journal.reports import FailureReport, one_line, words_of
 from winnow.journal.segment import Stop
 from winnow.metrics.watch import Metric, Watch, get_logger
 from winnow.runtime.careful import Limits, run_carefully
 from winnow.runtime.deadline import Deadline
-from winnow.runtime.engine import Options, run, units
+from winnow.runtime.engine import run
 from winnow.runtime.flusher import JournalUnavailable
-from winnow.runtime.outcome import Item
+from winnow.runtime.options import Options
+from winnow.runtime.outstanding import OutstandingWork
+from winnow.runtime.record_reader import RecordReader
 from winnow.runtime.recorder import Observer, Recorder, RecorderSettings
 from winnow.runtime.segment_writer import SegmentWriter
-from winnow.settlement.settlement import FIRST_HORIZON, Settlement, read_settlement
+from winnow.runtime.units import units
+from winnow.settlement.settlement import read_settlement
 from winnow.storage.ledger import Ledger
 
 LOGGED = 100
 """Failures, and warnings, of one invocation that are logged: a log line costs as much as many a record."""
-
-
-UNDECODABLE = (ValueError, KeyError, TypeError, RecursionError)
-"""What decoding a row raises that Plan could read: nested too deep for the worker's stack, for instance."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owed:
-    """What this invocation is to do."""
-
-    ordinals: Ranges
-    suspects: Ranges
-    killers: Ranges
-    careful: bool
-    again: bool
-    """An earlier invocation of the same attempt failed or died: Step Functions tried the worker once more."""
-    horizon: int
-
-    @classmethod
-    def of(cls, plan: Plan, before: Settlement, evidence: Evidence) -> Owed:
-        """Work it out from the settlement before and from what this attempt's journal already proves."""
-        known_bad = evidence.failed.get(Kind.PERMANENT, Ranges.empty())
-        ordinals = before.next - plan.rejected - evidence.done - known_bad
-        again = bool(evidence.invocations)
-        careful = before.careful or evidence.died
-        killers = before.crashed | evidence.failed.get(Kind.CRASHED, Ranges.empty())
-        suspects = before.suspects | killers
-        if evidence.died:
-            suspects = suspects | ordinals.within(0, evidence.horizon)
-        horizon = evidence.horizon if again else ordinals.first(FIRST_HORIZON).stop
-        return cls(
-            ordinals=ordinals,
-            suspects=suspects & ordinals,
-            killers=killers & ordinals,
-            careful=careful,
-            again=again,
-            horizon=plan.count if careful else horizon,
-        )
-
-    @property
-    def parts(self) -> tuple[Ranges, ...]:
-        """In what order: those that a death may be blamed on come last, and those that are known to kill or hang last of all."""
-        return self.ordinals - self.suspects, self.suspects - self.killers, self.killers
-
-
-class _Feed:
-    """Records of the batch by ordinal, and where in the source each came from."""
-
-    def __init__(self, ledger: Ledger, plan: Plan, *, read_again: bool) -> None:
-        """`read_again`: the function may be given a record more than once, which then has to be as it was read."""
-        self._ledger = ledger
-        self._plan = plan
-        self._read_again = read_again
-        self._source = open_source(ledger.store, plan.source)
-        self._chunks: list[tuple[int, int, str, str, int]] = []
-
-    def items(self, report: Callable[[FailureReport], None], *parts: Ranges) -> Iterator[Item]:
-        """The records of some ordinals, part after part; one that cannot be decoded is reported, and costs only itself."""
-        decode, read_again = self._source.decode, self._read_again
-        for part in parts:
-            if not part:
-                continue
-            for chunk in self._source.chunks(self._plan.runs(part)):
-                self._remember(chunk)
-                ordinal = chunk.ordinal
-                for row in chunk.rows:
-                    try:
-                        record = Record(*decode(row))
-                    except UNDECODABLE as error:
-                        report(self._undecodable(ordinal, error))
-                    else:
-                        if read_again:
-                            record._as_read = partial(decode, row)  # noqa: SLF001  ours
-                        yield ordinal, record
-                    ordinal += 1
-
-    def _undecodable(self, ordinal: int, error: Exception) -> FailureReport:
-        ((_, record_id),) = ids_of(self._ledger, self._plan.keys, Ranges.of([ordinal]))
-        return FailureReport.of_error(error, ordinal=ordinal, record_id=record_id, kind=Kind.PERMANENT)
-
-    def _remember(self, chunk: Chunk) -> None:
-        insort(self._chunks, (chunk.ordinal, len(chunk.rows), chunk.bucket, chunk.key, chunk.line))
-
-    def locate(self, ordinal: int) -> dict[str, Any]:
-        """Where a record came from, as fields of a failure report."""
-        index = bisect_right(self._chunks, ordinal, key=lambda chunk: chunk[0]) - 1
-        if index < 0:
-            return {}
-        first, length, bucket, key, line = self._chunks[index]
-        if not first <= ordinal < first + length:
-            return {}
-        return {"source_bucket": bucket, "source_key": key, "source_line": line + ordinal - first}
 
 
 class Runnable(Protocol):
@@ -163,24 +67,24 @@ def run_attempt(
         )
     keys = plan.keys.attempt(order.attempt)
     evidence = fold(read_segments(ledger, keys), digest=plan.digest, order=before.next, ledger=ledger)
-    owed = Owed.of(plan, before, evidence)
-    if owed.again:
-        watch.count(Metric.RETRIED, len(owed.ordinals))
+    work = OutstandingWork.of(plan, before, evidence)
+    if work.again:
+        watch.count(Metric.RETRIED, len(work.ordinals))
     options = worker.options
-    feed = _Feed(ledger, plan, read_again=bool(options.batch or options.retry))
+    reader = RecordReader(ledger, plan, read_again=bool(options.batch or options.retry))
     recorder = Recorder(
         SegmentWriter(ledger, plan, keys, invocation=new_run_id(), form=options.outputs, deadline=deadline),
         RecorderSettings(
             flush_seconds=options.flush_seconds,
-            horizon=owed.horizon,
+            horizon=work.horizon,
             give_up_after=options.give_up_after,
             code_version=code_version,
         ),
-        _Log(feed),
+        _Log(reader),
     )
-    items = feed.items(recorder.report, *owed.parts)
+    items = reader.items(recorder.report, *work.parts)
     try:
-        if owed.careful:
+        if work.careful:
             limits = Limits.of(
                 options, timeout_seconds=seconds, memory_mb=int(getattr(context, "memory_limit_in_mb", 128))
             )
@@ -202,13 +106,13 @@ def run_attempt(
 class _Log(Observer):
     """The first failures and warnings of an invocation as log lines; all are in the ledger, the warnings as counts."""
 
-    def __init__(self, feed: _Feed) -> None:
-        self._feed = feed
+    def __init__(self, reader: RecordReader) -> None:
+        self._reader = reader
         self._failures = 0
         self._warnings = 0
 
     def locate(self, ordinal: int) -> dict[str, Any]:
-        return self._feed.locate(ordinal)
+        return self._reader.locate(ordinal)
 
     def failure(self, report: FailureReport) -> None:
         self._failures += 1
@@ -225,7 +129,7 @@ class _Log(Observer):
     def warning(self, ordinal: int, text: str) -> None:
         self._warnings += 1
         if self._warnings <= LOGGED:
-            get_logger().warning(one_line(text), record_warning=True, **self._feed.locate(ordinal))
+            get_logger().warning(one_line(text), record_warning=True, **self._reader.locate(ordinal))
         elif self._warnings == LOGGED + 1:
             get_logger().warning("more records warned; all are counted in the stage's result")
 

@@ -29,8 +29,8 @@ from winnow.core.contract import Kind
 from winnow.core.errors import WinnowError
 from winnow.journal.reports import FailureReport
 from winnow.journal.segment import Stop
-from winnow.runtime.engine import Gate, Options
-from winnow.runtime.outcome import Item
+from winnow.runtime.options import Options
+from winnow.runtime.sink import Gate, Item
 
 MIN_RECORD_SECONDS = 1.0
 RECORD_SHARE_OF_TIMEOUT = 0.1
@@ -201,19 +201,19 @@ def run_carefully(
     Raises:
         WorkerNotStarted: not even a fresh child can begin.
     """
-    lanes = max(1, min(options.concurrency, MAX_CHILDREN, limits.memory_mb // MB_PER_CHILD))
-    share = Limits(record_seconds=limits.record_seconds, memory_mb=limits.memory_mb // lanes)
-    source = _Shared(items)
+    count = max(1, min(options.concurrency, MAX_CHILDREN, limits.memory_mb // MB_PER_CHILD))
+    share = Limits(record_seconds=limits.record_seconds, memory_mb=limits.memory_mb // count)
+    source = _SharedUnits(items)
     failed: list[BaseException] = []
 
     def serve() -> None:
         try:
-            _Lane(worker, source, gate, share).run()
+            _CarefulThread(worker, source, gate, share).run()
         except BaseException as error:  # noqa: BLE001  raised again below, in the main thread
             failed.append(error)
             source.end()
 
-    threads = [threading.Thread(target=serve, name="careful", daemon=True) for _ in range(lanes)]
+    threads = [threading.Thread(target=serve, name="careful", daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -222,8 +222,8 @@ def run_carefully(
         raise failed[0]
 
 
-class _Shared:
-    """An iterator that several lanes draw from."""
+class _SharedUnits:
+    """Units of work that several threads draw from."""
 
     def __init__(self, items: Iterator[list[Item]]) -> None:
         self._items = items
@@ -238,10 +238,10 @@ class _Shared:
         self._ended = True
 
 
-class _Lane:
-    """One child at a time, and what it is given."""
+class _CarefulThread:
+    """What one thread does: it runs one child at a time and gives it units of work."""
 
-    def __init__(self, worker: str, source: _Shared, gate: Gate, limits: Limits) -> None:
+    def __init__(self, worker: str, source: _SharedUnits, gate: Gate, limits: Limits) -> None:
         self._worker = worker
         self._source = source
         self._gate = gate

@@ -20,8 +20,8 @@ from winnow.core.record import Record
 from winnow.journal.reports import FailureReport
 from winnow.runtime.careful import HEADER
 from winnow.runtime.decorator import Worker
-from winnow.runtime.engine import process
-from winnow.runtime.outcome import Line
+from winnow.runtime.sink import Line
+from winnow.runtime.units import process
 
 MIN_HEADROOM_MB = 64
 """What a child may allocate at the least, however little memory the Lambda has left."""

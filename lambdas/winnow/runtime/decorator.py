@@ -9,7 +9,7 @@ from typing import Any, overload
 from winnow.core.errors import WinnowError
 from winnow.core.record import Retry
 from winnow.journal.reports import words_of
-from winnow.runtime.engine import Options
+from winnow.runtime.options import Options
 from winnow.storage.formats import NDJSON, OutputFormat
 
 
@@ -106,7 +106,7 @@ def worker(
 ) -> Worker | Callable[[Callable[[Any], Any]], Worker]:
     """Make a worker of a function of one record, or, with `batch`, of a list of records.
 
-    The options are those of `winnow.runtime.engine.Options`.
+    The options are those of `winnow.runtime.options.Options`.
 
     Raises:
         ValueError: an option has a value that makes no sense.

@@ -5,42 +5,15 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from winnow.core.contract import Kind, record_id_problem
 from winnow.core.errors import PermanentError
 from winnow.core.record import Output, Record, Retry, Skip
+from winnow.runtime.sink import Item, Line, Sink
 from winnow.storage.formats import OutputFormat, UnusableOutput
 
 PERMANENT = (PermanentError, UnusableOutput)
-
-Item = tuple[int, Record]
-"""A record and its ordinal."""
-
-
-class Line(NamedTuple):
-    """An output, encoded, with what the segment's sidecar says of it."""
-
-    id: str
-    ordinal: int
-    """Of the record it came from; of the first where it came from several."""
-    body: Any
-
-
-class Sink(Protocol):
-    """Where outcomes go: the recorder, or the pipe of a careful child."""
-
-    def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None: ...
-
-    def joined(self, ordinals: Sequence[int], lines: list[Line], warnings: list[str] | None) -> None:
-        """Several records succeeded with outputs that join them. Told at once: half of such an output is none."""
-
-    def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None: ...
-
-    def failed(self, ordinal: int, record_id: str, kind: Kind, error: BaseException) -> None: ...
-
-    def lied(self, claims: int) -> None:
-        """A batch worker claimed something about records it was not given."""
 
 
 def kind_of(error: BaseException) -> Kind:

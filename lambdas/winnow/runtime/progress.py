@@ -11,7 +11,7 @@ from winnow.core.contract import Kind
 from winnow.core.ranges import Ranges, append, extend
 from winnow.journal.reports import FailureReport, one_line
 from winnow.journal.segment import MAX_REASONS, OTHER_REASONS
-from winnow.runtime.outcome import Line
+from winnow.runtime.sink import Line
 from winnow.runtime.streak import Streak
 
 MAX_REASON_CHARS = 200

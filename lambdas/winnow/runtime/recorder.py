@@ -17,9 +17,9 @@ from winnow.journal.reports import FailureReport
 from winnow.journal.segment import Stop
 from winnow.runtime.admission import LITTLE_TIME, Admission, stop_at_deadline
 from winnow.runtime.flusher import Flusher
-from winnow.runtime.outcome import Line
 from winnow.runtime.progress import Progress, Totals
 from winnow.runtime.segment_writer import SegmentWriter
+from winnow.runtime.sink import Line
 from winnow.runtime.streak import Streak
 
 FLUSH_BYTES = 8 * 1024 * 1024

@@ -10,7 +10,7 @@ from winnow.core.contract import Kind
 from winnow.core.record import Record
 from winnow.journal.reports import FailureReport
 from winnow.journal.segment import Stop
-from winnow.runtime.outcome import Line
+from winnow.runtime.sink import Line
 
 
 class Memory:

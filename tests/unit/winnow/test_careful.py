@@ -20,7 +20,8 @@ from winnow import Record, Retry
 from winnow.journal.segment import Stop
 from winnow.runtime.careful import Child, Killed, Limits, WorkerNotStarted, run_carefully
 from winnow.runtime.decorator import Worker
-from winnow.runtime.engine import Options, units
+from winnow.runtime.options import Options
+from winnow.runtime.units import units
 
 LIMITS = Limits(record_seconds=PATIENCE_SECONDS, memory_mb=1024)
 

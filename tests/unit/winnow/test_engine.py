@@ -13,8 +13,9 @@ from tests.patience import PATIENCE_SECONDS
 from tests.unit.winnow.gates import Memory, items
 from winnow import Output, PermanentError, Record, Retry, Skip, TransientError
 from winnow.core.contract import Kind
-from winnow.runtime.engine import Options, run
-from winnow.runtime.outcome import Line
+from winnow.runtime.engine import run
+from winnow.runtime.options import Options
+from winnow.runtime.sink import Line
 
 WORKERS = {
     "one by one": Options(),
@@ -573,7 +574,7 @@ def test_the_time_limit_is_of_each_call_and_not_of_a_batch_done_one_by_one(
 ) -> None:
     """Time is told by calls here: each takes a second, the limit is one and a half."""
     clock = [0.0]
-    monkeypatch.setattr("winnow.runtime.engine.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("winnow.runtime.threads.time.monotonic", lambda: clock[0])
 
     def function(records: list[Record]) -> list[int]:
         clock[0] += 1.0

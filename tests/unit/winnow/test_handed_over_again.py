@@ -20,7 +20,7 @@ from winnow.batch.rows import TableRow
 from winnow.batch.successes import SuccessesSource
 from winnow.journal.successes import SuccessManifest
 from winnow.runtime.careful import Limits, run_carefully
-from winnow.runtime.engine import units
+from winnow.runtime.units import units
 from winnow.storage.store import MemoryStore
 from winnow.testing import BatchResult, run_worker
 

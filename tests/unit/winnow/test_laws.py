@@ -21,11 +21,11 @@ from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.segment import Stop
 from winnow.planning.planner import plan_stage
-from winnow.runtime.attempt import Owed
 from winnow.runtime.deadline import Deadline
-from winnow.runtime.outcome import Line
+from winnow.runtime.outstanding import OutstandingWork
 from winnow.runtime.recorder import Recorder, RecorderSettings
 from winnow.runtime.segment_writer import SegmentWriter
+from winnow.runtime.sink import Line
 from winnow.storage.formats import NDJSON
 from winnow.storage.ledger import Ledger, decompress
 
@@ -299,9 +299,9 @@ class Invocation:
         self._flush_every, self._stop_after = flush_every, stop_after
         plan, before = scene.stage.the_plan, scene.stage.settlement(order.attempt - 1)
         evidence = scene.stage.evidence(order.attempt)
-        owed = Owed.of(plan, before, evidence)
-        assert not owed.ordinals & (before.succeeded | before.skipped | evidence.done | plan.rejected)
-        self._careful = owed.careful
+        outstanding = OutstandingWork.of(plan, before, evidence)
+        assert not outstanding.ordinals & (before.succeeded | before.skipped | evidence.done | plan.rejected)
+        self._careful = outstanding.careful
         self._recorder = Scripted(
             SegmentWriter(
                 Ledger(self._store),
@@ -311,9 +311,9 @@ class Invocation:
                 form=NDJSON,
                 deadline=Deadline(1e6),
             ),
-            RecorderSettings(flush_seconds=1e6, horizon=owed.horizon, give_up_after=10**6),
+            RecorderSettings(flush_seconds=1e6, horizon=outstanding.horizon, give_up_after=10**6),
         )
-        self._todo = [ordinal for part in owed.parts for ordinal in part]
+        self._todo = [ordinal for part in outstanding.parts for ordinal in part]
         self._began = 0
         self.died = False
 

@@ -15,11 +15,12 @@ from winnow.core.ranges import Ranges
 from winnow.journal.reports import FailureReport
 from winnow.journal.segment import MAX_REASONS, Segment, Stop
 from winnow.runtime.deadline import Deadline
-from winnow.runtime.engine import Options, run
+from winnow.runtime.engine import run
 from winnow.runtime.flusher import JournalUnavailable
-from winnow.runtime.outcome import Line
+from winnow.runtime.options import Options
 from winnow.runtime.recorder import Observer, Recorder, RecorderSettings
 from winnow.runtime.segment_writer import WRITE_ATTEMPTS, SegmentWriter
+from winnow.runtime.sink import Line
 from winnow.storage.formats import NDJSON
 from winnow.storage.ledger import decompress
 

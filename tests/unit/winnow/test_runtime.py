@@ -23,9 +23,9 @@ from winnow.core.contract import Kind, Policy
 from winnow.core.errors import EveryRecordFailed, SourceChanged
 from winnow.core.ranges import Ranges
 from winnow.journal.segment import Stop
-from winnow.runtime.attempt import Owed
 from winnow.runtime.deadline import Deadline
 from winnow.runtime.flusher import JournalUnavailable
+from winnow.runtime.outstanding import OutstandingWork
 from winnow.runtime.recorder import Recorder
 from winnow.storage.formats import ParquetOutput
 
@@ -424,19 +424,19 @@ def test_after_a_death_a_call_in_the_same_attempt_is_careful_and_takes_suspects_
     assert found.failed == {Kind.CRASHED: Ranges.of([2])}
 
 
-def owed(stage: Stage, attempt: int = 0) -> Owed:
-    return Owed.of(stage.the_plan, stage.settlement(attempt - 1), stage.evidence(attempt))
+def outstanding(stage: Stage, attempt: int = 0) -> OutstandingWork:
+    return OutstandingWork.of(stage.the_plan, stage.settlement(attempt - 1), stage.evidence(attempt))
 
 
-def test_what_is_owed_is_the_order_minus_the_journal_and_what_never_succeeds() -> None:
+def test_what_is_outstanding_is_the_order_minus_the_journal_and_what_never_succeeds() -> None:
     stage = Stage()
     put(stage, "a", b"{", "c", "d", "e")
     stage.plan(SOURCE)
-    assert owed(stage).parts == (Ranges.of([0, 2, 3, 4]), Ranges.empty(), Ranges.empty())
+    assert outstanding(stage).parts == (Ranges.of([0, 2, 3, 4]), Ranges.empty(), Ranges.empty())
     journal(
         stage, succeeded=[0], skipped=[3], failed={Kind.PERMANENT: [2], Kind.TRANSIENT: [4]}, stop=Stop.END
     )
-    found = owed(stage)
+    found = outstanding(stage)
     assert (found.ordinals, found.again, found.careful) == (Ranges.of([4]), True, False)
 
 
@@ -447,9 +447,9 @@ def test_killers_come_after_suspects_and_suspects_after_all_others() -> None:
     state = stage.settle(order, worker_error=DIED)
     journal(stage, attempt=1, failed={Kind.CRASHED: [1, 3]}, stop=Stop.DEPENDENCY)
     stage.deeper(stage.settle(stage.deeper(state), worker={}))
-    assert owed(stage, 2).parts == (Ranges.of([6, 7]), Ranges.of([0, 2, 4, 5]), Ranges.of([1, 3]))
-    assert owed(stage, 2).careful
-    assert owed(stage, 2).horizon == 9
+    assert outstanding(stage, 2).parts == (Ranges.of([6, 7]), Ranges.of([0, 2, 4, 5]), Ranges.of([1, 3]))
+    assert outstanding(stage, 2).careful
+    assert outstanding(stage, 2).horizon == 9
 
 
 def test_an_attempt_is_not_run_before_the_one_it_follows_is_settled() -> None:

@@ -18,7 +18,8 @@ from winnow.journal.evidence import Evidence, fold, read_segments
 from winnow.journal.segment import Stop
 from winnow.planning.planner import plan_stage
 from winnow.runtime.deadline import Deadline
-from winnow.runtime.engine import Options, run
+from winnow.runtime.engine import run
+from winnow.runtime.options import Options
 from winnow.runtime.recorder import Recorder, RecorderSettings
 from winnow.runtime.segment_writer import SegmentWriter
 from winnow.storage.formats import NDJSON

@@ -1,0 +1,50 @@
+"""Units of work: what a worker's function is called with once, a record or a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from winnow.core.contract import Kind
+from winnow.runtime.options import Options
+from winnow.runtime.outcome import BatchMismatch, batch_outcome, begin_again, call, kind_of, record_outcome
+from winnow.runtime.sink import Gate, Item, Sink
+
+
+def process(function: Callable[[Any], Any], items: Sequence[Item], sink: Sink, options: Options) -> None:
+    """Run the function on one unit of work: a record, or a batch. Never raises what a record raised."""
+    if options.batch is None:
+        for ordinal, record in items:
+            try:
+                record_outcome(sink, ordinal, record, call(function, record, options.retry), options.outputs)
+            except BaseException as error:  # noqa: BLE001  whatever it is, it is this record's
+                sink.failed(ordinal, record.id, kind_of(error), error)
+        return
+    try:
+        value = call(function, [record for _, record in items], options.retry)
+        batch_outcome(sink, items, value, options.outputs)
+    except BaseException as error:  # noqa: BLE001
+        kind = Kind.PERMANENT if isinstance(error, BatchMismatch) else kind_of(error)
+        if len(items) == 1:
+            ordinal, record = items[0]
+            sink.failed(ordinal, record.id, kind, error)
+            return
+        begin_again([record for _, record in items])
+    else:
+        return
+    for item in items:  # one by one, to find out whose fault it was
+        process(function, [item], sink, options)
+
+
+def units(items: Iterable[Item], gate: Gate, size: int) -> Iterator[list[Item]]:
+    """Units of at most `size` records, as long as records may be taken."""
+    unit: list[Item] = []
+    for item in items:
+        if not gate.take(item[0]):
+            break
+        unit.append(item)
+        if len(unit) >= size:
+            yield unit
+            unit = []
+    if unit:
+        yield unit
