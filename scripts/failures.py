@@ -9,10 +9,9 @@ from rich.text import Text
 
 from scripts.progress import RunProgress, StageProgress
 from winnow.alerts.content import CauseTally
+from winnow.settlement.failure_records import FailureRecord
 from winnow.storage.ledger import Ledger
 from winnow.storage.store import S3Store
-
-TOLD = ("record_id", "kind", "error_type", "message", "fingerprint")
 
 
 def lost_records(stage: StageProgress, s3: Any) -> list[str]:
@@ -35,7 +34,7 @@ def _read(failures_file: str, s3: Any) -> Iterator[dict[str, Any]]:
 def _print_stage(stage: StageProgress, failures_file: str, s3: Any, console: Console) -> None:
     tally = CauseTally()
     for record in _read(failures_file, s3):
-        tally.add(**{name: record[name] for name in TOLD})
+        FailureRecord.from_json(record).count_in(tally)
     console.print()
     console.print(
         Text.assemble((f"{stage.stage} lost {stage.failed:,}", "bold"), f"   {failures_file}"), soft_wrap=True

@@ -1,6 +1,5 @@
 """How far a run is: read from the ledger, which is the truth, and from Step Functions, which knows whether it ended."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from winnow.batch.plan import Plan, find_plan
 from winnow.core.contract import Kind, Verdict
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
+from winnow.core.sfn_errors import innermost
 from winnow.journal.evidence import fold, read_segment
 from winnow.journal.segment import Segment
 from winnow.settlement.settlement import FINAL, Settlement, before_anything, settlements
@@ -136,23 +136,14 @@ class RunWatch:
                 break
         stages += [StageProgress(stage=stage.name, state="waiting") for stage in self._stages[len(stages) :]]
         until = execution.get("stopDate")
+        cause = execution.get("cause") or ""
         return RunProgress(
             run_id=self._run_id,
             status=execution["status"],
             stages=tuple(stages),
             seconds=(until.timestamp() if until else time.time()) - execution["startDate"].timestamp(),
-            cause=readable_cause(execution.get("cause") or ""),
+            cause=innermost("", cause).message or cause,
         )
-
-
-def readable_cause(cause: str) -> str:
-    """What a person wants of a Cause, which may be JSON in JSON: a stage's execution, or what its function raised."""
-    try:
-        found = json.loads(cause)
-    except ValueError:
-        return cause
-    inner = isinstance(found, dict) and (found.get("Cause") or found.get("errorMessage"))
-    return readable_cause(inner) if isinstance(inner, str) else cause
 
 
 class _StageWatch:

@@ -19,10 +19,11 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
+
+from winnow.core.contract import now
 
 LETTERS = "abcdefghjkmnpqrstuvwxyz"
 ALPHABET = LETTERS + "23456789"
@@ -163,14 +164,14 @@ class IdentifierTable:
         raise TableBusy(f"{self._name} refused {len(pending)} new identifiers {len(PAUSES_SECONDS)} times")
 
     def _write(self, minted: Mapping[str, Identifier]) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        minted_at = now()
         actions = []
         for name, identifier in minted.items():
             source_item = _source_key(name) | {
                 "source_identifier": {"S": name},
                 "canonical_id": {"S": identifier.canonical_id},
                 "owner": {"S": identifier.owner},
-                "minted_at": {"S": now},
+                "minted_at": {"S": minted_at},
             }
             canonical_item = {
                 "pk": {"S": f"canonical#{identifier.canonical_id}"},

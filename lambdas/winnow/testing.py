@@ -10,8 +10,9 @@ assert result.failures["b"].error_type == "PermanentError"
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +21,62 @@ from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.metrics.watch import Watch
 from winnow.planning.planner import continue_stage, plan_stage
+from winnow.register.entry import Entry, Status
+from winnow.register.table import Change, Owed, RegisterTable, RunMark, Summary
 from winnow.runtime.attempt import run_attempt
 from winnow.runtime.decorator import Worker
 from winnow.settlement.settle import settle
 from winnow.storage.formats import open_parquet
 from winnow.storage.ledger import Ledger, decompress
 from winnow.storage.store import MemoryStore
+
+
+class MemoryRegister(RegisterTable):
+    """The failure register in memory: the same promises, no network."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, str], dict[str, Entry]] = {}
+        """By pipeline and stage, then by record id."""
+        self.marks: dict[tuple[str, str], set[RunMark]] = {}
+        """By pipeline and stage."""
+        self._changing = threading.Lock()
+
+    def apply(self, pipeline: str, stage: str, record_ids: Iterable[str], change: Change) -> int:
+        entries = self.entries.setdefault((pipeline, stage), {})
+        written = 0
+        for record_id in dict.fromkeys(record_ids):
+            with self._changing:
+                changed = change(record_id, entries.get(record_id))
+                if changed is not None:
+                    entries[record_id] = changed
+                    written += 1
+        return written
+
+    def read(self, pipeline: str, stage: str, record_ids: Sequence[str]) -> dict[str, Entry]:
+        entries = self.entries.get((pipeline, stage), {})
+        return {record_id: entries[record_id] for record_id in record_ids if record_id in entries}
+
+    def mark_run(self, pipeline: str, stage: str, mark: RunMark) -> None:
+        self.marks.setdefault((pipeline, stage), set()).add(mark)
+
+    def runs_after(self, pipeline: str, stage: str, settled_at: str) -> Iterator[RunMark]:
+        later = [mark for mark in self.marks.get((pipeline, stage), ()) if mark.settled_at > settled_at]
+        yield from sorted(later, key=lambda mark: (mark.settled_at, mark.run_id))
+
+    def owed(self, pipeline: str, stage: str) -> Iterator[Summary]:
+        return (each for each in self.all(pipeline, stage) if each.status is not Status.RESOLVED)
+
+    def owing(self, pipeline: str, stage: str) -> Iterator[Owed]:
+        for each in self.owed(pipeline, stage):
+            yield Owed(
+                record_id=each.record_id,
+                status=each.status,
+                first_seen=each.first_seen,
+                replay_id=each.replay_id,
+            )
+
+    def all(self, pipeline: str, stage: str) -> Iterator[Summary]:
+        return map(Summary.of_entry, list(self.entries.get((pipeline, stage), {}).values()))
 
 
 @dataclass(slots=True)

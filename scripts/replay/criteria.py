@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from scripts.errors import Mistake
-from winnow.core.contract import Kind
+from winnow.core.contract import Kind, iso
 from winnow.register.entry import Status
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def read_moment(option: str, text: str | None, moment: datetime) -> str:
         ) from None
     if found.tzinfo is None:
         found = found.replace(tzinfo=UTC)
-    return found.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso(found)
 
 
 def criteria_options(command: Callable[..., Any]) -> Callable[..., Any]:

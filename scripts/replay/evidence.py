@@ -6,7 +6,6 @@ import os.path
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -14,6 +13,7 @@ from botocore.exceptions import ClientError
 from scripts.replay.choice import Facts
 from scripts.replay.runs import documents
 from winnow.batch.plan import find_ids, find_plan, ids_of
+from winnow.core.contract import iso
 from winnow.core.errors import LedgerObjectMissing, SourceChanged
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
@@ -91,8 +91,7 @@ class SourceObjects:
 
 
 def _current(answer: Mapping[str, Any]) -> Current:
-    at = answer["LastModified"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Current(etag=answer["ETag"].strip('"'), last_modified=at)
+    return Current(etag=answer["ETag"].strip('"'), last_modified=iso(answer["LastModified"]))
 
 
 class Evidence:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from scripts.errors import Mistake
 from winnow.storage.executions import RUNNING
-from winnow.storage.state_table import Holder
+from winnow.storage.state_table import Holder, take_lock
 
 if TYPE_CHECKING:
     from winnow.storage.executions import Executions
@@ -45,10 +45,10 @@ class Lane:
         mine = Holder(run_id=replay_id, execution=self.executions.arn(replay_id))
         running: list[str] = []
         for place in range(self.limit):
-            standing = self._take(place, mine)
-            if standing is None:
+            holder = take_lock(self.state, self._lock(place), mine, is_running=self._is_running)
+            if holder is None:
                 return []
-            running.append(standing.run_id)
+            running.append(holder.run_id)
         return running
 
     def leave(self, replay_id: str) -> None:
@@ -56,22 +56,12 @@ class Lane:
         for place in range(self.limit):
             self.state.release_lock(self._lock(place), self.executions.arn(replay_id))
 
-    def _take(self, place: int, mine: Holder) -> Holder | None:
-        standing = self.state.acquire_lock(self._lock(place), mine)
-        while standing:
-            if self._status(standing) in RUNNING:
-                return standing
-            if self.state.take_over_lock(self._lock(place), mine, previous=standing):
-                return None
-            standing = self.state.acquire_lock(self._lock(place), mine)
-        return None
-
-    def _status(self, holder: Holder) -> str | None:
+    def _is_running(self, holder: Holder) -> bool:
         status = self.executions.status(holder.execution)
         if status is None:
             self.sleep(STARTS_WITHIN_SECONDS)
             status = self.executions.status(holder.execution)
-        return status
+        return status in RUNNING
 
     def _lock(self, place: int) -> str:
         return f"{self.pipeline}#lane#{self.name}#{place}"

@@ -5,15 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from winnow.batch.plan import find_plan, read_plan
 from winnow.core.contract import Verdict
 from winnow.core.keys import StageKeys
 from winnow.register.entry import Entry, Status
 from winnow.register.registering import Registered, register_failures, resolve_successes
-from winnow.register.table import Change, RegisterTable, RunMark
-from winnow.register.table import _item as item_of
+from winnow.register.table import RunMark
 from winnow.settlement.failure_records import failure_records, read_failures
 from winnow.settlement.settlement import FINAL, read_settlement, settlements
 
@@ -21,56 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from winnow.batch.plan import Plan
+    from winnow.register.table import RegisterTable
     from winnow.settlement.settlement import Settlement
     from winnow.storage.ledger import Ledger
-
-T = TypeVar("T")
-
-
-class MemoryRegister(RegisterTable):
-    """The register in memory: the same promises, no network."""
-
-    def __init__(self) -> None:
-        self.entries: dict[tuple[str, str], dict[str, Entry]] = {}
-        self.marks: dict[tuple[str, str], list[RunMark]] = {}
-        self._changing = threading.Lock()
-
-    def apply(self, pipeline: str, stage: str, record_ids: Iterable[str], change: Change) -> int:
-        entries = self.entries.setdefault((pipeline, stage), {})
-        written = 0
-        for record_id in dict.fromkeys(record_ids):
-            with self._changing:
-                changed = change(record_id, entries.get(record_id))
-                if changed is not None:
-                    entries[record_id] = changed
-                    written += 1
-        return written
-
-    def read(self, pipeline: str, stage: str, record_ids: Sequence[str]) -> dict[str, Entry]:
-        entries = self.entries.get((pipeline, stage), {})
-        return {each: entries[each] for each in record_ids if each in entries}
-
-    def _query(
-        self,
-        pipeline: str,
-        stage: str,
-        key: str,
-        *,
-        read: Callable[[dict[str, Any]], T],
-        names: Mapping[str, str] | None = None,  # noqa: ARG002
-        **_: str,
-    ) -> Iterator[T]:
-        for entry in list(self.entries.get((pipeline, stage), {}).values()):
-            item = item_of(entry)
-            if key in item:
-                yield read(item)
-
-    def mark_run(self, pipeline: str, stage: str, mark: RunMark) -> None:
-        self.marks.setdefault((pipeline, stage), []).append(mark)
-
-    def runs_after(self, pipeline: str, stage: str, settled_at: str) -> Iterator[RunMark]:
-        marks = sorted(self.marks.get((pipeline, stage), ()), key=lambda each: (each.settled_at, each.run_id))
-        return (mark for mark in marks if mark.settled_at > settled_at)
+    from winnow.testing import MemoryRegister
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

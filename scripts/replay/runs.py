@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from winnow.core import keys
-from winnow.core.contract import CROCKFORD
+from winnow.core.contract import ULID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from winnow.storage.ledger import Ledger
 
-ULID = re.compile(f"[0-7][{CROCKFORD}]{{25}}")
 READERS = 16
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from scripts.replay.choice import LeftOut
 from winnow.batch.selection import Selection
 from winnow.core import keys
+from winnow.core.contract import iso
 from winnow.core.errors import LedgerConflict
 from winnow.core.ranges import Ranges
 from winnow.proof.lineage import parts_of
@@ -97,8 +98,7 @@ def take_hold(site: Site, order: Order, *, lease: timedelta = LEASE) -> LeftOut:
         Those that are not to be had (any more), and why.
     """
     now = site.clock()
-    until = (datetime.fromisoformat(now).astimezone(UTC) + lease).isoformat(timespec="milliseconds")
-    until = until.replace("+00:00", "Z")
+    until = iso(datetime.fromisoformat(now) + lease)
     failed_in = {each.entry.record_id: each.entry.run_id for each in order.candidates}
     refused: dict[str, str] = {}
 

@@ -26,7 +26,7 @@ from tests.integration.faults.loopback import Proxy, Request
 from tests.integration.replays.desk import Desk, open_desk
 from winnow.batch.selection import Selection
 from winnow.core import keys
-from winnow.core.contract import MAX_INLINE_BYTES
+from winnow.core.contract import MAX_INLINE_BYTES, iso
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.register.entry import Entry
@@ -198,8 +198,8 @@ def test_a_lease_ends_where_nobody_hears_of_a_replays_end(desk: Desk) -> None:
     assert refused.returncode == 2
     assert f"held by replay {dead.replay_id} (about to start) until" in refused.stderr
 
-    later = (datetime.now(UTC) + LEASE + timedelta(minutes=1)).isoformat(timespec="milliseconds")
-    afterwards = replace(site, clock=lambda: later.replace("+00:00", "Z"))
+    later = iso(datetime.now(UTC) + LEASE + timedelta(minutes=1))
+    afterwards = replace(site, clock=lambda: later)
     order = order_of(afterwards, bucket.ids)
     started = start(afterwards, order)
     assert (started.now, started.count) == (True, 4)

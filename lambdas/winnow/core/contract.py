@@ -27,9 +27,18 @@ def ulid(milliseconds: int, entropy: bytes) -> str:
     return "".join(CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
+ULID = re.compile(f"[0-7][{CROCKFORD}]{{25}}")
+"""What `ulid` makes. The first character is at most 7: 26 characters of 5 bits hold 130 bits, and a ULID has 128."""
+
+
+def iso(moment: datetime) -> str:
+    """A moment as UTC in ISO 8601 with milliseconds, `2026-11-27T10:15:00.000Z`; `datetime.fromisoformat` reads it."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def now() -> str:
-    """This moment, UTC, ISO 8601 with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """This moment, as `iso` writes it."""
+    return iso(datetime.now(UTC))
 
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

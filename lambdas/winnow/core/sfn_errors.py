@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class SfnError(StrEnum):
@@ -88,3 +91,30 @@ WORKER_DEATHS = frozenset(
     }
 )
 """The worker was killed rather than raised: it is not run again in place, and the next attempt is careful."""
+
+
+class Failure(NamedTuple):
+    """Why an execution failed: an error name, and a message for people. Either may be empty."""
+
+    error: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, self))
+
+
+def innermost(error: str, cause: str) -> Failure:
+    """The error where it began. `cause` is text, or JSON of a Lambda function's error, or of a nested execution with its own cause."""
+    try:
+        document = json.loads(cause)
+    except ValueError:
+        document = None
+    if isinstance(document, Mapping):
+        if "errorMessage" in document:
+            return Failure(str(document.get("errorType") or error), str(document["errorMessage"]))
+        if "ExecutionArn" in document or "Cause" in document:
+            return innermost(
+                str(document.get("Error") or document.get("Status") or error),
+                str(document.get("Cause") or ""),
+            )
+    return Failure(error, cause)

@@ -20,6 +20,7 @@ from winnow.core import keys
 from winnow.core.contract import RUN_ID, now
 from winnow.core.errors import LedgerObjectMissing, WinnowError
 from winnow.core.keys import AttemptKeys, StageKeys
+from winnow.core.sfn_errors import innermost
 from winnow.metrics.watch import Metric, Watch, get_logger
 from winnow.proof.prove import Proof, Reached, prove, stages_of
 from winnow.register.registering import catch_up, release_holds
@@ -81,7 +82,7 @@ class RunEnded:
     @property
     def reason(self) -> str:
         """Why it ended as it did, in words."""
-        return explain(self.error, self.cause)
+        return str(innermost(self.error, self.cause))
 
 
 def _moment(milliseconds: object) -> datetime | None:
@@ -95,23 +96,6 @@ def _document(text: object) -> Mapping[str, Any]:
     except ValueError:
         document = None
     return document if isinstance(document, Mapping) else {}
-
-
-def explain(error: str, cause: str) -> str:
-    """What Step Functions gives as error and cause, which may be JSON of a nested execution or of a Lambda function."""
-    try:
-        document = json.loads(cause)
-    except ValueError:
-        document = None
-    if isinstance(document, Mapping):
-        if "errorMessage" in document:
-            return f"{document.get('errorType') or error}: {document['errorMessage']}"
-        if "ExecutionArn" in document:
-            return explain(
-                str(document.get("Error") or document.get("Status") or error),
-                str(document.get("Cause") or ""),
-            )
-    return ": ".join(filter(None, (error, cause)))
 
 
 @dataclass(slots=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from winnow.core import keys
-from winnow.core.contract import CROCKFORD, Pointer, new_run_id, now
+from winnow.core.contract import ULID, Pointer, new_run_id, now
 from winnow.core.errors import LedgerConflict, StageInputError
 from winnow.runs.request import TriggerKind
 from winnow.storage.executions import RUNNING
-from winnow.storage.state_table import Holder
+from winnow.storage.state_table import Holder, take_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from winnow.storage.listing import SourceBucket
     from winnow.storage.state_table import StateTable
 
-ULID = re.compile(f"[0-7][{CROCKFORD}]{{25}}")
 SOURCE = "source"
 """What stands before the first stage in the pipeline machine's data."""
 
@@ -170,11 +168,14 @@ class RunPlanner:
         """Why a scheduled run has to step aside, if it has to. Other runs were asked for, so they run beside each other."""
         if request.trigger.kind is not TriggerKind.SCHEDULE:
             return None
-        standing = self._state.acquire_lock(self._pipeline, holder)
-        while standing:
-            if self._executions.status(standing.execution) in RUNNING:
-                return f"run {standing.run_id} of the schedule before is still running: {standing.execution}"
-            if self._state.take_over_lock(self._pipeline, holder, previous=standing):
-                return None
-            standing = self._state.acquire_lock(self._pipeline, holder)
-        return None
+        other = take_lock(
+            self._state,
+            self._pipeline,
+            holder,
+            is_running=lambda other: self._executions.status(other.execution) in RUNNING,
+        )
+        return (
+            f"run {other.run_id} of the schedule before is still running: {other.execution}"
+            if other
+            else None
+        )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from winnow.batch.plan import Plan
 from winnow.core.contract import Policy
-from winnow.core.sfn_errors import WORKER_DEATHS
+from winnow.core.sfn_errors import WORKER_DEATHS, innermost
 from winnow.journal.evidence import Evidence
 from winnow.journal.reports import one_line
 from winnow.journal.segment import Stop
@@ -35,7 +34,9 @@ class WorkerEnd:
     def from_state(cls, state: Mapping[str, Any]) -> WorkerEnd:
         caught = state.get("worker_error")
         if isinstance(caught, Mapping):
-            return cls(error=str(caught.get("Error", "unknown")), message=_cause_message(caught.get("Cause")))
+            error = str(caught.get("Error", "unknown"))
+            message = innermost(error, str(caught.get("Cause") or "")).message
+            return cls(error=error, message=one_line(message, MAX_ERROR_CHARS))
         report = state.get("worker")
         if not isinstance(report, Mapping):
             return cls()
@@ -56,17 +57,6 @@ class WorkerEnd:
     def __str__(self) -> str:
         """The error with its message."""
         return f"{self.error}: {self.message}" if self.message else self.error
-
-
-def _cause_message(cause: object) -> str:
-    """The error message in a Lambda error's Cause, which is JSON if the function raised."""
-    text = str(cause or "")
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return one_line(text, MAX_ERROR_CHARS)
-    message = found.get("errorMessage", text) if isinstance(found, dict) else text
-    return one_line(str(message), MAX_ERROR_CHARS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,6 +71,18 @@ class StateTable(Protocol):
         """Whether `mark` was called."""
 
 
+def take_lock(
+    state: StateTable, lock: str, holder: Holder, *, is_running: Callable[[Holder], bool]
+) -> Holder | None:
+    """Take a lock, from its holder too where that one no longer runs; None when taken, else who has it."""
+    while standing := state.acquire_lock(lock, holder):
+        if is_running(standing):
+            return standing
+        if state.take_over_lock(lock, holder, previous=standing):
+            return None
+    return None
+
+
 class DynamoStateTable:
     """The state in DynamoDB: `pk`, `sk`, TTL in `expires_at`."""
 

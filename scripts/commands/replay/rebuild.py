@@ -7,10 +7,11 @@ from rich.console import Console
 
 from scripts.clients import current_target, local_option
 from scripts.errors import Refused
-from scripts.replay.rebuilding import Difference, MemoryRegister, compare, replay_history
+from scripts.replay.rebuilding import Difference, compare, replay_history
 from scripts.replay.runs import documents, run_ids
 from scripts.replay.site import Site
 from winnow.register.table import RegisterUnavailable
+from winnow.testing import MemoryRegister
 
 DIFFERS = 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.integration.faults.app import LIE
 from tests.integration.faults.lab import Lab, Run, await_
+from winnow.core.contract import ULID
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
 
@@ -18,7 +18,6 @@ TOGETHER = [f"together/{number:02} é+%2F.xml" for number in range(40)]
 """With what somebody might decode once too often."""
 TOLD_OFTEN = "told-often.xml"
 DELIVERIES = 3
-ULID = re.compile("[0-9A-Z]{26}")
 
 
 def runs(lab: Lab) -> list[Run]:

@@ -16,7 +16,6 @@ from scripts.pipelines import Pipeline as Deployed
 from scripts.replay.choice import Rules, first
 from scripts.replay.choosing import Choice, Chooser
 from scripts.replay.criteria import Criteria
-from scripts.replay.rebuilding import MemoryRegister
 from scripts.replay.site import Site
 from scripts.replay.starting import let_go, start
 from tests.unit.winnow.runs import RUN_ID, Pipeline, adapt
@@ -28,6 +27,7 @@ from winnow.register.registering import Registered, register_failures
 from winnow.settlement.failure_records import read_failures
 from winnow.storage.executions import FakeExecutions
 from winnow.storage.state_table import MemoryStateTable
+from winnow.testing import MemoryRegister
 
 COUNT = 50_000
 CRITERIA = Criteria(stage="mint")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.winnow.registers import MemoryRegister
+from tests.unit.winnow.registers import FailingRegister
 from tests.unit.winnow.runs import EXECUTION, RUN_ID, STAGES, Pipeline
 from tests.unit.winnow.test_alert import FakeSns
 from winnow.alerts.announcer import Announcer
@@ -15,7 +15,7 @@ from winnow.core import keys
 from winnow.metrics.watch import Metric, Watch
 from winnow.register.entry import hold
 from winnow.register.registering import catch_up
-from winnow.runs.closer import Closer, CloseRunIncomplete, Closing, RunEnded, explain
+from winnow.runs.closer import Closer, CloseRunIncomplete, Closing, RunEnded
 from winnow.storage.state_table import Holder
 
 LOSSY = {"records": ["a", "b~1", "b~2", "bad1", "flaky", "skip1", "twin", "a"]}
@@ -52,7 +52,7 @@ class World:
         self.sns = FakeSns()
         self.watch = Watch(pipeline="catalogue")
         self.announcer = Announcer(topic_arn="arn:topic", environment="prod", sns=self.sns)
-        self.register = MemoryRegister()
+        self.register = FailingRegister()
         self.closer = Closer(
             pipeline="catalogue",
             stages=tuple(STAGES),
@@ -274,7 +274,7 @@ class TestTheRegister:
         world.pipeline.run(LOSSY, "next-run")
         world.close(name="next-run", executionArn=EXECUTION)
         assert [alert["run_id"] for alert in world.alerts] == [RUN_ID, RUN_ID]
-        assert {entry.occurrences for entry in world.register.entries.values()} == {2}
+        assert {entry.occurrences for entry in world.register.entries["catalogue", "adapt"].values()} == {2}
 
     def test_that_is_unavailable_keeps_nothing_else_back_and_the_run_says_so(self) -> None:
         world = World(LOSSY)
@@ -298,9 +298,9 @@ class TestTheRegister:
 
     def held(self, world: World, replay_id: str) -> None:
         world.close()
-        for key in (("catalogue", "adapt", "bad1"), ("catalogue", "adapt", "flaky")):
-            entry = world.register.entries[key]
-            world.register.entries[key] = hold(entry, replay_id=replay_id, now="2026", until="2099")
+        entries = world.register.entries["catalogue", "adapt"]
+        for record_id in ("bad1", "flaky"):
+            entries[record_id] = hold(entries[record_id], replay_id=replay_id, now="2026", until="2099")
 
     def replay(self, replay_id: str) -> dict[str, Any]:
         selection = {"bucket": "ledger", "key": keys.replay_selection(replay_id)}
@@ -396,43 +396,6 @@ class TestLaw6:
         with pytest.raises(CloseRunIncomplete, match="find the run: S3 refuses"):
             world.close("FAILED")
         assert world.sns.published == []
-
-
-@pytest.mark.parametrize(
-    ("error", "cause", "said"),
-    [
-        ("", "", ""),
-        ("States.Timeout", "", "States.Timeout"),
-        ("StageTotalFailure", "none of 2 succeeded", "StageTotalFailure: none of 2 succeeded"),
-        (
-            "States.TaskFailed",
-            json.dumps(
-                {
-                    "ExecutionArn": "arn:x",
-                    "Status": "FAILED",
-                    "Error": "StageTotalFailure",
-                    "Cause": "none of 2",
-                }
-            ),
-            "StageTotalFailure: none of 2",
-        ),
-        (
-            "States.TaskFailed",
-            json.dumps(
-                {
-                    "ExecutionArn": "arn:x",
-                    "Error": "LedgerObjectMissing",
-                    "Cause": json.dumps({"errorType": "LedgerObjectMissing", "errorMessage": "no plan"}),
-                }
-            ),
-            "LedgerObjectMissing: no plan",
-        ),
-        ("States.TaskFailed", json.dumps({"ExecutionArn": "arn:x", "Status": "ABORTED"}), "ABORTED"),
-        ("E", "[1]", "E: [1]"),
-    ],
-)
-def test_explains_nested_causes(error: str, cause: str, said: str) -> None:
-    assert explain(error, cause) == said
 
 
 def test_takes_an_event_without_its_payloads() -> None:

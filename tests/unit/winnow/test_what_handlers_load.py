@@ -71,7 +71,7 @@ MAY_LOAD = {
     | READERS
     | PROOF
     | ALERTS
-    | {"alerts.announcer", "runs.closer", "storage.state_table"},
+    | {"alerts.announcer", "core.sfn_errors", "runs.closer", "storage.state_table"},
     "plan": SETTLEMENT | REPORTS | READERS | {"journal.segment", "planning.planner", "planning.repeats"},
     "plan_run": STARTING | {"runs.planner"},
     "register": REGISTER,
