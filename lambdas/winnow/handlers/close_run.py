@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from winnow.alerts.announcer import Announcer
 from winnow.metrics.watch import watched
 from winnow.register.table import RegisterTable
-from winnow.runs.closer import Closer, RunEnded
+from winnow.runs.closer import Closer
+from winnow.runs.run_ended import RunEnded
 from winnow.settings import Settings
 from winnow.storage.clients import QUICK, client, lazy
 from winnow.storage.ledger import Ledger

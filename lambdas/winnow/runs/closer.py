@@ -1,106 +1,58 @@
-"""CloseRun: when a run has ended, however it ended, prove it, report it, and say what nobody has said yet.
+"""CloseRun: when a run has ended, prove it, report it, and send the alerts that were not delivered.
 
-It hears of the end from outside (EventBridge), because an execution that is aborted or times out cannot say so itself. Each step
-stands alone: one that fails is counted and keeps no other back (law 6). If any failed, closing raises at the end, so that Lambda
-closes the run again; what was done is not done twice.
+EventBridge says that a run has ended, because an execution that is aborted or times out cannot say so itself. If a step fails,
+closing raises at the end, so that Lambda closes the run again; what was done is not done twice.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from winnow.alerts.content import AlertContent, Event, Severity
 from winnow.core import keys
 from winnow.core.contract import RUN_ID, now
-from winnow.core.errors import LedgerObjectMissing, WinnowError
+from winnow.core.errors import WinnowError
 from winnow.core.keys import AttemptKeys, StageKeys
-from winnow.core.sfn_errors import innermost
-from winnow.metrics.watch import Metric, Watch, get_logger
-from winnow.proof.prove import Proof, Reached, prove, stages_of
+from winnow.metrics.watch import Metric, Watch
+from winnow.proof.prove import Proof, prove, stages_of
 from winnow.register.registering import catch_up, release_holds
+from winnow.runs.run_alerts import RunAlerts
+from winnow.runs.steps import AlertStep, Step, Steps
 
 if TYPE_CHECKING:
     from winnow.alerts.announcer import Announcer
     from winnow.register.table import RegisterTable
+    from winnow.runs.run_ended import RunEnded
     from winnow.storage.ledger import Ledger
     from winnow.storage.state_table import StateTable
 
-SUCCEEDED = "SUCCEEDED"
 UP_TO_DATE = "up to date"
 BEHIND = "behind"
-MAX_PROBLEMS = 5
-"""Problems quoted in an alert; all are in the report."""
+
+FIND_RUN = Step("find the run")
+RELEASE_LOCK = Step("release the lock")
+PROVE = Step("prove")
+FIND_ATTEMPTS = Step("find attempts")
+SEND_ALERT_OF_ATTEMPT = AlertStep("send an alert that was owed")
+LOOK_FOR_ALERTS = AlertStep("look for alerts")
+ALERT_OF_RUN = AlertStep("alert")
+ALERT_OF_PROOF = AlertStep("alert of the proof")
+COUNT_END = Step("count")
+COUNT_PROOF = Step("count what was proved")
+REPORT = Step("report")
+RELEASE_HOLDS = Step("release the replay's holds")
 
 
 class CloseRunIncomplete(WinnowError):
     """Some steps of closing a run failed; they are named. Closing it again does only those."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEnded:
-    """EventBridge's news of an execution of the pipeline that has ended."""
-
-    execution: str
-    name: str
-    status: str
-    started: datetime | None
-    stopped: datetime | None
-    input: Mapping[str, Any]
-    output: Mapping[str, Any]
-    error: str
-    cause: str
-    redrives: int
-    """How often Step Functions itself restarted it; each end is news of its own."""
-
-    @classmethod
-    def from_event(cls, event: Mapping[str, Any]) -> Self:
-        """Raises KeyError when it is not such news."""
-        detail = event["detail"]
-        return cls(
-            execution=detail["executionArn"],
-            name=detail["name"],
-            status=detail["status"],
-            started=_moment(detail.get("startDate")),
-            stopped=_moment(detail.get("stopDate")),
-            input=_document(detail.get("input")),
-            output=_document(detail.get("output")),
-            error=detail.get("error") or "",
-            cause=detail.get("cause") or "",
-            redrives=detail.get("redriveCount") or 0,
-        )
-
-    @property
-    def seconds(self) -> float | None:
-        return (self.stopped - self.started).total_seconds() if self.started and self.stopped else None
-
-    @property
-    def reason(self) -> str:
-        """Why it ended as it did, in words."""
-        return str(innermost(self.error, self.cause))
-
-
-def _moment(milliseconds: object) -> datetime | None:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if isinstance(milliseconds, int | float) else None
-
-
-def _document(text: object) -> Mapping[str, Any]:
-    """Input or output of an execution; nothing when EventBridge left it out for its size."""
-    try:
-        document = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
-        document = None
-    return document if isinstance(document, Mapping) else {}
-
-
 @dataclass(slots=True)
 class Closing:
-    """What closing a run did, for the log and for whoever invoked it."""
+    """What closing a run did."""
 
     run_id: str
     status: str
@@ -111,8 +63,6 @@ class Closing:
     """Failures that the run held as a replay and did not settle."""
     alerts: list[str] = field(default_factory=list)
     """What was alerted now."""
-    failures: list[str] = field(default_factory=list)
-    """Steps that failed, and why."""
 
     def to_payload(self) -> dict[str, Any]:
         return {
@@ -156,69 +106,69 @@ class Closer:
         Raises:
             CloseRunIncomplete: a step failed; all others were done.
         """
-        closing = Closing(run_id=ended.name, status=ended.status)
-        run = self._step(closing, "find the run", lambda: self._find(ended))
-        if run:
-            closing.run_id = run["run_id"]
+        steps = Steps(self._watch)
+        run = steps.take(FIND_RUN, lambda: self._find(ended))
+        closing = Closing(run_id=run["run_id"] if run else ended.name, status=ended.status)
         self._watch.identify(run_id=closing.run_id)
-        self._step(
-            closing, "release the lock", lambda: self._state.release_lock(self._pipeline, ended.execution)
+        steps.take(RELEASE_LOCK, lambda: self._state.release_lock(self._pipeline, ended.execution))
+        alerts = RunAlerts(
+            pipeline=self._pipeline,
+            run_id=closing.run_id,
+            ledger=self._ledger,
+            state=self._state,
+            announcer=self._announcer,
+            watch=self._watch,
         )
         if run and not run["stepped_aside"]:
-            self._close(closing, ended, run)
-        elif run == {}:  # PlanRun did not get as far as to write the run down; only the event tells of it
-            self._step(closing, "alert", lambda: self._alert_of_run(closing, ended))
-            self._step(closing, "count", lambda: self._count_end(closing, ended))
-            self._step(closing, "release the replay's holds", lambda: self._release_unplanned(closing, ended))
-        if closing.failures:
+            self._close(steps, closing, alerts, ended, run)
+        elif run == {}:  # PlanRun failed before it wrote the run down; only the event tells of it
+            steps.take(ALERT_OF_RUN, lambda: alerts.send_of_run(ended, None))
+            steps.take(COUNT_END, lambda: self._count_end(closing.run_id, ended))
+            steps.take(RELEASE_HOLDS, lambda: self._release_unplanned(closing, ended))
+        closing.alerts = alerts.sent
+        if steps.failures:
             raise CloseRunIncomplete(
-                f"run {closing.run_id} was not closed completely: {'; '.join(closing.failures)}"
+                f"run {closing.run_id} was not closed completely: {'; '.join(steps.failures)}"
             )
         return closing
 
-    def _close(self, closing: Closing, ended: RunEnded, run: Mapping[str, Any]) -> None:
-        closing.proof = self._step(
-            closing, "prove", lambda: prove(self._ledger, closing.run_id, status=ended.status)
-        )
-        # Before alerts: what the register does not know yet would be alerted as news.
-        self._bring_register_up_to_date(closing, run)
-        attempts = self._step(closing, "find attempts", lambda: list(self._attempts(run))) or []
+    def _close(
+        self, steps: Steps, closing: Closing, alerts: RunAlerts, ended: RunEnded, run: Mapping[str, Any]
+    ) -> None:
+        proof = steps.take(PROVE, lambda: prove(self._ledger, closing.run_id, status=ended.status))
+        closing.proof = proof
+        # Before alerts: failures that the register does not know yet would be alerted as new.
+        self._bring_register_up_to_date(steps, closing, run)
+        attempts = steps.take(FIND_ATTEMPTS, lambda: list(self._attempts(run))) or []
         for execution, attempt in attempts:
-            self._step(
-                closing, "send an alert that was owed", partial(self._send, closing, attempt, execution)
-            )
-        told = self._step(
-            closing, "look for alerts", lambda: any(self._told(attempt) for _, attempt in attempts)
-        )
-        if not told:
-            self._step(closing, "alert", lambda: self._alert_of_run(closing, ended))
-        self._step(closing, "count", lambda: self._count_end(closing, ended))
-        if closing.proof:
-            proof = closing.proof
-            self._step(closing, "alert of the proof", lambda: self._alert_of_proof(closing, ended, proof))
-            self._step(closing, "report", lambda: self._report(closing, ended, proof))
-            self._step(closing, "count what was proved", lambda: self._count_proof(closing, ended, proof))
+            steps.take(SEND_ALERT_OF_ATTEMPT, partial(alerts.send_of_attempt, attempt, execution))
+        if not steps.take(LOOK_FOR_ALERTS, lambda: any(alerts.has_told(attempt) for _, attempt in attempts)):
+            steps.take(ALERT_OF_RUN, lambda: alerts.send_of_run(ended, proof))
+        steps.take(COUNT_END, lambda: self._count_end(closing.run_id, ended))
+        if proof:
+            steps.take(ALERT_OF_PROOF, lambda: alerts.send_of_proof(ended, proof))
+            steps.take(REPORT, lambda: self._report(closing, ended, proof))
+            steps.take(COUNT_PROOF, lambda: self._count_proof(closing.run_id, ended, proof))
 
-    def _bring_register_up_to_date(self, closing: Closing, run: Mapping[str, Any]) -> None:
-        """Register what stages could not, and give back what a replay still holds."""
-        failed = len(closing.failures)
+    def _bring_register_up_to_date(self, steps: Steps, closing: Closing, run: Mapping[str, Any]) -> None:
+        """Register what stages could not, and release what a replay still holds."""
+        failed = len(steps.failures)
         for stage in stages_of(run):
             keys_of_stage = StageKeys(closing.run_id, stage)
-            catching_up = partial(
-                catch_up, self._ledger, self._register, keys_of_stage, deadline=self._deadline
+            steps.take(
+                Step(f"bring the failure register up to date with {stage}"),
+                partial(catch_up, self._ledger, self._register, keys_of_stage, deadline=self._deadline),
             )
-            self._step(closing, f"bring the failure register up to date with {stage}", catching_up)
-        if len(closing.failures) > failed:
+        if len(steps.failures) > failed:
             closing.register = BEHIND
             self._watch.count(Metric.REGISTER_BEHIND)
-            return  # what succeeded is not known to the register yet: replaying that again would be in vain
+            return  # the register does not know all successes yet: what is released now would be replayed in vain
         closing.register = UP_TO_DATE
         if run.get("replay"):
-            stages: Sequence[str] = run["stages"]
-            self._step(closing, "release the replay's holds", lambda: self._release(closing, stages))
+            steps.take(RELEASE_HOLDS, lambda: self._release(closing, run["stages"]))
 
     def _release_unplanned(self, closing: Closing, ended: RunEnded) -> None:
-        """A replay that did not get as far as to be planned held what it was to replay."""
+        """Release the entries of a replay that was never planned."""
         replay = ended.input.get("replay")
         replay_id = replay.get("id") if isinstance(replay, Mapping) else None
         if not isinstance(replay_id, str) or not RUN_ID.fullmatch(replay_id):
@@ -229,18 +179,8 @@ class Closer:
     def _release(self, closing: Closing, stages: Sequence[str], replay_id: str = "") -> None:
         closing.released += release_holds(self._register, self._pipeline, stages, replay_id or closing.run_id)
 
-    def _step(self, closing: Closing, name: str, step: Callable[[], Any]) -> Any:
-        try:
-            return step()
-        except Exception as error:  # noqa: BLE001  law 6
-            get_logger().exception(f"closing the run: could not {name}", error=str(error))
-            metric = Metric.ALERT_FAILED if "alert" in name else Metric.WATCHING_FAILED
-            self._watch.count(metric)
-            closing.failures.append(f"{name}: {error}")
-            return None
-
     def _find(self, ended: RunEnded) -> Mapping[str, Any]:
-        """The run that an execution was; empty where PlanRun did not get as far as to write it down."""
+        """The `run.json` of an execution; empty where PlanRun failed before it wrote one."""
         for name in self._names(ended):
             if isinstance(name, str) and RUN_ID.fullmatch(name):
                 run: Mapping[str, Any] | None = self._ledger.find_json(keys.run(name))
@@ -253,7 +193,7 @@ class Closer:
         yield self._state.find_run(ended.execution)
 
     def _attempts(self, run: Mapping[str, Any]) -> Iterator[tuple[str, AttemptKeys]]:
-        """Every attempt of every stage, and the execution that made it."""
+        """Every attempt of every stage, with the execution that made it."""
         for stage in stages_of(run):
             number = 0
             while True:
@@ -264,66 +204,6 @@ class Closer:
                     break
                 yield claim["execution"] if claim else run["execution"], attempt
                 number += 1
-
-    def _send(self, closing: Closing, attempt: AttemptKeys, execution: str) -> None:
-        """What Settle wrote down and Alert did not deliver."""
-        try:
-            sent = self._announcer.announce_attempt(self._ledger, attempt, execution=execution)
-        except LedgerObjectMissing:  # the attempt had nothing to alert
-            return
-        if sent:
-            self._sent(closing, f"{sent.stage} {sent.verdict}")
-
-    def _told(self, attempt: AttemptKeys) -> bool:
-        """Whether the failure of a stage, and with it of the run, has reached the topic, or is what an earlier run told."""
-        alert = self._ledger.find_json(attempt.alert)
-        return bool(
-            alert
-            and alert["verdict"] == Event.TOTAL_FAILURE
-            and (
-                self._ledger.find_json(attempt.alerted) is not None
-                or not AlertContent.from_json(alert).is_news
-            )
-        )
-
-    def _alert_of_run(self, closing: Closing, ended: RunEnded) -> None:
-        if ended.status == SUCCEEDED:
-            return
-        where = _stopped_at(closing.proof)
-        content = AlertContent(
-            severity=Severity.ERROR if ended.status == Event.ABORTED else Severity.CRITICAL,
-            verdict=Event(ended.status).value,
-            pipeline=self._pipeline,
-            run_id=closing.run_id,
-            cause=": ".join(filter(None, (where, ended.reason))) or None,
-        )
-        self._announce_once(closing, content, ended, f"run {ended.status} {ended.redrives}")
-
-    def _alert_of_proof(self, closing: Closing, ended: RunEnded, proof: Proof) -> None:
-        if proof.holds:
-            return
-        problems = proof.all_problems
-        more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
-        content = AlertContent(
-            severity=Severity.CRITICAL,
-            verdict=Event.NOT_CONSERVED.value,
-            pipeline=self._pipeline,
-            run_id=closing.run_id,
-            cause="; ".join(problems[:MAX_PROBLEMS]) + more,
-        )
-        self._announce_once(closing, content, ended, f"conservation {ended.redrives}")
-
-    def _announce_once(self, closing: Closing, content: AlertContent, ended: RunEnded, what: str) -> None:
-        """Marked after SNS accepted: if this process dies in between, the alert comes twice rather than never."""
-        if self._state.is_marked(closing.run_id, what):
-            return
-        self._announcer.announce(content, execution=ended.execution)
-        self._sent(closing, content.verdict)
-        self._state.mark(closing.run_id, what)
-
-    def _sent(self, closing: Closing, what: str) -> None:
-        closing.alerts.append(what)
-        self._watch.count(Metric.ALERT_SENT)
 
     def _report(self, closing: Closing, ended: RunEnded, proof: Proof) -> None:
         document = {
@@ -341,24 +221,14 @@ class Closer:
         }
         self._ledger.write_json(keys.run_report(closing.run_id), document)
 
-    def _count_end(self, closing: Closing, ended: RunEnded) -> None:
+    def _count_end(self, run_id: str, ended: RunEnded) -> None:
         """Once, however often the run is closed."""
-        if self._state.mark(closing.run_id, f"counted end {ended.redrives}"):
-            self._watch.count(Metric.RUN_SUCCEEDED if ended.status == SUCCEEDED else Metric.RUN_FAILED)
+        if self._state.mark(run_id, f"counted end {ended.redrives}"):
+            self._watch.count(Metric.RUN_SUCCEEDED if ended.succeeded else Metric.RUN_FAILED)
             if ended.seconds is not None:
                 self._watch.count(Metric.RUN_SECONDS, ended.seconds)
 
-    def _count_proof(self, closing: Closing, ended: RunEnded, proof: Proof) -> None:
-        if self._state.mark(closing.run_id, f"counted proof {ended.redrives}"):
+    def _count_proof(self, run_id: str, ended: RunEnded, proof: Proof) -> None:
+        if self._state.mark(run_id, f"counted proof {ended.redrives}"):
             self._watch.count(Metric.RECORDS_LOST, proof.lost)
             self._watch.count(Metric.CONSERVATION_VIOLATION, len(proof.all_problems))
-
-
-def _stopped_at(proof: Proof | None) -> str:
-    """How far the run got."""
-    reached = [stage for stage in proof.stages if stage.reached is not Reached.NOT_REACHED] if proof else []
-    if not reached:
-        return ""
-    last = reached[-1]
-    done = last.succeeded + last.skipped
-    return f"it had come as far as stage {last.stage} ({done:,} of {last.records_in:,} records done there)"

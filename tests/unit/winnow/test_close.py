@@ -15,7 +15,9 @@ from winnow.core import keys
 from winnow.metrics.watch import Metric, Watch
 from winnow.register.entry import hold
 from winnow.register.registering import catch_up
-from winnow.runs.closer import Closer, CloseRunIncomplete, Closing, RunEnded
+from winnow.runs.closer import Closer, CloseRunIncomplete, Closing
+from winnow.runs.run_ended import RunEnded
+from winnow.runs.steps import AlertStep, Step, Steps
 from winnow.storage.state_table import Holder
 
 LOSSY = {"records": ["a", "b~1", "b~2", "bad1", "flaky", "skip1", "twin", "a"]}
@@ -396,6 +398,19 @@ class TestLaw6:
         with pytest.raises(CloseRunIncomplete, match="find the run: S3 refuses"):
             world.close("FAILED")
         assert world.sns.published == []
+
+
+@pytest.mark.parametrize(
+    ("step", "metric"),
+    [(Step("report"), Metric.WATCHING_FAILED), (AlertStep("say so"), Metric.ALERT_FAILED)],
+)
+def test_a_step_that_fails_is_counted_and_named_and_keeps_no_other_back(step: Step, metric: Metric) -> None:
+    watch = Watch(pipeline="catalogue")
+    steps = Steps(watch)
+    assert steps.take(step, lambda: 1 / 0) is None
+    assert steps.take(step, lambda: 2) == 2
+    assert steps.failures == [f"{step.name}: division by zero"]
+    assert watch._sums == {metric: 1}
 
 
 def test_takes_an_event_without_its_payloads() -> None:

@@ -71,7 +71,15 @@ MAY_LOAD = {
     | READERS
     | PROOF
     | ALERTS
-    | {"alerts.announcer", "core.sfn_errors", "runs.closer", "storage.state_table"},
+    | {
+        "alerts.announcer",
+        "core.sfn_errors",
+        "runs.closer",
+        "runs.run_alerts",
+        "runs.run_ended",
+        "runs.steps",
+        "storage.state_table",
+    },
     "plan": SETTLEMENT | REPORTS | READERS | {"journal.segment", "planning.planner", "planning.repeats"},
     "plan_run": STARTING | {"runs.planner"},
     "register": REGISTER,
