@@ -57,7 +57,7 @@ class TableBusy(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class IdentifierClaim:
     """A file's wish for the canonical id of its identifier."""
 
     source_identifier: str
@@ -99,7 +99,7 @@ class IdentifierTable:
         self._name = name
         self._new_id = new_id
 
-    def claim(self, claims: Sequence[Claim]) -> dict[str, Identifier]:
+    def claim(self, claims: Sequence[IdentifierClaim]) -> dict[str, Identifier]:
         """The identifiers of all claims by source identifier, old or minted now.
 
         The first of several claims to one new identifier gets it. Whether a claim won is for the caller to see, in
@@ -108,7 +108,7 @@ class IdentifierTable:
         Raises:
             TableBusy, ClientError, BotoCoreError: the table could not be read or written; what was minted stays.
         """
-        first: dict[str, Claim] = {}
+        first: dict[str, IdentifierClaim] = {}
         for claim in claims:
             first.setdefault(claim.source_identifier, claim)
         found = self._read(list(first))
@@ -139,7 +139,7 @@ class IdentifierTable:
                 )
         return found
 
-    def _mint(self, claims: Sequence[Claim]) -> dict[str, Identifier]:
+    def _mint(self, claims: Sequence[IdentifierClaim]) -> dict[str, Identifier]:
         """Mint all or, as far as others were faster, take what they minted."""
         found: dict[str, Identifier] = {}
         pending = list(claims)
@@ -185,7 +185,7 @@ class IdentifierTable:
             "Put": {"TableName": self._name, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}
         }
 
-    def _adopt(self, claim: Claim) -> Identifier:
+    def _adopt(self, claim: IdentifierClaim) -> Identifier:
         """Make the file the owner of a released identifier, unless another is faster."""
         try:
             answer = self._dynamodb.update_item(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from catalogue import settings
-from catalogue.identifiers import Claim, Identifier, IdentifierTable, is_outage
+from catalogue.identifiers import Identifier, IdentifierClaim, IdentifierTable, is_outage
 from catalogue.tei.document import MAX_IDENTIFIER_CHARS
 from winnow import Output, PermanentError, Record, worker
 from winnow.core.errors import shorten
@@ -27,7 +27,7 @@ class IdentifierTaken(PermanentError):
 class _Work:
     """A work document that asks for its canonical id."""
 
-    claim: Claim
+    claim: IdentifierClaim
     document: Mapping[str, Any]
 
     @classmethod
@@ -43,7 +43,7 @@ class _Work:
             raise PermanentError(
                 f"`sourceIdentifier` must be 1 to {MAX_IDENTIFIER_CHARS} characters, got: {shorten(name)}"
             )
-        return cls(claim=Claim(source_identifier=name, owner=record.id), document=document)
+        return cls(claim=IdentifierClaim(source_identifier=name, owner=record.id), document=document)
 
     def with_canonical_id(self, identifier: Identifier) -> Output | PermanentError:
         if identifier.owner != self.claim.owner:

@@ -18,8 +18,8 @@ from catalogue import identifiers
 from catalogue.identifiers import (
     ALPHABET,
     LETTERS,
-    Claim,
     Identifier,
+    IdentifierClaim,
     IdentifierTable,
     TableBusy,
     is_outage,
@@ -37,8 +37,8 @@ def work(identifier: str, file: str | None = None) -> Record:
     )
 
 
-def claims(*names: str, owner: str | None = None) -> list[Claim]:
-    return [Claim(source_identifier=name, owner=owner or f"{name}.xml") for name in names]
+def claims(*names: str, owner: str | None = None) -> list[IdentifierClaim]:
+    return [IdentifierClaim(source_identifier=name, owner=owner or f"{name}.xml") for name in names]
 
 
 def canonical_ids(outcomes: list[Any]) -> list[str]:
@@ -340,7 +340,7 @@ def test_whatever_the_claims_one_identifier_one_owner_one_canonical_id(
     for batch in batches:
         for name, owner in batch:
             first_owner.setdefault(name, owner)
-        wanted = [Claim(source_identifier=name, owner=owner) for name, owner in batch]
+        wanted = [IdentifierClaim(source_identifier=name, owner=owner) for name, owner in batch]
         found = IdentifierTable(client, TABLE, new_id=lambda: next(draws)).claim(wanted)
         for name, identifier in found.items():
             assert seen.setdefault(name, identifier) == identifier
