@@ -1,1 +1,1 @@
-"""What people are told, in which words, and how it gets to them."""
+"""Alerts: their content, their words, and their delivery."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_SUBJECT_CHARS = 100
 """SNS's limit; ASCII only, no line breaks."""
 STRUCTURED_PROTOCOLS = ("lambda", "sqs")
-"""Subscribers that are programs get JSON; everybody else gets the text."""
+"""Subscribers that are programs get JSON; people get the text."""
 
 
 class Announcer:
@@ -51,7 +51,7 @@ class Announcer:
         The marker is written after SNS accepted: if this process dies in between, the alert comes twice rather than never.
 
         Returns:
-            What was published; None when it had been before, or is no news.
+            What was published; None when it was published before, or needs no alert.
 
         Raises:
             LedgerObjectMissing: the attempt has nothing to alert.

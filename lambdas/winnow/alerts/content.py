@@ -165,9 +165,9 @@ class AlertContent:
 
     @property
     def is_news(self) -> bool:
-        """Whether people have to be told: a stage in which only known failures failed again needs nobody.
+        """Whether an alert is needed. A stage in which only known failures failed again needs none.
 
-        One that stopped is news all the same, unless it was given nothing but records that are known to be wrong: an
+        A stage that stopped needs one all the same, unless it was given nothing but records that are known to be wrong: an
         outage is another each time, a file that was edited and is as malformed as before is not.
         """
         if self.counts is None or self.counts.new > 0:
@@ -183,7 +183,7 @@ class AlertContent:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Raises KeyError, TypeError or ValueError when it is no alert."""
+        """Raises KeyError, TypeError or ValueError if it is not an alert."""
         counts, file = value.get("counts"), value.get("failures_file")
         return cls(
             severity=Severity(value["severity"]),
@@ -282,11 +282,11 @@ class CauseTally:
 
 
 def split_by_news(content: AlertContent, *, new: int, known: int, news: CauseTally) -> AlertContent:
-    """An alert that speaks of the news only. Where a whole stage failed, all of its causes matter, so they stay.
+    """An alert that names only the new failures. Where a whole stage failed, all of its causes matter, so they stay.
 
     Args:
-        content: as Settle wrote it, to whom every failure is news; or as this made it before.
-        new: failures nobody has been told of.
+        content: as Settle wrote it, which takes every failure for new; or as this function returned it before.
+        new: failures that no alert has named.
         known: the others that the alert is about.
         news: the new ones, by cause.
     """

@@ -50,7 +50,7 @@ class Webhook:
     def post(self, payload: Mapping[str, Any], *, deadline: float) -> None:
         """Send a message, with as many tries as fit before the deadline (of the same clock).
 
-        Throttling and outages are waited out; a webhook that is gone is looked up anew once, as somebody may have replaced it;
+        Throttling and outages are waited out; a webhook that is gone is looked up anew once, as an operator may have replaced it;
         a message that Slack finds malformed is sent once more as plain text, as any alert beats none.
 
         Raises:
@@ -164,7 +164,7 @@ class Notification:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """Raises KeyError when it is no SNS record."""
+        """Raises KeyError if SNS did not send it."""
         sns = record["Sns"]
         return cls(message_id=sns["MessageId"], subject=sns.get("Subject") or "", body=sns["Message"])
 

@@ -1,4 +1,4 @@
-"""An alert in words: what somebody reads at 3 am. What happened, is anything blocked, why, which records, what to type (law 9)."""
+"""An alert in words, which an operator reads at 3 am. What happened, is anything blocked, why, which records, what to type (law 9)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Alert:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Raises KeyError, TypeError or ValueError when it is no alert of ours."""
+        """Raises KeyError, TypeError or ValueError if it is not an alert of Winnow."""
         return cls(
             content=AlertContent.from_json(value),
             environment=value["environment"],
@@ -204,13 +204,13 @@ def _summary(content: AlertContent) -> str:
                 "is in the ledger; later stages did not start."
             )
         case Event.ABORTED, _:
-            return "Somebody stopped the run by hand. What was done until then is in the ledger."
+            return "An operator stopped the run by hand. What was done until then is in the ledger."
         case _:
             return "The run stopped with an error that is not about single records. What was done is in the ledger."
 
 
 def _split(counts: AlertCounts) -> str:
-    """The news apart from what people know: a title that only ever counts both is soon read by nobody."""
+    """New failures apart from known ones: people soon ignore a title that adds up both."""
     return f" ({counts.new:,} new, {counts.known:,} known)" if counts.known else ""
 
 

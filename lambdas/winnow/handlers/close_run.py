@@ -1,4 +1,4 @@
-"""CloseRun: proves a run that has ended and says what nobody has said yet. Invoked by EventBridge on any terminal status."""
+"""CloseRun: proves a run that has ended, and sends the alerts that were not delivered. Invoked by EventBridge on any terminal status."""
 
 from __future__ import annotations
 

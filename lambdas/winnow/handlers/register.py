@@ -1,4 +1,4 @@
-"""Register: what the attempt gave up on goes into the failure register, and what is no news is not alerted.
+"""Register: writes the attempt's failures into the failure register, and leaves known failures out of the alert.
 
 Invoked by the stage machine after Settle. The machine goes on if this fails: closing the run makes up for it.
 """

@@ -28,7 +28,7 @@ class Metric(StrEnum):
     ATTEMPT_SECONDS = "AttemptSeconds"
 
     FAILURES_NEW = "FailuresNew"
-    """Failures of an alert that nobody had been told of."""
+    """Failures of an alert that no earlier alert named."""
     FAILURES_KNOWN = "FailuresKnown"
     RESOLVED = "Resolved"
     """Failures of earlier runs whose records have succeeded."""

@@ -162,7 +162,7 @@ class Closer:
         if len(steps.failures) > failed:
             closing.register = BEHIND
             self._watch.count(Metric.REGISTER_BEHIND)
-            return  # the register does not know all successes yet: what is released now would be replayed in vain
+            return  # the register does not know all successes yet: a record released now may have succeeded, and would be replayed for nothing
         closing.register = UP_TO_DATE
         if run.get("replay"):
             steps.take(RELEASE_HOLDS, lambda: self._release(closing, run["stages"]))

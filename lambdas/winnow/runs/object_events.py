@@ -1,4 +1,4 @@
-"""S3's news of objects that were created, as they arrive in a queue: through EventBridge, or from the bucket itself."""
+"""S3's events for created objects, as a queue delivers them: through EventBridge, or from the bucket itself."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ObjectCreated:
 
     @property
     def event_id(self) -> str:
-        """The same whenever S3 tells the same news."""
+        """The same each time S3 sends the same event."""
         return json.dumps([self.item.bucket, self.item.key, self.version, self.sequencer])
 
     def is_newer_than(self, other: ObjectCreated) -> bool:
@@ -66,10 +66,10 @@ class ObjectCreated:
 
 
 def objects_created(body: str) -> list[ObjectCreated]:
-    """The objects that a message tells of; none when it tells of something else that S3 may say.
+    """The objects that a message names; none for an S3 event of another type.
 
     Raises:
-        StageInputError: nothing that S3 says.
+        StageInputError: the message is not an event of S3.
     """
     try:
         message = json.loads(body)
@@ -109,10 +109,10 @@ def _is_creation(record: object) -> bool:
 
 def _from_bucket(record: Mapping[str, Any]) -> ObjectCreated:
     """The bucket's own notifications give keys as in a query string: `+` for a blank, `%2F` for a slash."""
-    told = record.get("s3") or {}
-    item = told.get("object") or {}
+    written = record.get("s3") or {}
+    item = written.get("object") or {}
     return ObjectCreated.from_parts(
-        bucket=(told.get("bucket") or {}).get("name"),
+        bucket=(written.get("bucket") or {}).get("name"),
         key=unquote_plus(str(item.get("key", ""))),
         etag=item.get("eTag"),
         version_id=item.get("versionId"),

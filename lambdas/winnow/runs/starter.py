@@ -1,7 +1,7 @@
 """StartRun: turns events into runs. The same event, however often it is delivered, starts one run.
 
 Events from EventBridge and the schedule give a run its name: a ULID made of the event's time and id, so that Step Functions itself
-refuses the second delivery. News of objects come in batches that differ from delivery to delivery, so each object is claimed in
+refuses the second delivery. Events for objects come in batches that differ from delivery to delivery, so each object is claimed in
 the state table. A claim names the run it was taken on for: whether that run exists decides if the object was seen to, so that
 a Lambda that dies between claiming and starting loses nothing.
 """
@@ -96,7 +96,7 @@ class Message:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """Raises KeyError when it is no record of SQS."""
+        """Raises KeyError if SQS did not send it."""
         return cls(message_id=record["messageId"], body=record["body"])
 
 
@@ -135,7 +135,7 @@ class Starter:
     def on_event(self, event: object) -> str | None:
         """Start the run an event asks for; returns its id, or None where the event asks for nothing that can be started.
 
-        Such an event is logged and counted, not raised: delivering it again would not mend it.
+        Such an event is logged and counted, not raised: delivering it again would not help.
         """
         try:
             asked = RunEvent.from_event(event)
@@ -195,7 +195,7 @@ class Starter:
         return Pointer(bucket=self._ledger.bucket, key=key, format="ndjson")
 
     def on_messages(self, messages: Sequence[Message], *, dead_at: float) -> list[str]:
-        """Start one run over the objects that a batch of messages tells of.
+        """Start one run over the objects that a batch of messages names.
 
         Args:
             messages: as SQS delivers them.
@@ -203,7 +203,7 @@ class Starter:
 
         Returns:
             Ids of messages to be delivered again: those that tell of nothing that can be used (until the queue gives them up to
-            its dead-letter queue), and those that somebody else may be working on.
+            its dead-letter queue), and those that another Lambda may be working on.
         """
         news: list[tuple[Message, ObjectCreated]] = []
         again: list[str] = []

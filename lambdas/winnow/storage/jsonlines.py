@@ -1,7 +1,7 @@
 """JSON, a line at a time: the standard library's C scanner and encoder without what `json.loads` and `dumps` wrap around them.
 
 Reading a record's line is three times faster this way, writing one twice; with a million records that is what they wait for.
-Not a faster library, because those write NaN as null, and a worker's bug should not become somebody's data.
+Not a faster library, because those write NaN as null, and a worker's bug should not become data.
 """
 
 from __future__ import annotations

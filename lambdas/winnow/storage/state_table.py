@@ -56,7 +56,7 @@ class StateTable(Protocol):
         """Claim an event; returns the claim that stands, which is this one or an earlier one."""
 
     def take_over_claim(self, event_id: str, claim: Claim, *, previous: Claim) -> bool:
-        """Replace a claim whose Lambda died; False when somebody else did."""
+        """Replace a claim whose Lambda died; False after a write conflict."""
 
     def run_of(self, execution: str, candidate: str) -> str:
         """The run id of an execution whose name is none: the first candidate ever proposed."""
