@@ -11,7 +11,7 @@ from benchmarks.disk import DiskStore
 from benchmarks.sides.common import RUN, STAGE, record_id
 from winnow.batch.plan import Plan
 from winnow.batch.rows import SourceRef
-from winnow.core.contract import Kind, Pointer, now
+from winnow.core.contract import Kind, Pointer, SourceFormat, now
 from winnow.core.ranges import Ranges
 from winnow.journal.reports import FailureReport, write_reports
 from winnow.journal.segment import Segment, Stop
@@ -45,7 +45,7 @@ def write_journal(ledger: Ledger, count: int, failed: list[int]) -> None:
         stage=STAGE,
         digest="digest",
         count=count,
-        source=SourceRef(Pointer(bucket=ledger.bucket, key="input.ndjson"), "ndjson", None),
+        source=SourceRef(Pointer(bucket=ledger.bucket, key="input.ndjson"), SourceFormat.NDJSON, None),
         dropped=Ranges.empty(),
         duplicates=0,
         rejected=Ranges.empty(),

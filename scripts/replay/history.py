@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from winnow.batch.plan import find_id, ids_of, read_plan
+from winnow.core.contract import SourceFormat
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
@@ -117,7 +118,10 @@ def _ancestor(ledger: Ledger, lineage: Lineage, place: Place) -> Ancestor:
     _, record_id = next(ids_of(ledger, plan.keys, here))
     pointer = plan.source.pointer
     source: Mapping[str, Any] = {"bucket": pointer.bucket, "key": pointer.key}
-    if plan.source.format not in {"successes", "selection"} and place.ordinal not in plan.rejected:
+    if (
+        plan.source.format not in {SourceFormat.SUCCESSES, SourceFormat.SELECTION}
+        and place.ordinal not in plan.rejected
+    ):
         _, _, data = next(rows_of(ledger, plan, here), (0, record_id, None))
         if isinstance(data, Mapping) and {"bucket", "key"} <= data.keys():
             source = {name: data[name] for name in ("bucket", "key", "etag", "last_modified") if name in data}

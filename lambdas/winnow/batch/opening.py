@@ -7,7 +7,7 @@ from winnow.batch.parquet import ParquetSource
 from winnow.batch.rows import Source, SourceRef
 from winnow.batch.selection import SelectionSource, read_selection
 from winnow.batch.successes import SuccessesSource, read_manifest
-from winnow.core.contract import Pointer
+from winnow.core.contract import Pointer, SourceFormat
 from winnow.core.errors import LedgerObjectMissing, ObjectForbidden, StageInputError
 from winnow.journal.successes import SuccessManifest
 from winnow.storage.store import ObjectStore
@@ -29,24 +29,24 @@ def detect(store: ObjectStore, pointer: Pointer) -> SourceRef:
     found = pointer.format
     if not found:
         if head.start.startswith(b"PAR1"):
-            found = "parquet"
+            found = SourceFormat.PARQUET
         elif head.start.startswith(SuccessManifest.MAGIC):
-            found = "successes"
+            found = SourceFormat.SUCCESSES
         elif head.start.startswith(b'{"winnow":"selection/'):
-            found = "selection"
+            found = SourceFormat.SELECTION
         else:
-            found = "ndjson"
-    return SourceRef(pointer, found, None if found == "successes" else head.etag)
+            found = SourceFormat.NDJSON
+    return SourceRef(pointer, found, None if found is SourceFormat.SUCCESSES else head.etag)
 
 
 def open_source(store: ObjectStore, ref: SourceRef) -> Source:
     """The rows. The worker opens what Plan saw: a source that changed since is refused, not mixed."""
     match ref.format:
-        case "successes":
+        case SourceFormat.SUCCESSES:
             return SuccessesSource(store, read_manifest(store, ref.pointer))
-        case "selection":
+        case SourceFormat.SELECTION:
             selection = read_selection(store, ref.pointer, ref.etag)
             return SelectionSource(store, selection, open_source)
-        case "parquet":
+        case SourceFormat.PARQUET:
             return ParquetSource(store, ref.pointer, ref.etag)
     return NdjsonSource(store, ref.pointer, ref.etag)

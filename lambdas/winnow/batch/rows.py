@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from winnow.core.contract import Pointer
+from winnow.core.contract import Pointer, SourceFormat
 from winnow.core.ranges import Ranges
 
 LINES_PER_CHUNK = 2_000
@@ -136,12 +136,14 @@ class SourceRef:
     """A source as a plan remembers it: the pointer, what it turned out to be, and the tag it had."""
 
     pointer: Pointer
-    format: str
+    format: SourceFormat
     etag: str | None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SourceRef:
-        return cls(Pointer.from_event(value["pointer"], "source"), value["format"], value["etag"])
+        return cls(
+            Pointer.from_event(value["pointer"], "source"), SourceFormat(value["format"]), value["etag"]
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"pointer": self.pointer.to_payload(), "format": self.format, "etag": self.etag}

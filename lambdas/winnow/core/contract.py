@@ -88,20 +88,29 @@ def record_id_problem(value: object) -> str | None:
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
+class SourceFormat(StrEnum):
+    """How a list of records is written."""
+
+    NDJSON = "ndjson"
+    PARQUET = "parquet"
+    SUCCESSES = "successes"
+    """What a stage hands on."""
+    SELECTION = "selection"
+    """Some records of other lists, chosen for a replay."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer:
     """Where an object is, and what is to be known to read it as a list of records."""
 
     bucket: str
     key: str
-    format: str | None = None
-    """`ndjson`, `parquet`, `successes` or `selection`; told by the key's ending when None."""
+    format: SourceFormat | None = None
+    """Detected from the object's first bytes when None."""
     id_column: str | None = None
     """Column (Parquet) or field (ndjson) that holds the id; `id` when None."""
     only: Pointer | None = None
-    """Ids of the subset still owed."""
-
-    FORMATS = ("ndjson", "parquet", "successes", "selection")
+    """Ids of the outstanding subset."""
 
     @classmethod
     def from_event(cls, value: object, field: str) -> Self:
@@ -119,15 +128,13 @@ class Pointer:
                 raise StageInputError(
                     f"{field}.{name}", value[name], "must be a non-empty string or left out"
                 )
-        if value.get("format") not in (None, *cls.FORMATS):
-            raise StageInputError(
-                f"{field}.format", value["format"], f"must be one of {', '.join(cls.FORMATS)}"
-            )
-        only = value.get("only")
+        form, only = value.get("format"), value.get("only")
+        if form not in (None, *SourceFormat):
+            raise StageInputError(f"{field}.format", form, f"must be one of {', '.join(SourceFormat)}")
         return cls(
             bucket=value["bucket"],
             key=value["key"],
-            format=value.get("format"),
+            format=None if form is None else SourceFormat(form),
             id_column=value.get("id_column"),
             only=None if only is None else Pointer.from_event(only, f"{field}.only"),
         )
@@ -275,7 +282,7 @@ def records_from_event(value: object) -> Pointer | tuple[InlineRecord, ...]:
 
 
 def only_from_event(value: object) -> Pointer | tuple[str, ...] | None:
-    """The subset still owed, if the caller names one."""
+    """The outstanding subset, if the caller names one."""
     if value is None:
         return None
     if isinstance(value, list):

@@ -16,7 +16,7 @@ from functools import partial
 from winnow.core.contract import Kind
 from winnow.core.keys import AttemptKeys
 from winnow.core.ranges import Ranges, union
-from winnow.journal.segment import BY_PLAN, MAX_REASONS, OTHER_REASONS, Segment, Stop
+from winnow.journal.segment import BY_PLAN, MAX_REASONS, OTHER_REASONS, OutputIds, Segment, Stop
 from winnow.journal.successes import SuccessEntry
 from winnow.storage.ledger import Ledger
 
@@ -192,8 +192,8 @@ def _pick(segments: list[Segment], order: Ranges, ledger: Ledger | None) -> tupl
 def _part(segment: Segment, succeeded: Ranges, ledger: Ledger | None) -> SuccessEntry | None:
     if segment.outputs is None or ledger is None:
         return None
-    of = ledger.read_json(segment.outputs.ids_key)["of"]
-    lines = sum(ordinal in succeeded for ordinal in of)
+    written = OutputIds.from_json(ledger.read_json(segment.outputs.ids_key))
+    lines = sum(ordinal in succeeded for ordinal in written.of)
     return SuccessEntry(
         key=segment.outputs.key, ids_key=segment.outputs.ids_key, lines=lines, accept=succeeded
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -48,7 +48,7 @@ def _counts(value: Mapping[str, Any], name: str) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSegment:
-    """An object of output lines and its sidecar of ids."""
+    """An object of output lines, and where their `OutputIds` are."""
 
     key: str
     ids_key: str
@@ -64,6 +64,22 @@ class OutputSegment:
 
     def to_json(self) -> dict[str, Any]:
         return {"key": self.key, "ids_key": self.ids_key, "lines": self.lines}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputIds:
+    """The ids of a segment's output lines and the records that they came from, line by line."""
+
+    ids: Sequence[str]
+    of: Sequence[int]
+    """Ordinals; of the first record where an output came from several."""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> OutputIds:
+        return cls(ids=value["ids"], of=value["of"])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ids": self.ids, "of": self.of}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from winnow.core.contract import (
     Order,
     Pointer,
     Policy,
+    SourceFormat,
     StageInput,
     Verdict,
     check_run_id,
@@ -130,7 +131,7 @@ def _fix(ledger: Ledger, stage_input: StageInput, keys: StageKeys, pipeline: str
         ledger.write_records(keys.input, (record.to_row() for record in pointer))
         pointer = Pointer(bucket=ledger.bucket, key=keys.input)
     ref = detect(ledger.store, pointer)
-    lost = read_manifest(ledger.store, pointer).lost_in_run if ref.format == "successes" else 0
+    lost = read_manifest(ledger.store, pointer).lost_in_run if ref.format is SourceFormat.SUCCESSES else 0
     if stage_input.only and pointer.only:
         raise StageInputError("only", str(pointer.only), "is given twice, here and in records.only; give one")
     only = _only(ledger, stage_input.only or pointer.only, keys)

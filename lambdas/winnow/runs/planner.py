@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from winnow.core import keys
-from winnow.core.contract import ULID, Pointer, new_run_id, now
+from winnow.core.contract import ULID, Pointer, SourceFormat, new_run_id, now
 from winnow.core.errors import LedgerConflict, StageInputError
 from winnow.runs.request import TriggerKind
 from winnow.storage.executions import RUNNING
@@ -162,7 +162,7 @@ class RunPlanner:
     def _listed(self, key: str, rows: Iterable[object]) -> Pointer:
         """A list of records in the ledger, where it does not weigh on the state machine (law 7)."""
         self._ledger.write_records(key, rows)
-        return Pointer(bucket=self._ledger.bucket, key=key, format="ndjson")
+        return Pointer(bucket=self._ledger.bucket, key=key, format=SourceFormat.NDJSON)
 
     def _overlap(self, request: RunRequest, holder: Holder) -> str | None:
         """Why a scheduled run has to step aside, if it has to. Other runs were asked for, so they run beside each other."""

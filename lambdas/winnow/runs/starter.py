@@ -19,7 +19,7 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
 
-from winnow.core.contract import InlineRecord, Pointer, new_run_id, ulid
+from winnow.core.contract import InlineRecord, Pointer, SourceFormat, new_run_id, ulid
 from winnow.core.errors import LedgerConflict, StageInputError
 from winnow.core.keys import StageKeys
 from winnow.metrics.watch import Metric, get_logger
@@ -192,7 +192,7 @@ class Starter:
             LedgerConflict
         ):  # an earlier delivery got this far; a run that has it already keeps what it has
             self._ledger.write_records(key, rows, if_absent=True)
-        return Pointer(bucket=self._ledger.bucket, key=key, format="ndjson")
+        return Pointer(bucket=self._ledger.bucket, key=key, format=SourceFormat.NDJSON)
 
     def on_messages(self, messages: Sequence[Message], *, dead_at: float) -> list[str]:
         """Start one run over the objects that a batch of messages names.

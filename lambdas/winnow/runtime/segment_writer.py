@@ -14,7 +14,7 @@ from winnow.core.contract import Kind, now
 from winnow.core.keys import AttemptKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.reports import write_reports
-from winnow.journal.segment import OutputSegment, Segment, Stop
+from winnow.journal.segment import OutputIds, OutputSegment, Segment, Stop
 from winnow.runtime.deadline import Deadline
 from winnow.runtime.progress import Buffer
 from winnow.storage.formats import OutputFormat
@@ -101,9 +101,8 @@ class SegmentWriter:
         key = self._keys.outputs(self._invocation, draft.sequence, self.form.suffix)
         ids_key = self._keys.output_ids(self._invocation, draft.sequence)
         self._ledger.store.put(key, self.form.body([line.body for line in lines]))
-        self._ledger.write_json(
-            ids_key, {"ids": [line.id for line in lines], "of": [line.ordinal for line in lines]}
-        )
+        written = OutputIds(ids=[line.id for line in lines], of=[line.ordinal for line in lines])
+        self._ledger.write_json(ids_key, written.to_json())
         return OutputSegment(key=key, ids_key=ids_key, lines=len(lines))
 
     def _write_failures(self, draft: Draft) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from winnow.batch.plan import Plan, ids_of
-from winnow.core.contract import Kind
+from winnow.core.contract import Kind, SourceFormat
 from winnow.core.ranges import Ranges
 from winnow.journal.reports import fingerprint, ordinal_of_line
 from winnow.settlement.settlement import Settlement, settlements_up_to
@@ -169,7 +169,7 @@ def _unreported(
     span = None
     for ordinal, record_id in ids_of(ledger, plan.keys, ordinals):
         span = spans.get(ordinal, span)
-        has_line = span is not None and plan.source.format != "successes"
+        has_line = span is not None and plan.source.format is not SourceFormat.SUCCESSES
         yield {
             "ordinal": ordinal,
             "record_id": record_id,

@@ -29,7 +29,7 @@ from winnow.alerts.content import MAX_EXAMPLES
 from winnow.batch.opening import detect, open_source
 from winnow.batch.rows import RowSpan
 from winnow.core import keys
-from winnow.core.contract import MAX_INLINE_BYTES, Pointer
+from winnow.core.contract import MAX_INLINE_BYTES, Pointer, SourceFormat
 from winnow.core.keys import StageKeys
 from winnow.proof.prove import prove
 from winnow.storage.ledger import Ledger
@@ -367,7 +367,7 @@ class Run:
         key = self.keys(stage or self.stages()[-1]).successes
         if not self.ledger.find_json(key):
             return
-        where = Pointer(bucket=self.ledger.bucket, key=key, format="successes")
+        where = Pointer(bucket=self.ledger.bucket, key=key, format=SourceFormat.SUCCESSES)
         source = open_source(self.ledger.store, detect(self.ledger.store, where))
         count = sum(len(ids) for ids in source.ids())
         if count:

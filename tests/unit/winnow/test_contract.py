@@ -10,6 +10,7 @@ from winnow.core.contract import (
     Order,
     Pointer,
     Policy,
+    SourceFormat,
     StageInput,
     new_run_id,
     now,
@@ -130,7 +131,11 @@ def test_step_functions_own_field_is_let_through() -> None:
 
 def test_a_pointer_survives_the_wire() -> None:
     pointer = Pointer(
-        bucket="b", key="k", format="parquet", id_column="work", only=Pointer(bucket="b", key="only")
+        bucket="b",
+        key="k",
+        format=SourceFormat.PARQUET,
+        id_column="work",
+        only=Pointer(bucket="b", key="only"),
     )
     assert Pointer.from_event(pointer.to_payload(), "records") == pointer
     assert str(pointer) == "s3://b/k"

@@ -13,7 +13,7 @@ from winnow.batch.plan import find_id, read_plan
 from winnow.batch.rows import RowSpan, SourceRef
 from winnow.batch.selection import Part, Selection, SelectionSource, read_selection
 from winnow.core import keys
-from winnow.core.contract import Pointer
+from winnow.core.contract import Pointer, SourceFormat
 from winnow.core.errors import StageInputError
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
@@ -120,7 +120,7 @@ class TestASelection:
         pointer = Pointer(bucket="ledger", key="s.json")
         found = detect(ledger.store, pointer)
         assert isinstance(found, SourceRef)
-        assert found.format == "selection"
+        assert found.format is SourceFormat.SELECTION
 
 
 class TestAReplay:

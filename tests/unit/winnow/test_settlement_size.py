@@ -10,7 +10,7 @@ import pytest
 
 from winnow.batch.plan import Plan
 from winnow.batch.rows import SourceRef
-from winnow.core.contract import Pointer
+from winnow.core.contract import Pointer, SourceFormat
 from winnow.core.ranges import Ranges
 from winnow.settlement.settlement import Settlement, before_anything
 
@@ -25,7 +25,7 @@ def settlement(**fields: Any) -> Settlement:
         stage="s",
         digest="d",
         count=COUNT,
-        source=SourceRef(Pointer(bucket="b", key="k"), "ndjson", None),
+        source=SourceRef(Pointer(bucket="b", key="k"), SourceFormat.NDJSON, None),
         dropped=Ranges.empty(),
         duplicates=0,
         rejected=Ranges.empty(),

@@ -18,7 +18,7 @@ from tests.unit.winnow.stages import Stage, journal
 from winnow.batch.ndjson import _unzstd
 from winnow.batch.opening import detect, open_source
 from winnow.batch.rows import RowSpan, Source, Unreadable, runs_of
-from winnow.core.contract import Pointer
+from winnow.core.contract import Pointer, SourceFormat
 from winnow.core.errors import ObjectForbidden, SourceChanged, StageInputError
 from winnow.core.ranges import Ranges
 from winnow.journal.successes import SuccessEntry, SuccessManifest
@@ -221,9 +221,9 @@ def test_a_damaged_parquet_file_is_refused() -> None:
 
 def test_a_format_that_is_named_is_believed() -> None:
     with pytest.raises(StageInputError, match="records: cannot be read as Parquet"):
-        ids(opened(NDJSON, format="parquet"))
+        ids(opened(NDJSON, format=SourceFormat.PARQUET))
     with pytest.raises(StageInputError, match="records: is no list of successes that a stage wrote"):
-        ids(opened(NDJSON, format="successes"))
+        ids(opened(NDJSON, format=SourceFormat.SUCCESSES))
 
 
 # What may change or be missing
