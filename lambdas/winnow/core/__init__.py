@@ -1,1 +1,1 @@
-"""The words of Winnow: what goes over the wire, where it lies, and its errors."""
+"""The vocabulary of Winnow: its contract, S3 keys, ranges of ordinals, records and errors."""

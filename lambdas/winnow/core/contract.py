@@ -1,4 +1,4 @@
-"""What crosses the wire between callers, state machines and Lambdas; validated at the door, typed after it."""
+"""The messages between callers, state machines and Lambdas: validated on arrival, typed after it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def now() -> str:
 
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-"""A ULID when we make it; a caller may bring a name of its own that is safe in keys and execution names (80 characters)."""
+"""A ULID unless the caller gives a name of its own, which must be safe in keys and execution names (80 characters)."""
 STAGE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 MAX_RECORD_ID_BYTES = 1024
 """The longest S3 key, and half of DynamoDB's longest partition key."""
@@ -51,7 +51,7 @@ MAX_INLINE_BYTES = 16 * 1024
 
 
 class Kind(StrEnum):
-    """What is known of why a record failed."""
+    """Why a record failed, as far as is known."""
 
     PERMANENT = "permanent"
     TRANSIENT = "transient"
@@ -101,7 +101,7 @@ class SourceFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer:
-    """Where an object is, and what is to be known to read it as a list of records."""
+    """Where an object is, and how to read it as a list of records."""
 
     bucket: str
     key: str
@@ -188,7 +188,7 @@ def inline_records(value: list[object], field: str) -> tuple[InlineRecord, ...]:
 
 
 def record_data(row: Mapping[str, Any]) -> Any:
-    """What a row of a source carries besides its id: its `data` field if it has one, else the whole row."""
+    """The data of a source's row: its `data` field if it has one, else the whole row."""
     if "data" in row:
         return row["data"]
     return dict(row) if len(row) > 1 else None
@@ -196,12 +196,12 @@ def record_data(row: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How a stage spends its tries. Comes from the state machine's template, so operators can read it there."""
+    """How a stage spends its tries. It stands in the state machine's definition, where operators can read it."""
 
     max_tries: int = 4
     """Tries in all; 3 retries, as in the RFC."""
     spend_tries_first: bool = False
-    """Use up the tries before a first attempt without any success is called total."""
+    """Use up the tries even when the first attempt had no success, before the stage fails."""
     backoff_seconds: int = 30
     """Wait before the first retry, at most; doubles with each, with full jitter."""
     max_backoff_seconds: int = 600
@@ -224,7 +224,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageInput:
-    """What a stage is started with from outside."""
+    """The input that a caller starts a stage with."""
 
     run_id: str
     records: Pointer | tuple[InlineRecord, ...]
@@ -300,7 +300,7 @@ def _try_count(value: object) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What Plan tells the worker and Settle to work on: one attempt of one stage of one run."""
+    """One attempt of one stage of one run: Plan hands it to the worker and to Settle."""
 
     run_id: str
     pipeline: str

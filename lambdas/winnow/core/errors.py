@@ -1,4 +1,4 @@
-"""What can go wrong, sorted by what should happen next."""
+"""Winnow's errors, sorted by what should happen next."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class PermanentError(WinnowError):
 
 
 class TransientError(WinnowError):
-    """Raised by a worker's function that wants to say so; whatever else is raised is treated the same."""
+    """Raised by a worker's function: this record may succeed later. Any other error is treated the same."""
 
 
 class StageInputError(WinnowError):
-    """What a stage or a run was started with cannot be used: one line naming field, value and remedy.
+    """The input of a stage or a run is invalid: one line that names the field, the value and the remedy.
 
     Step Functions sees this class name as the error name.
     """
@@ -28,7 +28,7 @@ class StageInputError(WinnowError):
         self.remedy = remedy
 
     def under(self, field: str) -> StageInputError:
-        """The same of another list of records than `records`, which is what a source calls its list."""
+        """The same error under another field than `records`, the name that a source uses for its list."""
         return StageInputError(self.field.replace("records", field, 1), self.value, self.remedy)
 
 
@@ -41,7 +41,7 @@ class LedgerConflict(WinnowError):
 
 
 class LedgerObjectMissing(WinnowError):
-    """The ledger (or a source) has no object under a key that should be there."""
+    """An object is missing from the ledger or a source."""
 
 
 class ObjectForbidden(WinnowError):
@@ -49,7 +49,7 @@ class ObjectForbidden(WinnowError):
 
 
 class SourceChanged(WinnowError):
-    """The source object is no longer the one that the batch was fixed from."""
+    """The source object changed since Plan fixed the batch."""
 
 
 class EveryRecordFailed(WinnowError):

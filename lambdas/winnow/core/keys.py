@@ -1,4 +1,4 @@
-"""Every S3 key of the ledger, and nothing else knows how one is spelt."""
+"""Every S3 key of the ledger. No other module spells one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets of ordinals as sorted, disjoint, half-open intervals: what makes settling ten million records cheap."""
+"""Sets of ordinals as sorted, disjoint, half-open intervals, which make settling ten million records cheap."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import chain, compress, islice, pairwise
 from operator import gt, itemgetter, lt
 
 MAX_ORDINAL = 2**53
-"""Whole numbers beyond it do not survive every JSON reader; no batch comes near it, so such a claim is garbage."""
+"""Not every JSON reader keeps larger whole numbers. No batch is that long, so a larger ordinal is garbage."""
 
 
 def append(flat: list[int], ordinal: int) -> None:
@@ -185,7 +185,7 @@ def union(many: Iterable[Ranges]) -> Ranges:
 
 
 def _joined(flats: list[list[int]]) -> list[int]:
-    """Lists of which each begins where the one before it ends, or later: what segments of one worker speak of."""
+    """Join lists that each begin where the one before ends, or later, as the segments of one worker do."""
     flat: list[int] = []
     for each in flats:
         if flat and flat[-1] == each[0]:

@@ -1,4 +1,4 @@
-"""What a worker's function is given and may give back."""
+"""What a worker's function is given and may return."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Record:
 
     @property
     def id(self) -> str:
-        """Its name in the batch, which stays."""
+        """Its id in the batch; it cannot be changed."""
         return self._id
 
     @id.setter  # noqa: A003
@@ -38,17 +38,17 @@ class Record:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was warned of so far."""
+        """The warnings so far."""
         return tuple(self._warnings or ())
 
     def _begin_again(self) -> None:
-        """Be as it was read, before the function is given it once more: data that it changed, and warnings, are gone."""
+        """Reset the record to what was read, before it is handed to the function again: changes of its data and warnings are dropped."""
         self._warnings = None
         if self._as_read is not None:
             _, self.data = self._as_read()
 
     def _copy_as_read(self) -> Record:
-        """Another record for the same row, for another thread."""
+        """A new record of the same row, for another thread."""
         copy = Record(self._id, self.data)
         copy._as_read = self._as_read
         copy._begin_again()
@@ -80,7 +80,7 @@ class Output:
 class Retry:
     """Trying again near the failure, in the process, before the record counts as failed in this try.
 
-    For what passes in seconds, such as one refused connection; the stage's tries are for the rest.
+    For errors that pass in seconds, such as a refused connection. The stage's tries are for the rest.
     """
 
     on: tuple[type[Exception], ...]

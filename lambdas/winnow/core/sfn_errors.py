@@ -11,18 +11,18 @@ from typing import NamedTuple
 class SfnError(StrEnum):
     """An error name as Step Functions compares it: exact, case-sensitive, no inheritance.
 
-    A name that is not here is refused by a test, because a misspelt one is accepted by Step Functions and then
-    matches nothing: `Ecs.` for `ECS.` cost somebody one lost window a week.
+    A test refuses names that are not listed here. Step Functions accepts a misspelt name, which then matches nothing: in a published
+    project, `Ecs.` for `ECS.` lost one window a week.
     """
 
     # Step Functions' own
 
     ALL = "States.ALL"
-    """Whatever is left, except `States.DataLimitExceeded` and `States.Runtime`, which nothing can catch."""
+    """Any other error, except `States.DataLimitExceeded` and `States.Runtime`, which nothing can catch."""
     TIMEOUT = "States.Timeout"
     """A Task ran longer than its `TimeoutSeconds`."""
     TASK_FAILED = "States.TaskFailed"
-    """Any Task's failure but `States.Timeout`; also what a failed nested execution is called."""
+    """Any Task's failure but `States.Timeout`, and a failed nested execution."""
 
     # Lambda refused or lost the call: the function's code did not run, so calling again is harmless
 
@@ -64,11 +64,11 @@ class SfnError(StrEnum):
     # Raised by our own Lambdas: the name of the Python class
 
     STAGE_INPUT = "StageInputError"
-    """What a stage or a run was started with cannot be used."""
+    """The input of a stage or a run is invalid."""
     DUPLICATE_ATTEMPT = "DuplicateAttempt"
     """Another execution owns this attempt."""
     SOURCE_CHANGED = "SourceChanged"
-    """The source is no longer what the batch was fixed from."""
+    """The source changed since Plan fixed the batch."""
 
     # What our machines fail with
 

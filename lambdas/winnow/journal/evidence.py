@@ -1,7 +1,7 @@
 """The journal: append-only evidence of which ordinals of a batch are done, and how it is read.
 
-A worker writes segments as it goes. A segment names what became of records by their place in the batch, the object that holds
-their outputs, and the digest of the batch it speaks of. Whoever reads believes the segments, and nothing else.
+A worker writes segments as it goes. A segment names the outcomes of records by their place in the batch, the object that holds their
+outputs, and the digest of its batch. Readers believe the segments and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from winnow.storage.ledger import Ledger
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What the segments of one attempt prove, after lies and repetitions were taken out."""
+    """What the segments of one attempt prove, without false claims and repetitions."""
 
     succeeded: Ranges
     skipped: Ranges
@@ -31,7 +31,7 @@ class Evidence:
     """By the last report of each record that is not done; disjoint."""
     entries: tuple[SuccessEntry, ...]
     refused: int
-    """Claims that were not believed: foreign batches, records not in the order, garbage."""
+    """Claims that were not believed: about other batches or records that are not in the order, or unreadable."""
     repeated: int
     """Records journaled more than once: harmless, each counts once."""
     warnings: int
@@ -56,7 +56,7 @@ class Evidence:
 
     @property
     def died(self) -> bool:
-        """A call of the worker never said why it stopped: it was killed, or runs still."""
+        """A call of the worker never said why it stopped: it was killed or is still running."""
         return any(stop is None for stop in self.invocations.values())
 
     @property
@@ -69,13 +69,13 @@ READERS = 8
 
 
 def read_segments(ledger: Ledger, keys: AttemptKeys) -> Iterator[Segment | None]:
-    """The segments of an attempt in key order; None for an object that is none."""
+    """The segments of an attempt in key order; None for an invalid object."""
     with ThreadPoolExecutor(max_workers=READERS) as pool:
         yield from pool.map(partial(read_segment, ledger), list(ledger.store.keys(keys.journal)))
 
 
 def read_segment(ledger: Ledger, key: str) -> Segment | None:
-    """The segment under a key; None where the object is damaged, or is no segment."""
+    """The segment under a key; None for a damaged or invalid object."""
     try:
         return Segment.from_json(ledger.read_json(key))
     except (ValueError, zlib.error, RecursionError):
@@ -89,9 +89,9 @@ def fold(
 
     Args:
         segments: as `read_segments` yields them.
-        digest: of the batch; a segment that speaks of another is refused.
+        digest: of the batch; a segment of another batch is refused.
         order: the ordinals this attempt was given; claims about others are refused.
-        ledger: to look up a sidecar where a segment counts in part; without it such a segment is left out.
+        ledger: to read the `OutputIds` of a segment that counts in part; without it such a segment is left out.
     """
     refused = 0
     believed: list[Segment] = []
@@ -134,7 +134,7 @@ def fold(
 
 
 def add_up(tallies: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Tallies of reasons as one, the rarest of too many as "other"."""
+    """The sum of several counts of reasons. The rarest beyond `MAX_REASONS` are counted as "other"."""
     total: Counter[str] = Counter()
     for tally in tallies:
         total.update(tally)
@@ -144,7 +144,7 @@ def add_up(tallies: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def _last_reports(segments: list[Segment], order: Ranges, done: Ranges) -> tuple[dict[Kind, Ranges], Ranges]:
-    """Each record that is not done under the kind it was last reported with; and those reported that are done."""
+    """The records that are not done, by the kind that was reported last, and the reported records that are done."""
     by_kind = {kind: union(s.failed[kind] for s in segments if kind in s.failed) for kind in Kind}
     reported = union(by_kind.values())
     recovered = reported & done
@@ -170,7 +170,7 @@ def _entry(segment: Segment) -> SuccessEntry | None:
 
 
 def _pick(segments: list[Segment], order: Ranges, ledger: Ledger | None) -> tuple[list[Accepted], int]:
-    """Where segments overlap (a zombie beside its successor), let each record count once, from the first that vouches."""
+    """Where segments overlap (a zombie beside its successor), each record counts once, in the first segment that names it."""
     covered = Ranges.empty()
     repeated = 0
     accepted: list[Accepted] = []

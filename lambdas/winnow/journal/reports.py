@@ -24,7 +24,7 @@ MAX_FINGERPRINT_SHAPE_CHARS = 200
 # Not frozen: that would treble the time that each takes to make, and a worker may make a million.
 @dataclass(slots=True, kw_only=True)
 class FailureReport:
-    """A reason, given by whoever saw a record fail. It explains; it never decides."""
+    """Why a record failed, from the process that saw it fail. It explains; it never decides."""
 
     ordinal: int
     record_id: str
@@ -75,17 +75,17 @@ def ordinal_of_line(line: bytes) -> int:
 
 
 def one_line(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
-    """A text of any size as what fits into a message, a state or a line of a log."""
+    """A text of any size on one line, short enough for a message, a state or a log line."""
     # A lone surrogate cannot be written anywhere: not to a log, not to S3, not into a state.
     line = " ".join((text if text.isascii() else text.encode("utf-8", "replace").decode()).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def words_of(error: BaseException) -> str:
-    """An error's message on one line; its type where it has none, or cannot say it."""
+    """An error's message on one line; its type where it has no message or raises when asked."""
     try:
         words = one_line(str(error))
-    except Exception:  # noqa: BLE001  a record must not fail us with an error that fails to speak
+    except Exception:  # noqa: BLE001  an error's own `__str__` may raise
         words = ""
     return words or type(error).__name__
 
@@ -95,7 +95,7 @@ _WINNOW = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")  # noqa: 
 
 
 def trim_traceback(trace: TracebackType | None) -> str:
-    """The innermost frames of the user's code, ours left out."""
+    """The innermost frames of the user's code, without Winnow's."""
     frames: list[str] = []
     while trace is not None:
         code = trace.tb_frame.f_code
@@ -108,7 +108,7 @@ def trim_traceback(trace: TracebackType | None) -> str:
 
 @lru_cache(maxsize=1_000)
 def _frame(file: str, line: int, name: str) -> str:
-    """A line of the user's code; empty for ours. Many records fail in the same place."""
+    """One frame of the user's code; empty for Winnow's. Cached: many records fail in the same place."""
     if file.startswith(_WINNOW) and not file.endswith("testing.py"):
         return ""
     return f'File "{file}", line {line}, in {name}\n  {linecache.getline(file, line).strip()}'
@@ -132,7 +132,7 @@ def _fingerprint(stage: str, error_type: str, shape: str) -> str:
 
 
 def write_reports(ledger: Ledger, key: str, stage: str, reports: Iterable[FailureReport]) -> None:
-    """Write the reasons that one journal segment refers to."""
+    """Write the failure reports that one journal segment refers to."""
     at = now()
     text = "".join(report.to_line(stage, at) + "\n" for report in reports)
     ledger.store.put(key, compress(text.encode("utf-8", "replace")))

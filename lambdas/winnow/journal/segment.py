@@ -1,4 +1,4 @@
-"""A segment of the journal: what became of records, written by the worker as it goes."""
+"""A segment of the journal: outcomes of records, written by the worker as it goes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from winnow.core.errors import shorten
 from winnow.core.ranges import Ranges, union
 
 BY_PLAN = "plan"
-"""The invocation under whose name Plan journals what no worker is given."""
+"""Plan journals the records that no worker is given, under this invocation."""
 
 
 class Stop(StrEnum):
-    """Why a worker stopped, told in its last segment."""
+    """Why a worker stopped; its last segment says so."""
 
     END = "end"
     """Every record of its order was taken."""
     TIME = "time"
     """Little time was left."""
     DEPENDENCY = "dependency"
-    """So many records in a row failed transiently that the other side must be down."""
+    """So many records in a row failed transiently that a dependency must be down."""
     ERROR = "error"
-    """Something that is no record's fault escaped: setup, or reading the input."""
+    """An error that is not a record's: from setup, or from reading the input."""
 
 
 _REQUIRED: Any = object()
@@ -97,7 +97,7 @@ class Segment:
     outputs: OutputSegment | None = None
     failures_key: str | None = None
     horizon: int = 0
-    """Ordinals below this may be in hand before the next segment is written; bounds whom a death can be blamed on."""
+    """Ordinals below it may be in hand before the next segment is written: if the worker dies, only these are suspects."""
     in_hand: Ranges = field(default_factory=Ranges.empty)
     """Records that were being worked on when time ran out."""
     warnings: int = 0
@@ -105,7 +105,7 @@ class Segment:
     warned: Mapping[str, int] = field(default_factory=dict)
     """Warnings by text; a number of different ones, then "other"."""
     lies: int = 0
-    """Claims of a batch worker about records it was not given."""
+    """Claims of a batch worker about records that it was not given."""
     stop: Stop | None = None
     cause: str = ""
     """What the worker stopped for, in words, for `dependency` and `error`."""
@@ -115,9 +115,9 @@ class Segment:
 
     @classmethod
     def from_json(cls, value: object) -> Segment:
-        """Raises ValueError when it is no segment: whoever reads a journal must survive whatever lies in its folder."""
+        """Raises ValueError for an invalid segment. A reader of the journal has to survive any object in its folder."""
         if not isinstance(value, dict):
-            raise ValueError("a segment must be an object")  # noqa: TRY004  all that is no segment is one error
+            raise ValueError("a segment must be an object")  # noqa: TRY004  one error for every invalid segment
         succeeded, skipped = Ranges.from_json(value.get("succeeded")), Ranges.from_json(value.get("skipped"))
         if succeeded & skipped:
             raise ValueError("a record must not be both succeeded and skipped")
@@ -175,10 +175,10 @@ class Segment:
 
     @property
     def reported(self) -> Ranges:
-        """Everything this segment gives a reason of failure for."""
+        """The records that this segment gives a reason of failure for."""
         return union(self.failed.values())
 
 
 MAX_REASONS = 50
-"""Different reasons of skips and warnings that are told apart: some workers put an id into each."""
+"""Different reasons of skips and warnings that are counted apart: some workers put an id into each."""
 OTHER_REASONS = "other"

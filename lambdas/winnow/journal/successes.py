@@ -18,7 +18,7 @@ class SuccessEntry:
     lines: int
     """Lines that count."""
     accept: Ranges | None = None
-    """Ordinals whose lines count, where another segment vouches for the rest; None for all."""
+    """Ordinals whose lines count, where another segment has the rest; None for all."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SuccessEntry:
@@ -39,7 +39,7 @@ class SuccessEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuccessManifest:
-    """What a stage hands on: pointers to its output segments, in the order they were written."""
+    """What a stage hands on: pointers to its output segments, in the order in which they were written."""
 
     run_id: str
     stage: str

@@ -27,14 +27,14 @@ from winnow.settlement.settlement import read_settlement
 from winnow.storage.ledger import Ledger
 
 LOGGED = 100
-"""Failures, and warnings, of one invocation that are logged: a log line costs as much as many a record."""
+"""Failures and warnings, each, that an invocation logs: a log line may cost as much as a record."""
 
 
 class Runnable(Protocol):
-    """What an attempt needs of a worker."""
+    """The part of a worker that an attempt uses."""
 
     name: str
-    """Where a careful child finds it."""
+    """A careful child finds the worker by it: `module:attribute`."""
     function: Callable[[Any], Any]
     options: Options
 
@@ -45,15 +45,15 @@ class Runnable(Protocol):
 def run_attempt(
     worker: Runnable, event: Any, context: Any, *, ledger: Ledger, watch: Watch, code_version: str
 ) -> dict[str, Any]:
-    """Do what an order says, as far as time allows.
+    """Process what an order asks for, as far as time allows.
 
     Returns:
-        Counts of this invocation, and why it stopped. The journal is the evidence; this is only talk.
+        Counts of this invocation, and why it stopped. For logs only: the journal is the evidence.
 
     Raises:
-        EveryRecordFailed: first attempt, and all that are not permanent failures failed transiently.
-        JournalUnavailable: what was done could not be recorded.
-        Exception: whatever setup or reading the input raised; the environment's fault, no record's.
+        EveryRecordFailed: no record succeeded in the first attempt, and not all failed permanently.
+        JournalUnavailable: what was done could not be journaled.
+        Exception: raised by setup or by reading the input; the environment's fault, not a record's.
     """
     order = Order.from_event(event)
     watch.identify(run_id=order.run_id, stage=order.stage)
@@ -97,7 +97,7 @@ def run_attempt(
         try:
             recorder.close()
         except JournalUnavailable as second:
-            get_logger().warning(str(second))  # the first is the one to see
+            get_logger().warning(str(second))  # the first error is the one to raise
         raise
     recorder.close()
     return _report(order, recorder, evidence)

@@ -1,10 +1,10 @@
 """The careful attempt: after a worker died, the user's code runs in child processes, so that no record can kill it again.
 
-Each child is given one unit of work at a time, so whoever was in its hands when it died is known exactly. Any number of killers
-is contained in one attempt; suspects come last.
+Each child is given one unit of work at a time, so it is known exactly which records it had when it died. One attempt contains any
+number of killers; suspects come last.
 
-A record is called `crashed` when it kills a fresh child of which it is the first: what an innocent record inherits from those
-before it, a leak for instance, is not its fault.
+A record is called `crashed` when it is the first of a fresh child and kills it. In a child that has run before, the records before it
+may be to blame, for instance for a leak.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ HEADER = struct.Struct("!I")
 
 
 class WorkerNotStarted(WinnowError):
-    """The worker's module or its setup fails by itself, before any record: the environment's fault."""
+    """The worker's module or its setup fails before any record: the fault of the environment."""
 
 
 class Killed(Exception):
-    """The child died, or was killed for taking too long, with a unit of work in its hands."""
+    """The child died, or was killed because it took too long, while it worked on a unit."""
 
     def __init__(self, message: str, *, hung: bool) -> None:
         super().__init__(message)
@@ -56,7 +56,7 @@ class Killed(Exception):
 
 
 class OutOfTime(Exception):
-    """The worker's own time ran out before the child's did: nothing is known about the records in its hands."""
+    """The Lambda's time ran out before the child's did: nothing is known about the records that the child had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +64,9 @@ class Limits:
     """What a child may use."""
 
     record_seconds: float
-    """Of one record, or of a whole batch: one that takes longer is taken apart."""
+    """Of one record, or of a whole batch. A batch that takes longer is done record by record."""
     memory_mb: int
-    """Of the whole Lambda; children get what the parent leaves."""
+    """Of the whole Lambda; a child may use what the parent leaves."""
 
     @classmethod
     def of(cls, options: Options, *, timeout_seconds: float, memory_mb: int) -> Limits:
@@ -101,7 +101,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno() if _has_fileno(sys.stderr) else None,
                 env=environment,
-                start_new_session=True,  # so that what the record started ends with it
+                start_new_session=True,  # so that processes that a record started end with the child
             )
         except OSError as error:
             self._close_pipes()
@@ -127,7 +127,7 @@ class Child:
             Killed: it died, or took too long and was killed.
         """
         self.fresh = False
-        # Each record's data by itself, so that the child can unpack it again before it hands it over once more.
+        # Each record's data is packed by itself, so that the child can unpack it anew each time it hands the record over.
         body = pickle.dumps([(ordinal, record.id, pickle.dumps(record.data)) for ordinal, record in items])
         try:
             _write_all(self._send, HEADER.pack(len(body)) + body)
@@ -164,7 +164,7 @@ class Child:
         return f"killed its worker (signal {-code})" if code < 0 else f"ended its worker (exit code {code})"
 
     def _kill(self) -> None:
-        """It and whatever it started."""
+        """Kill the child and the processes that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -248,9 +248,9 @@ class _CarefulThread:
         self._limits = limits
         self._child: Child | None = None
         self._again: deque[list[Item]] = deque()
-        """Units that were in hand when a child died, split into single records; the first of them starts in a fresh child."""
+        """Units that a child had when it died, as single records; the first of them starts in a fresh child."""
         self._began = False
-        """Whether a unit was finished with. The first may have all the time there is, so that each attempt gets somewhere."""
+        """Whether a unit is finished. The first may use all the time there is, so that each attempt makes progress."""
 
     def run(self) -> None:
         try:
@@ -261,7 +261,7 @@ class _CarefulThread:
                 self._run_unit(unit)
                 self._began = True
         except OutOfTime:
-            # Lambda would kill us with the child: then this attempt would have died, and that costs everybody a try.
+            # Lambda would kill this process with the child. The attempt would count as died, which costs every record a try.
             self._gate.request_stop(Stop.TIME, "little time was left")
         finally:
             self._end_child()

@@ -1,6 +1,6 @@
-"""What runs in a careful child: `python -m winnow.runtime.careful_child module:attribute read-fd write-fd life-fd memory-mb`.
+"""The program of a careful child: `python -m winnow.runtime.careful_child module:attribute read-fd write-fd life-fd memory-mb`.
 
-Reads units of work, runs the worker's function on them, writes outcomes. Ends when its parent does.
+Reads units of work, runs the worker's function on them and writes the outcomes. Ends when its parent ends.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from winnow.runtime.sink import Line
 from winnow.runtime.units import process
 
 MIN_HEADROOM_MB = 64
-"""What a child may allocate at the least, however little memory the Lambda has left."""
+"""A child may always allocate this much, however little memory the Lambda has left."""
 
 
 class _Outcomes:
-    """A sink that remembers what it was told, to be told again in the parent."""
+    """A sink that records the calls made to it. The parent makes them again."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -43,7 +43,7 @@ class _Outcomes:
         self.calls.append(("skipped", (ordinal, reason, warnings)))
 
     def failed(self, ordinal: int, record_id: str, kind: Kind, error: BaseException) -> None:
-        """The error itself may not survive the pipe; its report does."""
+        """Send a report: the error itself may not be picklable."""
         report = FailureReport.of_error(error, ordinal=ordinal, record_id=record_id, kind=kind)
         self.calls.append(("report", (report,)))
 
@@ -56,14 +56,14 @@ def main(worker_name: str, read: int, write: int, life: int, memory_mb: int) -> 
     try:
         worker = find_worker(worker_name)
         worker.prepare()
-    except BaseException as error:  # noqa: BLE001  told to the parent, whose business it is
+    except BaseException as error:  # noqa: BLE001  the parent raises it
         _send(write, f"{type(error).__name__}: {error}")
         return
     _limit_memory(memory_mb)
     _send(write, None)
     with os.fdopen(read, "rb") as source:
         while header := source.read(HEADER.size):
-            unit = pickle.loads(source.read(HEADER.unpack(header)[0]))  # noqa: S301  our own parent
+            unit = pickle.loads(source.read(HEADER.unpack(header)[0]))  # noqa: S301  from the parent
             items = [(ordinal, _record(identifier, packed)) for ordinal, identifier, packed in unit]
             sink = _Outcomes()
             process(worker.function, items, sink, worker.options)
@@ -72,7 +72,7 @@ def main(worker_name: str, read: int, write: int, life: int, memory_mb: int) -> 
 
 def _record(identifier: str, packed: bytes) -> Record:
     def unpack() -> tuple[str, Any]:
-        return identifier, pickle.loads(packed)  # noqa: S301  our own parent
+        return identifier, pickle.loads(packed)  # noqa: S301  from the parent
 
     record = Record(*unpack())
     record._as_read = unpack  # noqa: SLF001  ours
@@ -80,7 +80,7 @@ def _record(identifier: str, packed: bytes) -> Record:
 
 
 def find_worker(name: str) -> Worker:
-    """The worker whose function goes by a name, `module:qualified name`, whatever the worker itself is called there.
+    """The worker whose function has a name, `module:qualified name`. The worker itself may be called differently in its module.
 
     Raises:
         LookupError: the module has none.
@@ -90,7 +90,7 @@ def find_worker(name: str) -> Worker:
     for candidate in (getattr(module, function_name, None), *vars(module).values()):
         found: Any = candidate
         while found is not None and not isinstance(found, Worker):
-            found = getattr(found, "__wrapped__", None)  # some other decorator's wrapper
+            found = getattr(found, "__wrapped__", None)  # the wrapper of another decorator
         if found is not None and found.name == name:
             return found
     raise LookupError(
@@ -121,7 +121,7 @@ def _limit_memory(memory_mb: int) -> None:
         fields = dict(line.split(":", 1) for line in status.splitlines())
         data_kb, resident_kb = int(fields["VmData"].split()[0]), int(fields["VmRSS"].split()[0])
     except (OSError, KeyError, ValueError):
-        return  # not Linux: a developer's machine, where nobody kills for memory
+        return  # not Linux: a developer's machine, which does not kill for memory
     headroom_mb = max(MIN_HEADROOM_MB, memory_mb - 2 * resident_kb // 1024)
     limit = data_kb * 1024 + headroom_mb * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -1,4 +1,4 @@
-"""The decorator that makes a worker of a user's function."""
+"""The decorator that makes a user's function a worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from winnow.storage.formats import NDJSON, OutputFormat
 
 
 class Worker:
-    """A user's function with its options: called with a record it is the function, with an event and a context the Lambda."""
+    """A user's function with its options. Called with a record it is the function; called with an event and a context it is the Lambda handler."""
 
     def __init__(self, function: Callable[[Any], Any], options: Options) -> None:
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -24,7 +24,7 @@ class Worker:
         self.function = function
         self.options = options
         self.name = f"{function.__module__}:{function.__qualname__}"
-        """Where a careful child finds it: `module:attribute`."""
+        """A careful child finds the worker by it: `module:attribute`."""
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
         self.__module__ = function.__module__
@@ -32,7 +32,7 @@ class Worker:
         self._prepared = False
 
     def prepare(self) -> None:
-        """Run the worker's setup, once per process. What it raises is the environment's fault, and passes through."""
+        """Run the worker's setup, once per process. An error that it raises is the environment's fault and passes through."""
         if not self._prepared:
             if self.options.setup:
                 self.options.setup()
@@ -67,7 +67,7 @@ class Worker:
                     watch=watch,
                     code_version=settings.code_version,
                 )
-        except Exception as error:  # noqa: BLE001  it goes on, only shorter
+        except Exception as error:  # noqa: BLE001  raised again, shortened
             raise _in_short(error) from None
 
     def __repr__(self) -> str:
@@ -75,9 +75,9 @@ class Worker:
 
 
 def _in_short(error: Exception) -> WinnowError:
-    """An error under its own name, with words and a traceback that fit into a state machine's state (law 7).
+    """An error of the same name, with a message and a traceback that fit into a state machine's state (law 7).
 
-    Lambda hands on up to 32 KB of both, and a Catch takes them as they are. The log has them whole.
+    Lambda passes on up to 32 KB of both, and a Catch takes them as they are. The log has them complete.
     """
     short: type[WinnowError] = type(type(error).__name__, (WinnowError,), {})
     return short(words_of(error))
@@ -104,12 +104,12 @@ def worker(
 def worker(
     function: Callable[[Any], Any] | None = None, /, **options: Any
 ) -> Worker | Callable[[Callable[[Any], Any]], Worker]:
-    """Make a worker of a function of one record, or, with `batch`, of a list of records.
+    """Make a function of one record (with `batch`: of a list of records) a worker.
 
     The options are those of `winnow.runtime.options.Options`.
 
     Raises:
-        ValueError: an option has a value that makes no sense.
+        ValueError: an option has an invalid value.
     """
     chosen = Options(**options)
     if function is not None:

@@ -34,7 +34,7 @@ def run(
     Args:
         function: the user's.
         items: in order of ordinals, or in a few parts that each are.
-        gate: says which may be taken, and is told what became of them.
+        gate: says which may be taken, and is told their outcomes.
         options: the worker's.
         streak: of the gate, if it has one.
     """
@@ -54,7 +54,7 @@ def run(
 def _plain(
     function: Callable[[Any], Any], items: Iterable[Item], gate: Gate, streak: Streak, form: OutputFormat
 ) -> None:
-    """`process` for one record at a time without options, unrolled: this loop is what a million records cost."""
+    """`process` for one record at a time without options, unrolled: a million records go through this loop."""
     for ordinal, record in items:
         if (ordinal != streak.done or ordinal >= streak.limit) and not streak.begin(ordinal):
             return
@@ -67,7 +67,7 @@ def _plain(
                 streak.done = following
             else:
                 gate.succeeded(ordinal, [], record._warnings)  # noqa: SLF001
-        except BaseException as error:  # noqa: BLE001  whatever it is, it is this record's
+        except BaseException as error:  # noqa: BLE001  any error is this record's
             gate.failed(ordinal, record.id, kind_of(error), error)
 
 

@@ -14,7 +14,7 @@ class Options:
     """How a worker wants its records."""
 
     concurrency: int = 1
-    """Threads. For functions that wait for others; they share one CPU."""
+    """Threads. For functions that wait for I/O; the threads share one CPU."""
     batch: int | None = None
     """Records per call; None for one record, not in a list."""
     retry: Retry | None = None
@@ -24,9 +24,9 @@ class Options:
     """Run once per cold start, before the first record."""
     outputs: OutputFormat = NDJSON
     give_up_after: int = 100
-    """Transient failures in a row that mean the other side is down: the rest stays outstanding, untried."""
+    """Transient failures in a row that mean a dependency is down: the worker stops and the rest stays outstanding, untried."""
     flush_seconds: float = 5.0
-    """Between segments of the journal: the most work that a death can cost."""
+    """Between segments of the journal: a worker that dies loses at most this much work."""
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "give_up_after"):

@@ -1,4 +1,4 @@
-"""From what a worker's function returned or raised to what became of its records."""
+"""Turns what a worker's function returns or raises into outcomes of its records."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PERMANENT = (PermanentError, UnusableOutput)
 
 
 def kind_of(error: BaseException) -> Kind:
-    """How an error sorts the record that raised it: by what should happen next.
+    """The kind of failure that an error means: what should happen next.
 
     Raises:
-        KeyboardInterrupt: it is the operator's. Whatever else a record raises, it costs only itself.
+        KeyboardInterrupt: it is the operator's. Any other error costs only the record that raises it.
     """
     if isinstance(error, KeyboardInterrupt):
         raise error
@@ -45,29 +45,29 @@ def call(function: Callable[[Any], Any], argument: Any, retry: Retry | None) -> 
 
 
 def _handed(argument: Any) -> Any:
-    """What the function is given: of a batch a list of its own, which it may empty."""
+    """What the function is given. A batch comes as a copy of the list, which the function may empty."""
     return list(argument) if isinstance(argument, list) else argument
 
 
 def begin_again(argument: Any) -> None:
-    """Before a record, or a batch, is handed to the function once more."""
+    """Reset a record, or a batch, before it is handed to the function again."""
     for record in argument if isinstance(argument, list) else (argument,):
         record._begin_again()  # noqa: SLF001  ours
 
 
 def complete(value: Any) -> Any:
-    """A function's value; a generator is run to its end, so that what it raises is the record's."""
-    # A dict is what most functions return, and to ask an abstract class about it takes longer than the rest.
+    """A function's value. A generator is run to its end here, so that an error that it raises counts as the record's."""
+    # Most functions return a dict, and `isinstance` of an abstract class takes longer than all the rest.
     return _Many(value) if type(value) is not dict and isinstance(value, Iterator) else value
 
 
 class _Many(list[Any]):
-    """What a generator gave."""
+    """The values of a generator."""
 
 
 def record_outcome(sink: Sink, ordinal: int, record: Record, value: Any, form: OutputFormat) -> None:
-    """Hand a single record's outcome on. Raises `UnusableOutput`."""
-    if type(value) is dict:  # what most workers return for most records, so it is looked for first
+    """Tell the sink one record's outcome. Raises `UnusableOutput`."""
+    if type(value) is dict:  # checked first: most workers return a dict
         name = record._id  # noqa: SLF001
         line = Line(name, ordinal, form.line(name, name, value))
         sink.succeeded(ordinal, [line], record._warnings)  # noqa: SLF001  ours
@@ -107,10 +107,10 @@ class BatchMismatch(Exception):
 
 
 def batch_outcome(sink: Sink, items: Sequence[Item], value: Any, form: OutputFormat) -> None:
-    """Hand the outcomes of a batch worker's call on.
+    """Tell the sink the outcomes of a batch worker's call.
 
     Raises:
-        BatchMismatch: the value does not say what became of which record.
+        BatchMismatch: the value does not say which outcome belongs to which record.
         UnusableOutput: an output that joins records cannot be written.
     """
     if value is None:
@@ -132,12 +132,12 @@ def batch_outcome(sink: Sink, items: Sequence[Item], value: Any, form: OutputFor
     for (ordinal, record), each in zip(items, value, strict=True):
         try:
             record_outcome(sink, ordinal, record, each, form)
-        except BaseException as error:  # noqa: BLE001  the others have their outcome; this one must not run them again
+        except BaseException as error:  # noqa: BLE001  the others have their outcome and must not run again
             sink.failed(ordinal, record.id, kind_of(error), error)
 
 
 def _joined(sink: Sink, items: Sequence[Item], outputs: Sequence[Output], form: OutputFormat) -> None:
-    """Many to one: a record is done when an output names it; one that no output names is not, whatever the worker thinks."""
+    """Many to one: a record is done when an output names it. A record that no output names stays outstanding."""
     ordinals = {id(record): ordinal for ordinal, record in items}
     lines: list[Line] = []
     named: set[int] = set()

@@ -1,4 +1,4 @@
-"""What an invocation has in hand, what it got done, and what of it is not in the journal yet."""
+"""The records that an invocation has in hand, its outcomes, and those of them that are not in the journal yet."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Totals:
 
 @dataclass(slots=True)
 class Buffer:
-    """Outcomes since the last segment: what the next one will tell."""
+    """Outcomes since the last segment: the content of the next one."""
 
     succeeded: list[int] = field(default_factory=list)
     """Flat half-open intervals, in the order in which they came; `skipped` too."""
@@ -49,6 +49,7 @@ class Buffer:
     skip_reasons: Counter[str] = field(default_factory=Counter)
     warned: Counter[str] = field(default_factory=Counter)
     lies: int = 0
+    """Claims of a batch worker about records that it was not given."""
     joined: bool = False
     """Some output joins several records."""
 
@@ -67,7 +68,7 @@ class Buffer:
 
 
 class Progress:
-    """Which records are in hand and what became of the others. All but `take` is called with `Admission.changed` held."""
+    """Counts outcomes and knows which records are in hand. All methods but `take` are called with `Admission.changed` held."""
 
     def __init__(self, streak: Streak, size: Callable[[Any], int]) -> None:
         """`size`: bytes of an encoded output, before compression."""
@@ -93,7 +94,7 @@ class Progress:
         self._streak.collected = self._streak.done = self._streak.taken = ordinal
 
     def collect(self) -> None:
-        """Count what the streak got done. The loop goes on meanwhile: what it does next is collected next."""
+        """Count what the streak got done. The loop goes on meanwhile; what it does next is collected the next time."""
         streak = self._streak
         done = streak.done
         if done > streak.collected:
@@ -154,7 +155,7 @@ class Progress:
         self.transient_in_a_row = self.transient_in_a_row + 1 if report.kind is Kind.TRANSIENT else 0
 
     def _let_go(self, ordinal: int) -> None:
-        """A record's outcome was told."""
+        """A record has its outcome and is no longer in hand."""
         streak = self._streak
         if ordinal != streak.done:
             self._taken.discard(ordinal)

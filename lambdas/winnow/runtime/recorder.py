@@ -23,7 +23,7 @@ from winnow.runtime.sink import Line
 from winnow.runtime.streak import Streak
 
 FLUSH_BYTES = 8 * 1024 * 1024
-"""Of outputs, before compression: what a segment costs in memory, and its reader."""
+"""Of outputs, before compression: the memory that a segment costs the worker and its readers."""
 FLUSH_FAILURES = 5_000
 """Of failure reports, which carry tracebacks."""
 HELD_BYTES = 2 * FLUSH_BYTES
@@ -42,11 +42,11 @@ class RecorderSettings:
     give_up_after: int
     """Transient failures in a row that mean the other side is down."""
     code_version: str = ""
-    """Told in every failure report."""
+    """Written into every failure report."""
 
 
 class Observer:
-    """Is told of failures and warnings, to log them, and knows where records came from. This one does and knows nothing."""
+    """Logs failures and warnings and knows where records came from. This base logs nothing and knows nothing."""
 
     def failure(self, report: FailureReport) -> None:
         """A record failed."""
@@ -60,7 +60,7 @@ class Observer:
 
 
 class Recorder:
-    """A gate for the engine: says which records may be taken, and is told what became of them. Safe to use from several threads.
+    """A gate for the engine: says which records may be taken, and is told their outcomes. Safe to use from several threads.
 
     Its parts: `admission` lets records in, `progress` counts outcomes and buffers them, `flusher` writes the buffer in segments.
 
@@ -71,7 +71,7 @@ class Recorder:
     1. Of the flusher, held while a segment is put together and written. It guards the flusher's fields: `_unwritten`,
        `_sequence`, `_collected_at`, `_write_seconds`, `_told_stuck`.
     2. `admission.changed`, a condition. It guards every field of `admission` and `progress`, and the flusher's `_error`. Nothing
-       is written, logged or called of the user's while it is held.
+       is written to the ledger or logged while it is held.
 
     Without a lock: `take` and the loop behind `streak`. One thread at a time moves `streak.taken` and `streak.done` and adds to what
     is in hand, and each of its steps is atomic. They read `streak.limit`, `stop` and `cause`, which change under the lock. A segment that is
@@ -84,9 +84,9 @@ class Recorder:
         """Start journaling.
 
         Args:
-            writer: of the invocation's segments. At its deadline no record is taken any more; it is told how long flushes take.
+            writer: of the invocation's segments. No record is taken after its deadline, which comes earlier when flushes are slow.
             settings: how often to write, and when to stop.
-            observer: of failures and warnings. What it raises is ignored.
+            observer: of failures and warnings. What it raises when it is told of one is ignored.
         """
         self._give_up_after = settings.give_up_after
         self._code_version = settings.code_version
@@ -237,10 +237,10 @@ class Recorder:
     # Called once, at the end
 
     def close(self) -> None:
-        """Journal the rest and why the worker stopped.
+        """Journal the rest, and why the worker stopped.
 
         Raises:
-            JournalUnavailable: it cannot be; what is not in the journal is outstanding.
+            JournalUnavailable: it could not be written; what is not in the journal is outstanding.
         """
         with self._changed:
             self.admission.close()

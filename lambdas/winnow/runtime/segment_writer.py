@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """All that a segment is to say. Writing it again is harmless: it goes to the same keys."""
+    """The content of a segment. Writing it is idempotent: the keys stay the same."""
 
     sequence: int
     collected: Buffer
@@ -117,7 +117,7 @@ class SegmentWriter:
         for attempt in range(1, WRITE_ATTEMPTS):
             try:
                 return write()
-            except Exception as error:  # noqa: BLE001  whatever it is, the evidence must get there
+            except Exception as error:  # noqa: BLE001  any error: the evidence must be written
                 log.warning("journal write failed (%s of %s): %s", attempt, WRITE_ATTEMPTS, error)
                 time.sleep(min(2.0**attempt, max(0.0, self.deadline.seconds_left / 4)))
         return write()

@@ -17,7 +17,7 @@ def process(function: Callable[[Any], Any], items: Sequence[Item], sink: Sink, o
         for ordinal, record in items:
             try:
                 record_outcome(sink, ordinal, record, call(function, record, options.retry), options.outputs)
-            except BaseException as error:  # noqa: BLE001  whatever it is, it is this record's
+            except BaseException as error:  # noqa: BLE001  any error is this record's
                 sink.failed(ordinal, record.id, kind_of(error), error)
         return
     try:
@@ -32,7 +32,7 @@ def process(function: Callable[[Any], Any], items: Sequence[Item], sink: Sink, o
         begin_again([record for _, record in items])
     else:
         return
-    for item in items:  # one by one, to find out whose fault it was
+    for item in items:  # one by one, to find the records that fail
         process(function, [item], sink, options)
 
 

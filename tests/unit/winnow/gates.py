@@ -1,4 +1,4 @@
-"""A gate that remembers what the engine told it, for tests: no ledger, no clock."""
+"""A gate for tests that records what the engine tells it: no ledger, no clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from winnow.runtime.sink import Line
 
 
 class Memory:
-    """What became of each record, and whether anything was told of one twice."""
+    """The outcome of each record, and how often it was told."""
 
     def __init__(self, take: int = 1_000_000) -> None:
         self.done: dict[int, list[Line]] = {}

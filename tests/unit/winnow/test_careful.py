@@ -52,7 +52,7 @@ def nothing_left_behind() -> Any:
 
 
 def children() -> set[str]:
-    """This process's children, those that nobody has waited for included."""
+    """This process's children, including those that no process has waited for."""
     found: set[str] = set()
     for task in Path(f"/proc/{os.getpid()}/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
@@ -150,7 +150,7 @@ def test_a_child_that_runs_out_of_memory_bit_by_bit_costs_no_innocent_record() -
     assert {report.error_type for report in gate.failures.values()} <= {"MemoryError"}
 
 
-def test_whatever_comes_out_of_a_child_is_told_as_if_it_were_here() -> None:
+def test_every_outcome_of_a_child_reaches_the_gate() -> None:
     gate = carefully(
         killers.plain, "raise", "skip", "warn", "much", "print", "raise an unpicklable error", None
     )
@@ -250,7 +250,7 @@ def test_a_process_that_cannot_be_made_leaves_no_pipe_open(monkeypatch: pytest.M
     [killers.under_another_name, vars(killers.decorated)["__wrapped__"]],
     ids=["renamed", "decorated"],
 )
-def test_a_worker_is_found_whatever_it_is_called_in_its_module(worker: Worker) -> None:
+def test_finds_a_worker_under_any_name_in_its_module(worker: Worker) -> None:
     assert sorted(carefully(worker, None).done) == [0]
 
 

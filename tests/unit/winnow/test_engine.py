@@ -121,7 +121,7 @@ def test_takes_up_no_more_than_the_gate_allows(options: Options, allowed: int) -
     assert sorted(gate.done) == gate.taken == list(range(allowed))
 
 
-def test_the_operators_interrupt_is_no_records_fault() -> None:
+def test_the_operators_interrupt_passes_through() -> None:
     for options in (WORKERS["one by one"], WORKERS["with retries"], WORKERS["in batches"]):
         gate = Memory()
         with pytest.raises(KeyboardInterrupt):
@@ -161,7 +161,7 @@ class Unwell(Memory):
 
 
 @every_way
-def test_a_gate_that_breaks_is_no_records_fault_and_holds_up_nobody(options: Options) -> None:
+def test_an_error_of_the_gate_passes_through_and_leaves_no_thread_waiting(options: Options) -> None:
     with pytest.raises(SystemError, match="the gate broke"):
         work(lambda _: None, options, 50, gate=Unwell())
 
@@ -468,7 +468,7 @@ def test_answers_in_order_and_answers_by_name_do_not_mix(mix: Callable[[list[Rec
     assert {ordinal: bodies(lines)[0]["data"] for ordinal, lines in gate.done.items()} == {0: 0, 1: 1, 2: 2}
 
 
-def test_outputs_that_join_records_are_told_at_once() -> None:
+def test_outputs_that_join_records_reach_the_sink_in_one_call() -> None:
     """Told one by one they could come to lie in two segments of the journal, and count in part."""
     gate = Memory()
     told: list[list[int]] = []

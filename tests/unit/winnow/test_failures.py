@@ -115,7 +115,7 @@ def test_a_report_of_an_error_says_what_where_and_under_which_code() -> None:
         ("took 3.5 s", "took 12.25 s"),
     ],
 )
-def test_the_same_cause_has_one_fingerprint_whatever_the_particulars(one: str, other: str) -> None:
+def test_the_same_cause_has_one_fingerprint_with_any_numbers_and_names(one: str, other: str) -> None:
     assert fingerprint("s", "E", one) == fingerprint("s", "E", other)
 
 

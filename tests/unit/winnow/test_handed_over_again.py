@@ -1,4 +1,4 @@
-"""A record that is handed over twice is the same record: whatever a worker did to it before, it is as it was read."""
+"""A record that is handed over again is as it was read, whatever the worker changed in it before."""
 
 from __future__ import annotations
 

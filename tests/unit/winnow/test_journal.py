@@ -11,8 +11,8 @@ from tests.unit.winnow.stages import KEYS, Stage, journal, outputs_of
 from winnow.core.contract import Kind
 from winnow.core.ranges import Ranges
 from winnow.journal.evidence import Evidence, fold, read_segments
-from winnow.journal.segment import MAX_REASONS, Segment, Stop
-from winnow.journal.successes import SuccessManifest
+from winnow.journal.segment import MAX_REASONS, OutputIds, OutputSegment, Segment, Stop
+from winnow.journal.successes import SuccessEntry, SuccessManifest
 from winnow.storage.ledger import Ledger, compress
 from winnow.storage.store import MemoryStore
 
@@ -55,6 +55,66 @@ def test_a_segment_survives_the_ledger() -> None:
         whole=True,
     )
     assert stage.segments() == [written]
+
+
+def test_a_segment_is_stored_in_this_shape() -> None:
+    """Workers and Settle of different versions read each other's segments."""
+    segment = Segment(
+        batch="digest",
+        invocation="INV1",
+        sequence=2,
+        succeeded=Ranges.span(0, 3),
+        skipped=Ranges.of([5]),
+        failed={Kind.PERMANENT: Ranges.of([6])},
+        outputs=OutputSegment(key="out", ids_key="ids", lines=3),
+        stop=Stop.TIME,
+        written_at="2026-11-27T10:00:00.000Z",
+    )
+    assert json.loads(json.dumps(segment.to_json())) == {
+        "batch": "digest",
+        "invocation": "INV1",
+        "sequence": 2,
+        "succeeded": [0, 3],
+        "skipped": [5, 6],
+        "failed": {"permanent": [6, 7]},
+        "outputs": {"key": "out", "ids_key": "ids", "lines": 3},
+        "failures_key": None,
+        "horizon": 0,
+        "in_hand": [],
+        "warnings": 0,
+        "skip_reasons": {},
+        "warned": {},
+        "lies": 0,
+        "stop": "time",
+        "cause": "",
+        "whole": False,
+        "written_at": "2026-11-27T10:00:00.000Z",
+    }
+
+
+def test_output_ids_are_stored_in_this_shape() -> None:
+    stored = {"ids": ["a", "b"], "of": [0, 7]}
+    assert OutputIds.from_json(stored).to_json() == stored
+
+
+def test_successes_are_stored_in_this_shape() -> None:
+    whole = SuccessEntry(key="k0", ids_key="i0", lines=3)
+    part = SuccessEntry(key="k1", ids_key="i1", lines=1, accept=Ranges.of([4]))
+    manifest = SuccessManifest(
+        run_id="r", stage="s", records=4, lines=4, lost_in_run=1, entries=(whole, part)
+    )
+    assert json.loads(json.dumps(manifest.to_json())) == {
+        "winnow": "successes/1",
+        "run_id": "r",
+        "stage": "s",
+        "records": 4,
+        "lines": 4,
+        "lost_in_run": 1,
+        "entries": [
+            {"key": "k0", "ids_key": "i0", "lines": 3},
+            {"key": "k1", "ids_key": "i1", "lines": 1, "accept": [4, 5]},
+        ],
+    }
 
 
 def test_segments_prove_what_they_name_and_nothing_else() -> None:
@@ -226,7 +286,7 @@ def test_without_a_ledger_at_hand_an_overlapping_segment_with_outputs_is_left_ou
 # Reports
 
 
-def test_a_record_that_is_done_is_not_failed_whatever_was_reported_before_or_after() -> None:
+def test_a_record_that_is_done_is_not_failed_even_if_a_failure_was_reported() -> None:
     stage = stage_of(4)
     journal(stage, invocation="A", failed={Kind.TRANSIENT: [0, 1], Kind.PERMANENT: [2]})
     journal(stage, invocation="B", sequence=1, succeeded=[0, 2], failed={Kind.TRANSIENT: [1]})
@@ -255,7 +315,7 @@ def test_a_segment_that_gives_one_record_two_kinds_is_believed_once() -> None:
     assert sum(len(ordinals) for ordinals in failed.values()) == 3
 
 
-def test_counts_are_sums_and_reasons_are_told_apart_up_to_a_limit() -> None:
+def test_adds_up_counts_and_keeps_different_reasons_up_to_a_limit() -> None:
     stage = stage_of(400)
     for n in range(4):
         reasons = {f"reason {n}-{m}": 1 for m in range(40)}

@@ -252,7 +252,7 @@ def test_law_8_a_zombie_that_still_writes_after_its_time_changes_nothing() -> No
     assert {i: data["by"] for i, data in stage.outputs()}["out-2"] == "NEXT"
 
 
-def test_law_8_an_attempt_that_nobody_asked_for_is_refused() -> None:
+def test_law_8_an_attempt_that_was_not_ordered_is_refused() -> None:
     stage, order = stage_of(None, None)
     journal(stage, succeeded=[0], stop=Stop.END)
     state = stage.settle(order, worker={})
@@ -539,7 +539,7 @@ def _verdicts(natures: list[str], max_tries: int, script: list[dict[str, Any]]) 
 
 
 @pytest.mark.parametrize("verdict", [verdict.value for verdict in Verdict])
-def test_the_script_above_really_comes_to_each_verdict(verdict: str) -> None:
+def test_the_script_reaches_each_verdict(verdict: str) -> None:
     """A property that only ever sees the easy case proves nothing."""
     scenes = st.tuples(
         st.lists(st.sampled_from(NATURES), min_size=1, max_size=14),

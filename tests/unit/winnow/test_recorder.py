@@ -33,7 +33,7 @@ def line(ordinal: int, size: int = 1) -> Line:
 
 
 class Bench:
-    """A recorder on a bucket of moods."""
+    """A recorder on a store that can refuse writes."""
 
     def __init__(self, store: MoodyStore | None = None, count: int = 100) -> None:
         self.stage = Stage(store=store or MoodyStore())
@@ -80,7 +80,7 @@ def wait_for_thread(recorder: Recorder, name: str) -> None:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Waits are noted, not waited."""
+    """Records the waits instead of waiting."""
     noted: list[float] = []
     monkeypatch.setattr("winnow.runtime.segment_writer.time.sleep", noted.append)
     return noted
@@ -99,7 +99,9 @@ def test_outputs_and_reasons_are_written_before_the_evidence_that_vouches_for_th
 
 
 @pytest.mark.parametrize("refused", ["outputs/", ".ids.", "failures/"])
-def test_without_its_outputs_and_reasons_nothing_is_vouched_for(refused: str, waits: list[float]) -> None:
+def test_journals_nothing_whose_outputs_or_reasons_cannot_be_written(
+    refused: str, waits: list[float]
+) -> None:
     bench = Bench(MoodyStore(lambda key: refused in key))
     recorder = bench.recorder()
     recorder.succeeded(0, [line(0)], None)
@@ -117,7 +119,7 @@ class Located(Observer):
         return {"source_bucket": "b", "source_key": "k", "source_line": ordinal + 1}
 
 
-def test_a_segment_tells_all_that_was_told() -> None:
+def test_a_segment_holds_every_outcome_and_its_details() -> None:
     bench = Bench()
     recorder = bench.recorder(code_version="v7", observer=Located())
     recorder.succeeded(0, [line(0), line(0)], ["odd", "odd"])
@@ -162,7 +164,7 @@ def test_outputs_that_join_records_lie_in_one_segment_that_counts_as_a_whole() -
 
 
 @pytest.mark.parametrize("odd", ["\ud800", "a\nb", "x" * 100_000, ""])
-def test_what_a_record_says_of_itself_never_costs_the_others_their_evidence(odd: str) -> None:
+def test_odd_texts_of_a_record_do_not_cost_the_others_their_evidence(odd: str) -> None:
     bench = Bench()
     recorder = bench.recorder(give_up_after=2)
     recorder.succeeded(0, [line(0)], [odd])
@@ -177,7 +179,7 @@ def test_what_a_record_says_of_itself_never_costs_the_others_their_evidence(odd:
     assert all(len(reason) <= 200 for reason in (*segment.warned, *segment.skip_reasons))
 
 
-def test_reasons_are_told_apart_up_to_a_limit() -> None:
+def test_counts_different_reasons_up_to_a_limit() -> None:
     bench = Bench(count=300)
     recorder = bench.recorder()
     for n in range(200):
@@ -264,7 +266,7 @@ def test_s3_refusing_for_good_stops_the_work_and_claims_nothing() -> None:
 
 
 @pytest.mark.usefixtures("waits")
-def test_what_s3_refused_too_long_is_written_at_the_end_if_it_takes_it_then() -> None:
+def test_writes_at_the_end_what_s3_refused_before() -> None:
     """The call fails all the same, so that the rest is done by another call; but what was done is not done again."""
     store = Refusing(0)
     bench = Bench(store)
@@ -341,7 +343,7 @@ def slow() -> Iterator[Slow]:
 
 
 @pytest.mark.parametrize("told", ["succeeded", "joined"])
-def test_what_comes_together_while_s3_is_slow_is_bounded_in_bytes(
+def test_bounds_the_bytes_that_are_buffered_while_s3_is_slow(
     slow: Slow, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("winnow.runtime.recorder.FLUSH_BYTES", 1_000)
@@ -371,7 +373,7 @@ def test_what_comes_together_while_s3_is_slow_is_bounded_in_bytes(
     assert bench.stage.evidence().succeeded == Ranges.span(0, taken + 1)
 
 
-def test_what_comes_together_while_s3_is_slow_is_bounded_in_reports(
+def test_bounds_the_reports_that_are_buffered_while_s3_is_slow(
     slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("winnow.runtime.recorder.FLUSH_FAILURES", 3)
@@ -432,7 +434,7 @@ def test_the_deadline_is_kept_though_a_write_hangs(slow: Slow) -> None:
 
 
 class Clock:
-    """Stands still but for what a test lets pass."""
+    """Stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -475,7 +477,7 @@ def test_stops_earlier_where_flushes_are_slow() -> None:
     assert bench.stage.evidence().succeeded == Ranges.of([0, 1])
 
 
-def test_tells_what_is_in_hand_when_it_stops_as_it_may_be_killed_any_moment() -> None:
+def test_journals_what_is_in_hand_when_it_stops() -> None:
     bench = Bench()
     recorder = bench.recorder()
     for n in range(5):

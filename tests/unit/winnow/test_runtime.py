@@ -50,7 +50,7 @@ def stage_of(
 
 @pytest.fixture
 def recorders(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
-    """The recorders of the invocations, for a worker's function to lay hands on: to let time run out at a record, say."""
+    """The recorders of the invocations, which a worker's function can use, for instance to let time run out at a record."""
     made: list[Recorder] = []
 
     class Caught(Recorder):
@@ -85,7 +85,7 @@ def test_a_batch_of_any_size_comes_through(count: int, options: dict[str, Any]) 
     assert len(json.dumps(state)) < 2_000
 
 
-def test_counts_are_reported_but_only_as_talk() -> None:
+def test_returns_counts() -> None:
     stage, order = stage_of(
         lambda r: throw(PermanentError("x")) if r.data == 0 else Skip("y") if r.data == 1 else None
     )
@@ -550,7 +550,7 @@ def test_ids_of_any_shape_come_through_from_source_to_output_and_failure(identif
 
 
 @pytest.mark.parametrize("odd", ["\ud800", "\x00", "\u2028", "\n\r\t"])
-def test_odd_text_in_data_messages_warnings_and_reasons_stops_nobody(odd: str) -> None:
+def test_odd_text_in_data_messages_warnings_and_reasons_does_not_stop_other_records(odd: str) -> None:
     def function(record: Record) -> Any:
         record.warn(odd)
         if record.data["n"] == 0:

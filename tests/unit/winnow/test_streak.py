@@ -1,4 +1,4 @@
-"""A streak is only a cheaper way to tell the recorder: whatever comes between, the journal says the same."""
+"""A streak is only a cheaper way to report to the recorder: the journal says the same with and without it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COUNT = 200
 
 
 class Lab:
-    """A batch, and a recorder that journals what a function makes of it."""
+    """A batch, and a recorder that journals a function's outcomes."""
 
     def __init__(self, *, horizon: int = 10_000, flush_seconds: float = 60.0) -> None:
         self.ledger = Ledger(MemoryStore())
