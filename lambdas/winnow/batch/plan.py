@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from winnow.batch.rows import RowSpan, SourceRef, runs_of
+from winnow.core.document import nested, ranges, required
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.storage.ledger import Ledger, decompress
@@ -54,18 +55,19 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
+        """Raises `ValueError` if a field is missing or wrong."""
         return cls(
-            run_id=value["run_id"],
-            pipeline=value["pipeline"],
-            stage=value["stage"],
-            digest=value["digest"],
-            count=value["count"],
-            source=SourceRef.from_json(value["source"]),
-            dropped=Ranges.from_json(value["dropped"]),
-            duplicates=value["duplicates"],
-            rejected=Ranges.from_json(value["rejected"]),
-            lost_upstream=value["lost_upstream"],
-            created_at=value["created_at"],
+            run_id=required(value, "run_id", str),
+            pipeline=required(value, "pipeline", str),
+            stage=required(value, "stage", str),
+            digest=required(value, "digest", str),
+            count=required(value, "count", int),
+            source=nested(value, "source", SourceRef.from_json),
+            dropped=ranges(value, "dropped"),
+            duplicates=required(value, "duplicates", int),
+            rejected=ranges(value, "rejected"),
+            lost_upstream=required(value, "lost_upstream", int),
+            created_at=required(value, "created_at", str),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -102,14 +104,18 @@ class Plan:
 
 
 def read_plan(ledger: Ledger, keys: StageKeys) -> Plan:
-    """The plan of a stage run. Raises `LedgerObjectMissing` when it was never planned."""
-    return Plan.from_json(ledger.read_json(keys.plan))
+    """The plan of a stage run.
+
+    Raises:
+        LedgerObjectMissing: it was never planned.
+        DamagedDocument: the plan cannot be read.
+    """
+    return ledger.read(keys.plan, Plan.from_json)
 
 
 def find_plan(ledger: Ledger, keys: StageKeys) -> Plan | None:
     """The plan of a stage run that may not have been planned."""
-    found = ledger.find_json(keys.plan)
-    return None if found is None else Plan.from_json(found)
+    return ledger.find(keys.plan, Plan.from_json)
 
 
 def blocks_of(ledger: Ledger, plan: Plan, among: Ranges | None = None) -> Iterator[tuple[int, list[str]]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from winnow.core.contract import Pointer, SourceFormat
+from winnow.core.document import member, nullable, required
 from winnow.core.ranges import Ranges
 
 LINES_PER_CHUNK = 2_000
@@ -141,8 +142,11 @@ class SourceRef:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SourceRef:
+        """Raises `ValueError` or `StageInputError` if a field is missing or wrong."""
         return cls(
-            Pointer.from_event(value["pointer"], "source"), SourceFormat(value["format"]), value["etag"]
+            Pointer.from_event(required(value, "pointer", dict), "source"),
+            member(value, "format", SourceFormat),
+            nullable(value, "etag", str),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -11,10 +11,11 @@ from winnow.batch.rows import LINES_PER_CHUNK, Chunk, Cursor, RowSpan, TableRow,
 from winnow.core.contract import Pointer
 from winnow.core.errors import StageInputError
 from winnow.core.ranges import Ranges
+from winnow.journal.segment import OutputIds
 from winnow.journal.successes import SuccessEntry, SuccessManifest
 from winnow.storage.formats import open_parquet
 from winnow.storage.jsonlines import loads
-from winnow.storage.ledger import decompress
+from winnow.storage.ledger import Ledger, decompress
 from winnow.storage.store import ObjectStore
 
 T = TypeVar("T")
@@ -29,9 +30,9 @@ class SuccessesSource:
         self._manifest = manifest
 
     def ids(self) -> Iterator[list[str | Unreadable | None]]:
-        for entry, side in self._ahead(self._manifest.entries, self._sidecar):
-            ids: list[str | Unreadable | None] = [*side["ids"]]
-            yield ids if entry.accept is None else _accepted(ids, side["of"], entry.accept)
+        for entry, side in self._ahead(self._manifest.entries, self._output_ids):
+            ids: list[str | Unreadable | None] = [*side.ids]
+            yield ids if entry.accept is None else _accepted(ids, side.of, entry.accept)
 
     def chunks(self, runs: Iterable[RowSpan]) -> Iterator[Chunk]:
         cursor = Cursor(runs)
@@ -76,13 +77,12 @@ class SuccessesSource:
             rows.pop()
         foreign = Ranges.empty()
         if entry.accept is not None:
-            of = self._sidecar(entry)["of"]
+            of = self._output_ids(entry).of
             foreign = Ranges.of(line for line, ordinal in enumerate(of) if ordinal not in entry.accept)
         return rows, foreign
 
-    def _sidecar(self, entry: SuccessEntry) -> dict[str, Any]:
-        side: dict[str, Any] = json.loads(decompress(self._store.get(entry.ids_key).body))
-        return side
+    def _output_ids(self, entry: SuccessEntry) -> OutputIds:
+        return Ledger(self._store).read(entry.ids_key, OutputIds.from_json)
 
     @staticmethod
     def _ahead(items: Iterable[T], load: Callable[[T], R]) -> Iterator[tuple[T, R]]:
@@ -98,7 +98,7 @@ class SuccessesSource:
                 yield before[0], before[1].result()
 
 
-def _accepted(rows: list[T], ordinals: list[int], accept: Ranges) -> list[T]:
+def _accepted(rows: list[T], ordinals: Sequence[int], accept: Ranges) -> list[T]:
     return [row for row, ordinal in zip(rows, ordinals, strict=True) if ordinal in accept]
 
 

@@ -44,6 +44,10 @@ class LedgerObjectMissing(WinnowError):
     """An object is missing from the ledger or a source."""
 
 
+class DamagedDocument(WinnowError):
+    """An object of the ledger cannot be read as what it should be; the message names the object and what is wrong."""
+
+
 class ObjectForbidden(WinnowError):
     """This Lambda may not read an object that a caller pointed at."""
 

@@ -192,7 +192,7 @@ def _pick(segments: list[Segment], order: Ranges, ledger: Ledger | None) -> tupl
 def _part(segment: Segment, succeeded: Ranges, ledger: Ledger | None) -> SuccessEntry | None:
     if segment.outputs is None or ledger is None:
         return None
-    written = OutputIds.from_json(ledger.read_json(segment.outputs.ids_key))
+    written = ledger.read(segment.outputs.ids_key, OutputIds.from_json)
     lines = sum(ordinal in succeeded for ordinal in written.of)
     return SuccessEntry(
         key=segment.outputs.key, ids_key=segment.outputs.ids_key, lines=lines, accept=succeeded

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from winnow.core.contract import Kind
+from winnow.core.document import required
 from winnow.core.errors import shorten
 from winnow.core.ranges import Ranges, union
 
@@ -76,7 +77,11 @@ class OutputIds:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> OutputIds:
-        return cls(ids=value["ids"], of=value["of"])
+        """Raises `ValueError` if a field is missing or wrong."""
+        made = cls(ids=required(value, "ids", list), of=required(value, "of", list))
+        if len(made.ids) != len(made.of):
+            raise ValueError(f"`ids` must be as long as `of`, got: {len(made.ids)} and {len(made.of)}")
+        return made
 
     def to_json(self) -> dict[str, Any]:
         return {"ids": self.ids, "of": self.of}

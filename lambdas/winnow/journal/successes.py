@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from winnow.core.document import ranges, required
 from winnow.core.ranges import Ranges
 
 
@@ -22,12 +23,12 @@ class SuccessEntry:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SuccessEntry:
-        accept = value.get("accept")
+        """Raises `ValueError` if a field is missing or wrong."""
         return cls(
-            key=value["key"],
-            ids_key=value["ids_key"],
-            lines=value["lines"],
-            accept=None if accept is None else Ranges.from_json(accept),
+            key=required(value, "key", str),
+            ids_key=required(value, "ids_key", str),
+            lines=required(value, "lines", int),
+            accept=None if value.get("accept") is None else ranges(value, "accept"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -55,15 +56,16 @@ class SuccessManifest:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SuccessManifest:
-        if value["winnow"] != "successes/1":
-            raise ValueError(f"unknown format of successes: {value['winnow']}")
+        """Raises `ValueError` if a field is missing or wrong."""
+        if value.get("winnow") != "successes/1":
+            raise ValueError(f"unknown format of successes: {value.get('winnow')}")
         return cls(
-            run_id=value["run_id"],
-            stage=value["stage"],
-            records=value["records"],
-            lines=value["lines"],
-            lost_in_run=value["lost_in_run"],
-            entries=tuple(SuccessEntry.from_json(entry) for entry in value["entries"]),
+            run_id=required(value, "run_id", str),
+            stage=required(value, "stage", str),
+            records=required(value, "records", int),
+            lines=required(value, "lines", int),
+            lost_in_run=required(value, "lost_in_run", int),
+            entries=tuple(SuccessEntry.from_json(entry) for entry in required(value, "entries", list)),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -21,11 +21,12 @@ from winnow.core.contract import (
     now,
     record_id_problem,
 )
-from winnow.core.errors import DuplicateAttempt, LedgerConflict, LedgerObjectMissing, StageInputError
+from winnow.core.errors import LedgerConflict, LedgerObjectMissing, StageInputError
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges, append
 from winnow.journal.reports import FailureReport, write_reports
 from winnow.journal.segment import BY_PLAN, Segment
+from winnow.planning.claim import claim_attempt
 from winnow.planning.repeats import Repeats
 from winnow.settlement.settlement import read_settlement
 from winnow.storage.ledger import Ledger
@@ -46,7 +47,7 @@ def plan_stage(
         DuplicateAttempt: another execution runs this stage of this run already.
     """
     keys = StageKeys(stage_input.run_id, stage)
-    claim(ledger, keys, 0, execution)
+    claim_attempt(ledger, keys, 0, execution)
     plan = find_plan(ledger, keys) or _fix(ledger, stage_input, keys, pipeline)
     return Order(
         run_id=plan.run_id,
@@ -84,7 +85,7 @@ def continue_stage(
     asked = before.try_count + (before.verdict is Verdict.RETRY)
     if try_count != asked:
         raise StageInputError("try_count", try_count, f"is not what was asked for, {asked}; {_BY_HAND}")
-    claim(ledger, keys, attempt, execution)
+    claim_attempt(ledger, keys, attempt, execution)
     return Order(
         run_id=keys.run_id,
         pipeline=pipeline,
@@ -105,24 +106,6 @@ def _planned(ledger: Ledger, keys: StageKeys) -> Plan:
         return read_plan(ledger, keys)
     except LedgerObjectMissing as error:
         raise StageInputError("run_id", keys.run_id, f"no such run of this stage; {_BY_HAND}") from error
-
-
-def claim(ledger: Ledger, keys: StageKeys, attempt: int, execution: str) -> None:
-    """Make an attempt this execution's own.
-
-    Raises:
-        DuplicateAttempt: it is another's.
-    """
-    key = keys.attempt(attempt).claim
-    try:
-        ledger.write_json(key, {"execution": execution, "claimed_at": now()}, if_absent=True)
-    except LedgerConflict:
-        owner = ledger.read_json(key)["execution"]
-        if owner != execution:
-            raise DuplicateAttempt(
-                f"attempt {attempt} of stage {keys.stage} of run {keys.run_id} belongs to {owner}; "
-                "nothing was run twice. Start a new run, or replay what failed"
-            ) from None
 
 
 def _fix(ledger: Ledger, stage_input: StageInput, keys: StageKeys, pipeline: str) -> Plan:

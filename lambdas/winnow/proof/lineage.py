@@ -18,6 +18,7 @@ from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.evidence import read_segments
+from winnow.journal.segment import OutputIds
 from winnow.proof.trace import origins_of_outputs
 
 if TYPE_CHECKING:
@@ -140,8 +141,7 @@ class Lineage:
         joined = self._joined(before)
         found: dict[int, list[Place]] = {}
         for entry, lines in _entries(manifest.entries, _rows(plan, ordinals)):
-            side = self._ledger.read_json(entry.ids_key)
-            of: list[int] = side["of"]
+            of = self._ledger.read(entry.ids_key, OutputIds.from_json).of
             numbers: Sequence[int] = range(len(of))
             if entry.accept is not None:
                 accept = entry.accept

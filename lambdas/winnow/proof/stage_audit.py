@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,13 @@ from winnow.batch.plan import Digest, Plan, blocks_of, find_plan, ids_of
 from winnow.core.contract import Pointer
 from winnow.core.errors import WinnowError
 from winnow.core.ranges import Ranges
-from winnow.journal.reports import ordinal_of_line
+from winnow.journal.segment import OutputIds
 from winnow.journal.successes import SuccessManifest
 from winnow.planning.repeats import Repeats
 from winnow.proof.feed import Feed
 from winnow.proof.result import Reached, StageProof
 from winnow.proof.settlement_chain import MAX_NAMED, SettlementChain
+from winnow.settlement.failure_records import read_failed_ids
 from winnow.settlement.result import StageResult, find_result
 from winnow.settlement.settlement import FINAL, Settlement
 
@@ -218,10 +218,10 @@ class StageAudit:
         lines = fingerprint = 0
         named = Ranges.empty()
         some: list[int] = []
-        for line in self._ledger.read_lines(self._keys.failures):
+        for ordinal, record_id in read_failed_ids(self._ledger, self._keys.failures):
             lines += 1
-            some.append(ordinal_of_line(line))
-            fingerprint += hash((some[-1], json.loads(line)["record_id"]))
+            some.append(ordinal)
+            fingerprint += hash((ordinal, record_id))
             if len(some) >= IDS_AT_ONCE:
                 named, some = named | Ranges.of(some), []
         named = named | Ranges.of(some)
@@ -242,7 +242,7 @@ class StageAudit:
 
     def _check_successes(self, plan: Plan, last: Settlement, chain: SettlementChain) -> SuccessManifest:
         """The manifest lists the settled output segments, which exist and hold lines of succeeded records, each once."""
-        manifest = SuccessManifest.from_json(self._ledger.read_json(self._keys.successes))
+        manifest = self._ledger.read(self._keys.successes, SuccessManifest.from_json)
         self._expect("the successes' count of records", manifest.records, len(last.succeeded))
         self._expect(
             "the successes' count of records lost in the run",
@@ -259,7 +259,7 @@ class StageAudit:
             if missing:
                 self._problems.append(f"an output segment is missing: {missing[0]}")
                 continue
-            ordinals: Sequence[int] = self._ledger.read_json(entry.ids_key)["of"]
+            ordinals = self._ledger.read(entry.ids_key, OutputIds.from_json).of
             if entry.accept is not None:
                 accept = entry.accept
                 ordinals = [ordinal for ordinal in ordinals if ordinal in accept]

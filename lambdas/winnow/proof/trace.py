@@ -11,7 +11,7 @@ from winnow.batch.plan import Plan, find_id, find_plan
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.evidence import read_segments
-from winnow.journal.segment import Segment
+from winnow.journal.segment import OutputIds, Segment
 from winnow.proof.prove import read_run, stages_of
 from winnow.settlement.failure_records import FailureRecord, failure_records, find_failure
 from winnow.settlement.settlement import FINAL, Settlement, before_anything, settlements
@@ -156,8 +156,8 @@ def _outputs(ledger: Ledger, plan: Plan, done: Settlement, ordinal: int, record_
 def _outputs_in(ledger: Ledger, segment: Segment, ordinal: int, record_id: str) -> Iterator[str]:
     assert segment.outputs is not None
     if not segment.whole:
-        side = ledger.read_json(segment.outputs.ids_key)
-        yield from (found for found, of in zip(side["ids"], side["of"], strict=True) if of == ordinal)
+        side = ledger.read(segment.outputs.ids_key, OutputIds.from_json)
+        yield from (found for found, of in zip(side.ids, side.of, strict=True) if of == ordinal)
         return
     # An output may join many records; only its own line names them all.
     for identifier, origins in origins_of_outputs(ledger, segment.outputs.key):

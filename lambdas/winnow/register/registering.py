@@ -144,10 +144,10 @@ def _failures(ledger: Ledger, plan: Plan, settlement: Settlement) -> Iterator[Fa
 
 def _narrow_alert(ledger: Ledger, alert_key: str, alerted_key: str, made: Registered) -> bool:
     """Make an alert speak of the news only, unless it has been sent as it was; whether people have to get it."""
-    found = ledger.find_json(alert_key)
+    found = ledger.find(alert_key, AlertContent.from_json)
     if found is None or ledger.find_json(alerted_key) is not None:
         return bool(made.news)
-    content = split_by_news(AlertContent.from_json(found), new=made.news, known=made.known, news=made.tally)
+    content = split_by_news(found, new=made.news, known=made.known, news=made.tally)
     ledger.write_json(alert_key, content.to_json())
     return content.is_news
 

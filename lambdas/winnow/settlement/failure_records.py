@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from winnow.batch.plan import Plan, ids_of
 from winnow.core.contract import Kind, SourceFormat
+from winnow.core.document import member, required
 from winnow.core.ranges import Ranges
 from winnow.journal.reports import fingerprint, ordinal_of_line
 from winnow.settlement.settlement import Settlement, settlements_up_to
@@ -46,22 +46,23 @@ class FailureRecord:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Raises `ValueError` if a field is missing or wrong."""
         return cls(
-            ordinal=value["ordinal"],
-            run_id=value["run_id"],
-            pipeline=value["pipeline"],
-            stage=value["stage"],
-            record_id=value["record_id"],
-            kind=Kind(value["kind"]),
-            error_type=value["error_type"],
-            message=value["message"],
-            traceback=value["traceback"],
-            fingerprint=value["fingerprint"],
-            tries=value["tries"],
-            first_seen=value["first_seen"],
-            last_seen=value["last_seen"],
-            source=value["source"],
-            code_version=value["code_version"],
+            ordinal=required(value, "ordinal", int),
+            run_id=required(value, "run_id", str),
+            pipeline=required(value, "pipeline", str),
+            stage=required(value, "stage", str),
+            record_id=required(value, "record_id", str),
+            kind=member(value, "kind", Kind),
+            error_type=required(value, "error_type", str),
+            message=required(value, "message", str),
+            traceback=required(value, "traceback", str),
+            fingerprint=required(value, "fingerprint", str),
+            tries=required(value, "tries", int),
+            first_seen=required(value, "first_seen", str),
+            last_seen=required(value, "last_seen", str),
+            source=required(value, "source", dict),
+            code_version=required(value, "code_version", str),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -99,16 +100,30 @@ class FailureRecord:
 
 
 def read_failures(ledger: Ledger, key: str) -> Iterator[FailureRecord]:
-    """The failure records of a list in the ledger, one in memory at a time."""
-    for line in ledger.read_lines(key):
-        yield FailureRecord.from_json(json.loads(line))
+    """The failure records of a list in the ledger, one in memory at a time.
+
+    Raises:
+        LedgerObjectMissing: there is no list.
+        DamagedDocument: a line cannot be read.
+    """
+    with ledger.naming(key):
+        for line in ledger.read_lines(key):
+            yield FailureRecord.from_json(loads(line.decode()))
+
+
+def read_failed_ids(ledger: Ledger, key: str) -> Iterator[tuple[int, str]]:
+    """The ordinals and ids of a list of failure records, without the rest. Raises as `read_failures`."""
+    with ledger.naming(key):
+        for line in ledger.read_lines(key):
+            yield ordinal_of_line(line), required(loads(line.decode()), "record_id", str)
 
 
 def find_failure(ledger: Ledger, key: str, ordinal: int) -> FailureRecord | None:
     """One record's failure record in a list in the ledger; None if the list does not have it."""
-    for line in ledger.read_lines(key):
-        if ordinal_of_line(line) == ordinal:
-            return FailureRecord.from_json(json.loads(line))
+    with ledger.naming(key):
+        for line in ledger.read_lines(key):
+            if ordinal_of_line(line) == ordinal:
+                return FailureRecord.from_json(loads(line.decode()))
     return None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from winnow.core.contract import Pointer, Verdict
+from winnow.core.document import member, nested, nullable, required, tally
 
 if TYPE_CHECKING:
     from winnow.core.keys import StageKeys
@@ -32,17 +33,20 @@ class StageOutput:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        failures = value["failures"]
+        """Raises `ValueError` or `StageInputError` if a field is missing or wrong."""
+        successes, failures = required(value, "successes", dict), nullable(value, "failures", dict)
         return cls(
-            run_id=value["run_id"],
-            stage=value["stage"],
-            tries=value["tries"],
-            succeeded=value["successes"]["count"],
-            successes=Pointer.from_event(value["successes"]["batch_file_location"], "successes"),
-            skipped=value["skipped"]["count"],
-            failed=failures["count"] if failures else 0,
-            failures=Pointer.from_event(failures["error_file_location"], "failures") if failures else None,
-            lost_in_run=value["lost"]["run"],
+            run_id=required(value, "run_id", str),
+            stage=required(value, "stage", str),
+            tries=required(value, "tries", int),
+            succeeded=required(successes, "count", int),
+            successes=Pointer.from_event(successes.get("batch_file_location"), "successes"),
+            skipped=required(required(value, "skipped", dict), "count", int),
+            failed=required(failures, "count", int) if failures else 0,
+            failures=Pointer.from_event(failures.get("error_file_location"), "failures")
+            if failures
+            else None,
+            lost_in_run=required(required(value, "lost", dict), "run", int),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -84,15 +88,15 @@ class StageCounts:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         return cls(
-            records_in=value["in"],
-            succeeded=value["succeeded"],
-            skipped=value["skipped"],
-            failed=value["failed"],
-            duplicates=value["duplicates"],
-            warnings=value["warnings"],
-            refused=value["refused"],
-            repeated=value["repeated"],
-            retried=value["retried"],
+            records_in=required(value, "in", int),
+            succeeded=required(value, "succeeded", int),
+            skipped=required(value, "skipped", int),
+            failed=required(value, "failed", int),
+            duplicates=required(value, "duplicates", int),
+            warnings=required(value, "warnings", int),
+            refused=required(value, "refused", int),
+            repeated=required(value, "repeated", int),
+            retried=required(value, "retried", int),
         )
 
     def to_json(self) -> dict[str, int]:
@@ -127,15 +131,15 @@ class StageResult:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         return cls(
-            verdict=Verdict(value["verdict"]),
-            cause=value["cause"] or "",
-            output=StageOutput.from_json(value["output"]),
-            counts=StageCounts.from_json(value["counts"]),
-            failed_by_kind=value["failed_by_kind"],
-            skip_reasons=value["skip_reasons"],
-            warned=value["warned"],
-            attempts=value["attempts"],
-            settled_at=value["settled_at"],
+            verdict=member(value, "verdict", Verdict),
+            cause=nullable(value, "cause", str) or "",
+            output=nested(value, "output", StageOutput.from_json),
+            counts=nested(value, "counts", StageCounts.from_json),
+            failed_by_kind=tally(value, "failed_by_kind"),
+            skip_reasons=tally(value, "skip_reasons"),
+            warned=tally(value, "warned"),
+            attempts=required(value, "attempts", int),
+            settled_at=required(value, "settled_at", str),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -154,10 +158,9 @@ class StageResult:
 
 def read_result(ledger: Ledger, keys: StageKeys) -> StageResult:
     """The result of a stage run. Raises `LedgerObjectMissing` if the stage is not done."""
-    return StageResult.from_json(ledger.read_json(keys.result))
+    return ledger.read(keys.result, StageResult.from_json)
 
 
 def find_result(ledger: Ledger, keys: StageKeys) -> StageResult | None:
     """The result of a stage run; None while the stage is not done."""
-    found = ledger.find_json(keys.result)
-    return None if found is None else StageResult.from_json(found)
+    return ledger.find(keys.result, StageResult.from_json)

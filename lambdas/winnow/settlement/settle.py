@@ -116,7 +116,7 @@ def _write_once(ledger: Ledger, plan: Plan, settlement: Settlement) -> Settlemen
     try:
         ledger.write_json(key, settlement.to_json(), if_absent=True)
     except LedgerConflict:
-        return Settlement.from_json(ledger.read_json(key))
+        return ledger.read(key, Settlement.from_json)
     return settlement
 
 

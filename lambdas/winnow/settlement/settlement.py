@@ -8,6 +8,7 @@ from typing import Any
 
 from winnow.batch.plan import Plan
 from winnow.core.contract import Kind, Verdict
+from winnow.core.document import member, nested, ranges, required, tally
 from winnow.core.ranges import Ranges
 from winnow.journal.successes import SuccessEntry
 from winnow.storage.ledger import Ledger
@@ -28,7 +29,12 @@ class DefaultReason:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> DefaultReason:
-        return cls(kind=Kind(value["kind"]), error_type=value["error_type"], message=value["message"])
+        """Raises `ValueError` if a field is missing or wrong."""
+        return cls(
+            kind=member(value, "kind", Kind),
+            error_type=required(value, "error_type", str),
+            message=required(value, "message", str),
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind.value, "error_type": self.error_type, "message": self.message}
@@ -88,22 +94,25 @@ class Settlement:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Settlement:
-        ranges = {name: _read_ranges(value, name) for name in cls.RANGES}
+        """Raises `ValueError` if a field is missing or wrong."""
+        spans = {name: _read_ranges(value, name) for name in cls.RANGES}
         return cls(
-            attempt=value["attempt"],
-            try_count=value["try_count"],
-            verdict=Verdict(value["verdict"]),
-            cause=value["cause"],
-            settled_at=value["settled_at"],
-            careful=value["careful"],
-            entries=tuple(SuccessEntry.from_json(entry) for entry in value["entries"]),
-            reports=tuple((key, _read_part(ranges["failed"], part)) for key, part in value["reports"]),
-            default_reason=DefaultReason.from_json(value["otherwise"]),
-            wait_seconds=value["wait_seconds"],
-            counters=value["counters"],
-            skip_reasons=value["skip_reasons"],
-            warned=value["warned"],
-            **ranges,
+            attempt=required(value, "attempt", int),
+            try_count=required(value, "try_count", int),
+            verdict=member(value, "verdict", Verdict),
+            cause=required(value, "cause", str),
+            settled_at=required(value, "settled_at", str),
+            careful=required(value, "careful", bool),
+            entries=tuple(SuccessEntry.from_json(entry) for entry in required(value, "entries", list)),
+            reports=tuple(
+                (key, _read_part(spans["failed"], part)) for key, part in required(value, "reports", list)
+            ),
+            default_reason=nested(value, "otherwise", DefaultReason.from_json),
+            wait_seconds=required(value, "wait_seconds", int),
+            counters=tally(value, "counters"),
+            skip_reasons=tally(value, "skip_reasons"),
+            warned=tally(value, "warned"),
+            **spans,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -154,8 +163,8 @@ def _read_part(failed: Ranges, value: object) -> Ranges:
 
 
 def _read_ranges(value: Mapping[str, Any], name: str) -> Ranges:
-    found = value[name]
-    return Ranges.from_json(value[found] if isinstance(found, str) else found)
+    found = value.get(name)
+    return ranges(value, found if isinstance(found, str) else name)
 
 
 def before_anything(plan: Plan) -> Settlement:
@@ -190,8 +199,7 @@ def read_settlement(ledger: Ledger, plan: Plan, attempt: int) -> Settlement | No
     """The settlement of an attempt, None while there is none; attempt -1 is the state before the first."""
     if attempt < 0:
         return before_anything(plan)
-    found = ledger.find_json(plan.keys.attempt(attempt).settlement)
-    return None if found is None else Settlement.from_json(found)
+    return ledger.find(plan.keys.attempt(attempt).settlement, Settlement.from_json)
 
 
 def settlements(ledger: Ledger, plan: Plan, *, after: Settlement | None = None) -> Iterator[Settlement]:
@@ -219,5 +227,5 @@ def settlements_up_to(ledger: Ledger, plan: Plan, last: Settlement) -> Iterator[
         LedgerObjectMissing: one of them is gone.
     """
     for attempt in range(last.attempt):
-        yield Settlement.from_json(ledger.read_json(plan.keys.attempt(attempt).settlement))
+        yield ledger.read(plan.keys.attempt(attempt).settlement, Settlement.from_json)
     yield last

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
-from winnow.core.errors import LedgerObjectMissing
+from winnow.core.errors import DamagedDocument, LedgerObjectMissing, StageInputError, shorten
 from winnow.storage.store import ObjectStore, S3Store
 
 GZIP = 31
 """zlib's name for the gzip format."""
 GZIP_LEVEL = 1
 """Level 1 is three to four times faster than the default and costs a few per cent of size; the CPU is the worker's."""
+
+
+DAMAGE = (ValueError, KeyError, TypeError, IndexError, EOFError, RecursionError, zlib.error, StageInputError)
+"""Whatever unpacking and decoding raise on an object that is not what it should be."""
+
+T = TypeVar("T")
 
 
 def compress(body: bytes) -> bytes:
@@ -71,6 +78,41 @@ class Ledger:
             return self.read_json(key)
         except LedgerObjectMissing:
             return None
+
+    def read(self, key: str, decode: Callable[[dict[str, Any]], T]) -> T:
+        """Read a document of Winnow's own as its type.
+
+        Raises:
+            LedgerObjectMissing: there is none.
+            DamagedDocument: it cannot be decoded.
+        """
+        with self.naming(key):
+            found = self.read_json(key)
+            if type(found) is not dict:
+                raise ValueError(f"it must be an object, got: {shorten(found)}")
+            return decode(found)
+
+    def find(self, key: str, decode: Callable[[dict[str, Any]], T]) -> T | None:
+        """Read a document that may not be there. Raises `DamagedDocument`, as `read`."""
+        try:
+            return self.read(key, decode)
+        except LedgerObjectMissing:
+            return None
+
+    @contextmanager
+    def naming(self, key: str) -> Iterator[None]:
+        """Name the object in what decoding it raises.
+
+        Raises:
+            DamagedDocument: instead of anything in `DAMAGE`.
+        """
+        try:
+            yield
+        except DAMAGE as error:
+            problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise DamagedDocument(
+                f"s3://{self.bucket}/{key} is damaged: {problem}; nothing can write it again, so start a new run"
+            ) from error
 
     def write_lines(self, key: str, lines: Iterator[str]) -> None:
         """Write gzipped ndjson of any length, streamed."""

@@ -353,7 +353,7 @@ class TestAProofFails:
                 "mint: the plan's count of duplicates says 0, but the evidence says 1",
             ),
             (plan_says("transform", dropped=[1, 2]), "rows of its source are not what the batch has there"),
-            (garbage, "adapt: the ledger cannot be read: TypeError"),
+            (garbage, "adapt: the ledger cannot be read: DamagedDocument: s3://ledger/"),
             (garbage, "transform: it ran, although the stage before is not done"),
             (a_stage_ran_after_an_unfinished_one, "the run succeeded, but stage adapt is unfinished"),
         ],

@@ -40,7 +40,13 @@ def report(
 @pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time stands still, so that two ledgers can be compared whole."""
-    for module in ("settlement.derive", "journal.reports", "planning.planner", "core.contract"):
+    for module in (
+        "settlement.derive",
+        "journal.reports",
+        "planning.planner",
+        "planning.claim",
+        "core.contract",
+    ):
         monkeypatch.setattr(f"winnow.{module}.now", lambda: "2026-11-20T12:00:00.000Z")
 
 
@@ -48,7 +54,13 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
 def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
     """No two looks at the clock show the same time."""
     seconds = count()
-    for module in ("settlement.derive", "journal.reports", "planning.planner", "core.contract"):
+    for module in (
+        "settlement.derive",
+        "journal.reports",
+        "planning.planner",
+        "planning.claim",
+        "core.contract",
+    ):
         monkeypatch.setattr(f"winnow.{module}.now", lambda: f"2026-11-20T12:{next(seconds):05d}Z")
 
 

@@ -17,7 +17,7 @@ STARTING = LEDGER | {
     "storage.listing",
     "storage.state_table",
 }
-BATCH = LEDGER | {"batch.plan", "batch.rows", "core.ranges"}
+BATCH = LEDGER | {"batch.plan", "batch.rows", "core.document", "core.ranges"}
 REPORTS = {"journal.reports", "storage.jsonlines"}
 SETTLEMENT = BATCH | {"journal.successes", "settlement.settlement"}
 READERS = {
@@ -80,7 +80,10 @@ MAY_LOAD = {
         "runs.steps",
         "storage.state_table",
     },
-    "plan": SETTLEMENT | REPORTS | READERS | {"journal.segment", "planning.planner", "planning.repeats"},
+    "plan": SETTLEMENT
+    | REPORTS
+    | READERS
+    | {"journal.segment", "planning.claim", "planning.planner", "planning.repeats"},
     "plan_run": STARTING | {"runs.planner"},
     "register": REGISTER,
     "settle": SETTLE,
