@@ -31,7 +31,7 @@ from winnow.core.contract import Order, Policy, StageInput
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.evidence import fold, read_segments
-from winnow.planning.planner import continue_stage, plan_stage
+from winnow.planning.stage_planner import continue_stage, plan_stage
 from winnow.settlement.settle import settle
 from winnow.settlement.settlement import read_settlement
 from winnow.storage.ledger import Ledger

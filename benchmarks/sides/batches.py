@@ -10,7 +10,7 @@ from winnow.batch.plan import Plan, read_plan
 from winnow.core.contract import Order, Policy, StageInput
 from winnow.core.keys import StageKeys
 from winnow.core.record import Record
-from winnow.planning.planner import plan_stage
+from winnow.planning.stage_planner import plan_stage
 from winnow.runtime.deadline import Deadline
 from winnow.runtime.recorder import Recorder, RecorderSettings
 from winnow.runtime.segment_writer import SegmentWriter

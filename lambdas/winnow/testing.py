@@ -20,9 +20,10 @@ from winnow.core.contract import Order, Policy, StageInput
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.metrics.watch import Watch
-from winnow.planning.planner import continue_stage, plan_stage
+from winnow.planning.stage_planner import continue_stage, plan_stage
 from winnow.register.entry import Entry, Status
-from winnow.register.table import Change, Owed, RegisterTable, RunMark, Summary
+from winnow.register.item import Summary, UnresolvedEntry
+from winnow.register.table import Change, RegisterTable, RunMark
 from winnow.runtime.attempt import run_attempt
 from winnow.runtime.decorator import Worker
 from winnow.settlement.settle import settle
@@ -63,12 +64,12 @@ class MemoryRegister(RegisterTable):
         later = [mark for mark in self.marks.get((pipeline, stage), ()) if mark.settled_at > settled_at]
         yield from sorted(later, key=lambda mark: (mark.settled_at, mark.run_id))
 
-    def owed(self, pipeline: str, stage: str) -> Iterator[Summary]:
+    def unresolved(self, pipeline: str, stage: str) -> Iterator[Summary]:
         return (each for each in self.all(pipeline, stage) if each.status is not Status.RESOLVED)
 
-    def owing(self, pipeline: str, stage: str) -> Iterator[Owed]:
-        for each in self.owed(pipeline, stage):
-            yield Owed(
+    def unresolved_in_brief(self, pipeline: str, stage: str) -> Iterator[UnresolvedEntry]:
+        for each in self.unresolved(pipeline, stage):
+            yield UnresolvedEntry(
                 record_id=each.record_id,
                 status=each.status,
                 first_seen=each.first_seen,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scripts.replay.site import Site
     from winnow.register.entry import Entry
-    from winnow.register.table import Summary
+    from winnow.register.item import Summary
 
 MAX_REASON_CHARS = 500
 

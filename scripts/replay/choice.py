@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from winnow.core.contract import Kind
 from winnow.proof.lineage import Place
 from winnow.register.entry import Status
-from winnow.register.table import Summary
+from winnow.register.item import Summary
 from winnow.storage.executions import RUNNING
 
 MAX_GENERATIONS = 1_000

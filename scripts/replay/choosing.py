@@ -25,7 +25,7 @@ from scripts.replay.runs import newest_first, run_ids
 
 if TYPE_CHECKING:
     from scripts.replay.site import Site
-    from winnow.register.table import Summary
+    from winnow.register.item import Summary
 
 MEMORY_MB = 1024
 """Of a worker of which nothing better is known."""

@@ -16,7 +16,7 @@ from winnow.core.contract import Kind, iso
 from winnow.register.entry import Status
 
 if TYPE_CHECKING:
-    from winnow.register.table import Summary
+    from winnow.register.item import Summary
 
 AGO = re.compile(r"(\d+)([mhdw])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scripts.replay.choice import LeftOut, Order
     from scripts.replay.estimate import Estimate
     from scripts.replay.grouping import Group
-    from winnow.register.table import Summary
+    from winnow.register.item import Summary
 
 STATUS_STYLES = {
     Status.OPEN: "bold red",

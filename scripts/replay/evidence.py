@@ -20,7 +20,7 @@ from winnow.core.ranges import Ranges
 from winnow.proof.lineage import Lineage, Place, rows_of
 
 if TYPE_CHECKING:
-    from winnow.register.table import Summary
+    from winnow.register.item import Summary
     from winnow.storage.ledger import Ledger
 
 HEADS_AT_ONCE = 32

@@ -12,7 +12,7 @@ from winnow.register.entry import Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from winnow.register.table import Summary
+    from winnow.register.item import Summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from scripts import pipelines
 from scripts.errors import Refused
 from scripts.replay.criteria import Criteria
 from winnow.core.contract import now
-from winnow.register.table import BATCH, RegisterTable, Summary
+from winnow.register.item import Summary
+from winnow.register.table import BATCH, RegisterTable
 from winnow.storage.executions import StepFunctions
 from winnow.storage.ledger import Ledger
 from winnow.storage.state_table import DynamoStateTable
@@ -87,7 +88,9 @@ class Site:
         if criteria.ids:
             return map(Summary.of_entry, self.entries_of(stage, criteria.ids))
         return (
-            self.register.all(name, stage) if criteria.ask_for_resolved else self.register.owed(name, stage)
+            self.register.all(name, stage)
+            if criteria.ask_for_resolved
+            else self.register.unresolved(name, stage)
         )
 
     def entries_of(self, stage: str, ids: Iterable[str]) -> Iterator[Entry]:

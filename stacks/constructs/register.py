@@ -10,7 +10,8 @@ from constructs import Construct
 
 from stacks.constructs.removal import removal_policy
 from stacks.settings import Removal
-from winnow.register.table import OWED_INDEX, SUMMARY_ATTRIBUTES
+from winnow.register.item import SUMMARY_ATTRIBUTES
+from winnow.register.table import OWED_INDEX
 
 if TYPE_CHECKING:
     from stacks.settings import Settings

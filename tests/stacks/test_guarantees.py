@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.stacks.synthesized import Synthesized, allowed
-from winnow.register.table import SUMMARY_ATTRIBUTES
+from winnow.register.item import SUMMARY_ATTRIBUTES
 
 if TYPE_CHECKING:
     pass

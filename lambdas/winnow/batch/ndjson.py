@@ -80,7 +80,7 @@ class NdjsonSource:
 def _texts(lines: list[bytes]) -> list[str | bytes]:
     try:
         return [*b"\n".join(lines).decode().split("\n")]
-    except UnicodeDecodeError:  # some line is not UTF-8: it costs only itself
+    except UnicodeDecodeError:  # some line is not UTF-8; the others are still read
         return [_text(line) for line in lines]
 
 
@@ -100,7 +100,7 @@ class _NoId(Exception):
 
 
 def _decoded(pieces: Iterator[bytes], pointer: Pointer) -> Iterator[bytes]:
-    """Decompress by the first bytes, not by the name: they cannot lie."""
+    """Decompress by the first bytes. The name may be wrong."""
     first = next(pieces, b"")
     rest = chain((first,), pieces)
     try:

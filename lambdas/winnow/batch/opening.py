@@ -40,7 +40,7 @@ def detect(store: ObjectStore, pointer: Pointer) -> SourceRef:
 
 
 def open_source(store: ObjectStore, ref: SourceRef) -> Source:
-    """The rows. The worker opens what Plan saw: a source that changed since is refused, not mixed."""
+    """The rows of a source. A source that changed after Plan read it is refused, because its rows would not fit the batch."""
     match ref.format:
         case SourceFormat.SUCCESSES:
             return SuccessesSource(store, read_manifest(store, ref.pointer))

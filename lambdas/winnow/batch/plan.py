@@ -20,7 +20,7 @@ BLOCK_IDS = 50_000
 
 
 class Digest:
-    """Of a batch's ids, in order; taken block by block."""
+    """The digest of a batch's ids, in order, block by block."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
@@ -34,13 +34,13 @@ class Digest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What Plan fixed: enough to find any record again, and nothing that grows with the batch but ranges."""
+    """The batch as Plan fixed it: enough to find any record again. Only its ranges grow with the batch."""
 
     run_id: str
     pipeline: str
     stage: str
     digest: str
-    """Of the list of ids; a journal that names another digest is not about this batch."""
+    """Of the list of ids. A journal with another digest is not about this batch."""
     count: int
     """Distinct records in the batch."""
     source: SourceRef
@@ -166,7 +166,7 @@ def find_ids(
 
 
 def find_id(ledger: Ledger, plan: Plan, record_id: str) -> int | None:
-    """The ordinal of an id, or None when the batch does not have it."""
+    """The ordinal of an id; None if the batch does not have it."""
     wanted = json.dumps(record_id, ensure_ascii=False).encode("utf-8", "replace")
     for block in plan.blocks:
         body = decompress(ledger.store.get(plan.keys.batch(block)).body)

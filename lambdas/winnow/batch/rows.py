@@ -1,6 +1,6 @@
-"""Rows of a list of records, and how they go with the ordinals of a batch.
+"""Rows of a list of records, and which ordinals of a batch they are.
 
-A source is rows in a fixed order. Plan reads their ids once and fixes the batch; the worker reads the rows it is still owed.
+A source is rows in a fixed order. Plan reads their ids once and fixes the batch; the worker reads the rows that are outstanding.
 Memory is bounded by one piece of the source: a megabyte of lines, a Parquet row group, an output segment.
 """
 
@@ -15,7 +15,7 @@ from winnow.core.document import member, nullable, required
 from winnow.core.ranges import Ranges
 
 LINES_PER_CHUNK = 2_000
-"""Rows handed on at once; bounds what a slow record keeps from its neighbours in memory, not in time."""
+"""Rows handed on at once; bounds memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Chunk:
 
 
 class TableRow:
-    """A row of a table. Its values come out of all rows at once, which is fast; asked once more, they are read anew."""
+    """A row of a table. The values of all rows are read at once, which is fast. A second `read` of a row reads it again."""
 
     __slots__ = ("_number", "_table", "_values")
 
@@ -65,7 +65,7 @@ class TableRow:
         return [cls(table, number, values) for number, values in enumerate(table.to_pylist())]
 
     def read(self) -> dict[str, Any]:
-        """Values by column, in a dictionary of the caller's own."""
+        """Values by column, in a dictionary that the caller may change."""
         values, self._values = self._values, None
         if values is None:
             [values] = self._table.slice(self._number, 1).to_pylist()
@@ -82,7 +82,7 @@ class Source(Protocol):
         """The rows of ascending runs."""
 
     def decode(self, row: Any) -> tuple[str, Any]:
-        """A row's id and data, each time as they were written, whatever became of those given before."""
+        """A row's id and data. Each call returns them as they were written, even if a caller changed an earlier result."""
 
 
 def runs_of(ordinals: Ranges, dropped: Ranges) -> Iterator[RowSpan]:
@@ -134,7 +134,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class SourceRef:
-    """A source as a plan remembers it: the pointer, what it turned out to be, and the tag it had."""
+    """A source in a plan: the pointer, the format that Plan found, and the tag that the object had."""
 
     pointer: Pointer
     format: SourceFormat

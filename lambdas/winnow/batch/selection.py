@@ -1,6 +1,6 @@
 """A selection: records of earlier runs, named by run, stage and ordinal. What a replay starts a stage with.
 
-Pointers only: fifty thousand records are a few ranges, and their payloads stay where they are.
+Pointers only: fifty thousand records are a few ranges. Their payloads stay where they are.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Self
 from winnow.batch.plan import Plan, ids_of, read_plan
 from winnow.batch.rows import Chunk, RowSpan, Source, SourceRef, Unreadable
 from winnow.core.contract import Pointer
+from winnow.core.document import fields_of, listed, ranges, required
 from winnow.core.errors import StageInputError
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
@@ -28,7 +29,7 @@ OpenSource = Callable[[ObjectStore, SourceRef], Source]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class SelectionPart:
     """Records that one stage run was given."""
 
     run_id: str
@@ -37,7 +38,12 @@ class Part:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        return cls(run_id=value["run_id"], stage=value["stage"], ordinals=Ranges.from_json(value["ordinals"]))
+        """Raises `ValueError` if a field is missing or wrong."""
+        return cls(
+            run_id=required(value, "run_id", str),
+            stage=required(value, "stage", str),
+            ordinals=ranges(value, "ordinals"),
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"run_id": self.run_id, "stage": self.stage, "ordinals": self.ordinals.to_json()}
@@ -47,19 +53,19 @@ class Part:
 class Selection:
     """Records of any number of stage runs, part after part."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[SelectionPart, ...]
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Raises KeyError, TypeError or ValueError when it is no selection."""
-        if value["winnow"] != "selection/1":
-            raise ValueError(f"unknown format of a selection: {value['winnow']}")
-        return cls(parts=tuple(Part.from_json(part) for part in value["parts"]))
+        """Raises `ValueError` if it is no selection."""
+        if value.get("winnow") != "selection/1":
+            raise ValueError(f"unknown format of a selection: {value.get('winnow')}")
+        return cls(parts=listed(value, "parts", SelectionPart.from_json))
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Self:
         """Raises as `from_json`."""
-        return cls.from_json(json.loads(body))
+        return cls.from_json(fields_of(json.loads(body)))
 
     def to_json(self) -> dict[str, Any]:
         return {"winnow": "selection/1", "parts": [part.to_json() for part in self.parts]}
@@ -77,14 +83,14 @@ def read_selection(store: ObjectStore, pointer: Pointer, etag: str | None) -> Se
     body = store.get(pointer.key, bucket=pointer.bucket, if_match=etag).body
     try:
         return Selection.from_bytes(body)
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise StageInputError("records", str(pointer), "is no selection that a replay wrote") from error
 
 
 class _OpenPart:
-    """A part with what it takes to read it."""
+    """A part with its plan and its source."""
 
-    def __init__(self, ledger: Ledger, part: Part, row: int, open_source: OpenSource) -> None:
+    def __init__(self, ledger: Ledger, part: SelectionPart, row: int, open_source: OpenSource) -> None:
         self.part = part
         self.row = row
         """Of its first record within the selection."""
@@ -157,7 +163,7 @@ class SelectionSource:
                 yield from _renumbered(part, chunk, wanted, first_rows)
 
     def decode(self, row: Any) -> tuple[str, Any]:
-        source, undecoded = row  # each part has its own way to
+        source, undecoded = row  # each part has its own source
         found: tuple[str, Any] = source.decode(undecoded)
         return found
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from winnow.batch.rows import LINES_PER_CHUNK, Chunk, Cursor, RowSpan, TableRow, Unreadable, runs_of
 from winnow.core.contract import Pointer
+from winnow.core.document import fields_of
 from winnow.core.errors import StageInputError
 from winnow.core.ranges import Ranges
 from winnow.journal.segment import OutputIds
@@ -86,7 +87,7 @@ class SuccessesSource:
 
     @staticmethod
     def _ahead(items: Iterable[T], load: Callable[[T], R]) -> Iterator[tuple[T, R]]:
-        """Load the next item while the present one is worked on; at most two are in memory."""
+        """Load the next item while the caller works on the current one; at most two are in memory."""
         with ThreadPoolExecutor(max_workers=1) as pool:
             before: tuple[T, Future[R]] | None = None
             for item in items:
@@ -106,12 +107,12 @@ def read_manifest(store: ObjectStore, pointer: Pointer) -> SuccessManifest:
     """An upstream stage's successes.
 
     Raises:
-        StageInputError: the object is no manifest of this ledger.
+        StageInputError: the object is not a list of successes in this ledger.
     """
     body = store.get(pointer.key, bucket=pointer.bucket).body
     try:
-        manifest = SuccessManifest.from_json(json.loads(body))
-    except (ValueError, KeyError, TypeError) as error:
+        manifest = SuccessManifest.from_json(fields_of(json.loads(body)))
+    except ValueError as error:
         raise StageInputError(
             "records", str(pointer), "is no list of successes that a stage wrote"
         ) from error

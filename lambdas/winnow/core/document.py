@@ -16,6 +16,13 @@ T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
 
+def fields_of(value: object) -> dict[str, Any]:
+    """A document's fields, if it is one."""
+    if type(value) is not dict:
+        raise ValueError(f"it must be an object, got: {shorten(value)}")
+    return value
+
+
 def required(value: Mapping[str, Any], name: str, kind: type[T]) -> T:
     """A field that must be there. Numbers are counts, so they are not negative."""
     found: Any = value.get(name)
@@ -35,6 +42,15 @@ def nested(value: Mapping[str, Any], name: str, decode: Callable[[dict[str, Any]
     found = required(value, name, dict)
     try:
         return decode(found)
+    except ValueError as error:
+        raise ValueError(f"`{name}`: {error}") from error
+
+
+def listed(value: Mapping[str, Any], name: str, decode: Callable[[dict[str, Any]], T]) -> tuple[T, ...]:
+    """A list of documents within the document."""
+    found = required(value, name, list)
+    try:
+        return tuple(decode(fields_of(each)) for each in found)
     except ValueError as error:
         raise ValueError(f"`{name}`: {error}") from error
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from winnow.core.contract import Policy, StageInput
 from winnow.metrics.watch import watched
-from winnow.planning.planner import continue_stage, plan_stage
+from winnow.planning.stage_planner import continue_stage, plan_stage
 from winnow.settings import Settings
 from winnow.storage.ledger import Ledger
 

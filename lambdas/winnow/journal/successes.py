@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from winnow.core.document import ranges, required
+from winnow.core.document import listed, ranges, required
 from winnow.core.ranges import Ranges
 
 
@@ -65,7 +65,7 @@ class SuccessManifest:
             records=required(value, "records", int),
             lines=required(value, "lines", int),
             lost_in_run=required(value, "lost_in_run", int),
-            entries=tuple(SuccessEntry.from_json(entry) for entry in required(value, "entries", list)),
+            entries=listed(value, "entries", SuccessEntry.from_json),
         )
 
     def to_json(self) -> dict[str, Any]:

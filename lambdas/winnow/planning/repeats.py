@@ -15,7 +15,7 @@ SPILL = 16_384
 
 
 class Repeats:
-    """Finds hashes that come up more than once, in memory that does not grow with the batch."""
+    """Finds hashes that occur more than once, in memory that does not grow with the batch."""
 
     def __init__(self) -> None:
         self._parts = [array("q") for _ in range(PARTITIONS)]
@@ -42,7 +42,7 @@ class Repeats:
                 del part[:]
 
     def found(self) -> set[int]:
-        """Hashes that at least two ids share: the same id twice, or, once in many batches, two different ones."""
+        """Hashes that at least two ids share: the same id twice, or, rarely, two different ids."""
         repeated: set[int] = set()
         for part, file in zip(self._parts, self._files, strict=True):
             if file is not None:

@@ -1,4 +1,4 @@
-"""Where records came from: upwards from a stage that failed in them, to the records that an earlier stage knew them as.
+"""Where records came from: from the stage in which they failed up to the records of an earlier stage.
 
 Read from what each stage left behind: the rows of its source, the lists of ids beside the outputs of the stage before, and the
 selection that a replay was started with. Costs what lies between, whatever the number of records.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from winnow.batch.opening import open_source
 from winnow.batch.plan import Plan, find_ids, read_plan
-from winnow.batch.selection import Part, Selection
+from winnow.batch.selection import Selection, SelectionPart
 from winnow.batch.successes import read_manifest
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
@@ -64,7 +64,7 @@ class Lineage:
         return self._plans[key]
 
     def origins(self, places: Iterable[Place], stage: str) -> dict[Place, Origin]:
-        """The records that a stage knew these as; past the replays between, to the run that was not one."""
+        """The records of an earlier stage that these were made of, in the run that was not a replay."""
         asked = list(dict.fromkeys(places))
         parents: dict[Place, Origin] = {}
         pending = set(asked)
@@ -187,15 +187,15 @@ def rows_of(ledger: Ledger, plan: Plan, ordinals: Ranges) -> Iterator[tuple[int,
         for ordinal, row in enumerate(chunk.rows, chunk.ordinal):
             try:
                 record_id, data = source.decode(row)
-            except Exception:  # noqa: BLE001, S112  it failed for that very reason, and tells of nothing
+            except Exception:  # noqa: BLE001, S112  it failed because it cannot be decoded
                 continue
             yield ordinal, record_id, data
 
 
-def parts_of(places: Iterable[Place]) -> tuple[Part, ...]:
+def parts_of(places: Iterable[Place]) -> tuple[SelectionPart, ...]:
     """Places as a replay takes them: by run, the latest first, so that of one id that comes twice the newest counts."""
     return tuple(
-        Part(run_id=run_id, stage=stage, ordinals=Ranges.of(ordinals))
+        SelectionPart(run_id=run_id, stage=stage, ordinals=Ranges.of(ordinals))
         for (run_id, stage), ordinals in sorted(_grouped(places).items(), reverse=True)
     )
 
@@ -258,6 +258,6 @@ def _settled(place: Place, parents: Mapping[Place, Origin]) -> Origin:
                 ends[here] = None
             else:
                 stack.append(above)
-    if problem:  # half of what went into a record is not the record
+    if problem:  # part of what a record was made of is not enough
         return Origin(places=(), problem=problem)
     return Origin(places=tuple(ends))

@@ -26,7 +26,7 @@ __all__ = ["Proof", "Reached", "StageProof", "prove", "read_run", "stages_of"]
 
 
 def prove(ledger: Ledger, run_id: str, *, status: str | None = None) -> Proof:
-    """Prove that a run's ledger adds up, or say where it does not.
+    """Prove that a run's ledger adds up, or list where it does not.
 
     Args:
         ledger: where the run wrote.

@@ -120,7 +120,7 @@ class StageAudit:
         with Repeats() as repeats:
             for ids in self._blocks(plan):
                 digest.add(ids)
-                # A row that could not be read has a made-up id, which may be like somebody's real one.
+                # The id of a rejected row is made up, and may be the same as a real one.
                 made_up = plan.rejected.within(count, count + len(ids))
                 repeats.add(ids if not made_up else [i for n, i in enumerate(ids, count) if n not in made_up])
                 count += len(ids)
@@ -294,7 +294,7 @@ class StageAudit:
 
 
 class _Members:
-    """Ids that the batch must have: those of rows that Plan dropped as repetitions."""
+    """Ids that the batch must have, because Plan dropped their rows as repetitions."""
 
     def __init__(self, problems: list[str], blocks: Callable[[], Iterator[list[str]]] | None) -> None:
         self._problems = problems
@@ -309,7 +309,7 @@ class _Members:
             self.check()
 
     def check(self) -> None:
-        """Go through the batch once for all ids that are expected so far."""
+        """Read the batch once for all ids that are expected so far."""
         if self._blocks is None or not self._ids:
             return
         for ids in self._blocks():

@@ -44,9 +44,9 @@ class Step:
     ordinal: int
     outcome: Outcome
     attempt: int | None
-    """In which it was done, or tried last; None when it was given to no attempt that is settled."""
+    """In which it was done, or tried last; None if no settled attempt was given it."""
     failure: FailureRecord | None = None
-    """Its failure record, where it is not done."""
+    """Its failure record, if it is not done."""
     outputs: tuple[str, ...] = ()
     """Ids of the outputs it became, which are records of the next stage."""
 

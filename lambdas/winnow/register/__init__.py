@@ -1,1 +1,1 @@
-"""The failures on record over all runs, by record."""
+"""The failure register: failures of all runs, by record."""

@@ -1,8 +1,8 @@
 """The failure register: what failed, how often, and what became of it. The rules, without the table.
 
-An entry is one record in one stage of one pipeline. It opens when the record fails, and resolves itself when the record later
-succeeds there, in any run. All of this is worked out by pure functions, so that registering a stage run twice, late, or again from
-the ledger gives the same register.
+An entry is one record in one stage of one pipeline. It opens when the record fails. It is resolved when the record later succeeds
+in the same stage, in any run. The functions here are pure, so registering a stage run twice, late, or again from the ledger gives
+the same register.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MAX_TEXT_CHARS = 2_000
 
 
 class Status(StrEnum):
-    """What became of a failure."""
+    """The state of a failure."""
 
     OPEN = "open"
     REPLAYING = "replaying"
-    """A replay holds it; for how long, its lease says."""
+    """A replay holds it until its lease ends."""
     RESOLVED = "resolved"
     WAIVED = "waived"
     """An operator accepted it: counted, not alerted."""
@@ -68,19 +68,19 @@ class Hold:
     replay_id: str
     """Also the id of the replay's run."""
     until: str
-    """After this the replay is dead for certain, and the entry is anybody's."""
+    """When the lease ends. After this the replay is certainly dead, and another may hold the entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiver:
-    """An operator's word that a failure is to be lived with."""
+    """An operator's decision to accept a failure."""
 
     reason: str
     at: str
     fingerprint: str
-    """What was waived: a record that fails differently is not."""
+    """Of the failure that was waived. The waiver does not cover a record that fails differently."""
     until: str = ""
-    """Empty for good."""
+    """When the waiver ends; empty if it does not."""
 
     def covers(self, fingerprint: str, at: str) -> bool:
         return self.fingerprint == fingerprint and (not self.until or at < self.until)
@@ -103,19 +103,19 @@ class Entry:
     record_id: str
     status: Status
     last: Occurrence
-    """The newest; the entry's kind, reason and fingerprint."""
+    """The newest occurrence: the entry's kind, reason and fingerprint."""
     traceback: str
     ordinal: int
-    """The record's place in the batch of the run in which it failed last: with the run, where its input is."""
+    """The record's place in the batch of the run in which it failed last. Run and ordinal lead to its input."""
     source: Mapping[str, Any]
     first_seen: str
     occurrences: int
     history: tuple[Occurrence, ...]
     """Newest last, `last` included."""
     alerted: str = ""
-    """Fingerprint that people have been told of."""
+    """Fingerprint of the last failure that an alert named."""
     told_by: str = ""
-    """Run whose alert was the last to tell of it, so that a run that is registered again tells the same."""
+    """Run whose alert named it last, so that registering this run again gives the same alert."""
     hold: Hold | None = None
     waiver: Waiver | None = None
     resolution: Resolution | None = None
@@ -140,11 +140,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
-    """What registering one failure came to."""
+    """The result of registering one failure."""
 
     entry: Entry
-    news: bool
-    """Nobody has been told of it: it is new, or fails differently, or failed again after it was resolved."""
+    is_new: bool
+    """No alert has named it yet: it is new, or fails differently, or failed again after it was resolved."""
     changed: bool
     """Whether there is something to write."""
 
@@ -153,14 +153,14 @@ def note_failure(found: Entry | None, failure: FailureRecord) -> Noted:
     """Register one failure record.
 
     Args:
-        found: the entry that stands, if one does.
+        found: the record's entry, if there is one.
         failure: a failure record, as the ledger has it.
     """
     seen = Occurrence.of_failure(failure)
     if found is None:
-        return Noted(entry=_first(failure, seen), news=True, changed=True)
+        return Noted(entry=_first(failure, seen), is_new=True, changed=True)
     if _noted_before(found, seen):
-        return Noted(entry=found, news=found.told_by == seen.run_id, changed=False)
+        return Noted(entry=found, is_new=found.told_by == seen.run_id, changed=False)
     entry = replace(
         found,
         occurrences=found.occurrences + 1,
@@ -168,8 +168,8 @@ def note_failure(found: Entry | None, failure: FailureRecord) -> Noted:
         history=_chronicle(*found.history, seen),
         version=found.version + 1,
     )
-    if seen.at < found.last_seen:  # a run that is registered late: it counts, but it says nothing about today
-        return Noted(entry=entry, news=False, changed=True)
+    if seen.at < found.last_seen:  # a run that is registered late: it counts, but does not change the state
+        return Noted(entry=entry, is_new=False, changed=True)
     entry = replace(
         entry,
         last=seen,
@@ -178,30 +178,32 @@ def note_failure(found: Entry | None, failure: FailureRecord) -> Noted:
         source=failure.source,
     )
     if found.resolution and seen.at < found.resolution.at:
-        return Noted(entry=entry, news=False, changed=True)
+        return Noted(entry=entry, is_new=False, changed=True)
     entry = _after_failing(entry, seen)
-    if not _is_news(found, entry):
-        return Noted(entry=entry, news=False, changed=True)
-    return Noted(entry=replace(entry, alerted=seen.fingerprint, told_by=seen.run_id), news=True, changed=True)
+    if not _is_new(found, entry):
+        return Noted(entry=entry, is_new=False, changed=True)
+    return Noted(
+        entry=replace(entry, alerted=seen.fingerprint, told_by=seen.run_id), is_new=True, changed=True
+    )
 
 
 def _noted_before(found: Entry, seen: Occurrence) -> bool:
-    """Whether the run is in the history, or would be, had the history not been cut."""
+    """Whether the run is in the history, or was before the history was cut."""
     if any(each.run_id == seen.run_id for each in found.history):
         return True
     return found.occurrences > len(found.history) and seen.at < found.history[0].at
 
 
-def _is_news(found: Entry, entry: Entry) -> bool:
-    """Whether people are to be told of a record that failed again.
+def _is_new(found: Entry, entry: Entry) -> bool:
+    """Whether an alert has to name a record that failed again.
 
     Args:
         found: its entry before.
         entry: its entry now.
     """
-    if entry.waiver:  # it still holds, or the entry would have lost it
+    if entry.waiver:  # it still covers the failure, otherwise it would be gone
         return False
-    ran_out = found.waiver is not None  # whoever waived it wanted to hear of it again
+    ran_out = found.waiver is not None  # the operator set an end, to be told again then
     return ran_out or found.status is Status.RESOLVED or found.alerted != entry.last.fingerprint
 
 
@@ -233,13 +235,13 @@ def _after_failing(entry: Entry, seen: Occurrence) -> Entry:
     waiver = entry.waiver if entry.waiver and entry.waiver.covers(seen.fingerprint, seen.at) else None
     entry = replace(entry, waiver=waiver)
     if entry.held(seen.at) and entry.hold and entry.hold.replay_id != seen.run_id:
-        return entry  # another run came across it; the replay goes on
+        return entry  # another run was given the record; the replay goes on
     status = Status.WAIVED if waiver else Status.OPEN
     return replace(entry, status=status, hold=None, resolution=None)
 
 
 def note_success(found: Entry, *, run_id: str, at: str) -> Entry | None:
-    """Resolve an entry whose record succeeded; None where that says nothing new.
+    """Resolve an entry whose record succeeded; None if the entry does not change.
 
     Args:
         at: when the stage run that succeeded in it was settled.
@@ -264,7 +266,7 @@ def hold(found: Entry, *, replay_id: str, now: str, until: str) -> Entry:
     """Take an entry for a replay.
 
     Raises:
-        Refused: another replay has it, or there is nothing to replay.
+        Refused: another replay holds it, or it is resolved.
     """
     if found.status is Status.RESOLVED:
         raise Refused("already resolved")
@@ -276,7 +278,7 @@ def hold(found: Entry, *, replay_id: str, now: str, until: str) -> Entry:
 
 
 def release(found: Entry, *, replay_id: str) -> Entry | None:
-    """Give an entry back that a replay held to its end without settling it; None where it did not hold it."""
+    """End the hold of a replay that has ended without settling the record; None if the replay does not hold the entry."""
     if found.status is not Status.REPLAYING or not found.hold or found.hold.replay_id != replay_id:
         return None
     status = Status.WAIVED if found.waiver else Status.OPEN

@@ -1,4 +1,4 @@
-"""Registering a stage run: from what the ledger says to what the register shall say. Can be done late, twice, or again from scratch."""
+"""Registers a stage run: brings the failure register up to date with the ledger. Idempotent; may be done late."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ WINDOW = 2_000
 
 @dataclass(slots=True)
 class Registered:
-    """What registering came to, in records."""
+    """The result of registering, in records."""
 
     failures: int = 0
-    news: int = 0
-    """Failures nobody has been told of."""
+    new: int = 0
+    """Failures that no alert has named yet."""
     known: int = 0
-    """Failures of this alert that people have been told of before, or that are waived."""
+    """Failures of this alert that an earlier alert has named, or that are waived."""
     resolved: int = 0
     open: int | None = None
-    """Not resolved and not waived in the stage, whatever the run; None where that was not looked up."""
+    """Entries of the stage that are open, of all runs; None if they were not counted."""
     oldest: str = ""
     """When the oldest of those was first seen."""
     tally: CauseTally = field(default_factory=CauseTally)
-    """The news, by cause."""
+    """The new failures, by cause."""
     tells: bool = False
-    """Whether the attempt has an alert that people have to get."""
+    """Whether the attempt has an alert to send."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "failures": self.failures,
-            "news": self.news,
+            "news": self.new,
             "known": self.known,
             "resolved": self.resolved,
             "at": now(),
@@ -70,7 +70,10 @@ def register_state(
     *,
     deadline: float = inf,
 ) -> dict[str, Any]:
-    """Register the attempt that Settle has just settled; returns the state machine's data, in which `alert` says if there is news.
+    """Register the attempt that Settle has just settled.
+
+    Returns:
+        The state machine's data, in which `alert` says whether there is an alert to send.
 
     Args:
         ledger: where the attempt is settled.
@@ -80,7 +83,7 @@ def register_state(
         deadline: by `time.monotonic`; registering gives up then.
 
     Raises:
-        RegisterUnavailable: not all could be registered. The ledger has it, so closing the run can make up for it.
+        RegisterUnavailable: some failures could not be registered. Closing the run registers them from the ledger.
     """
     verdict = Verdict(state["verdict"])
     if verdict not in FINAL and not state["alert"]:
@@ -96,7 +99,7 @@ def register_state(
 
 
 def _count(count: Callable[[Metric, float], None], made: Registered) -> None:
-    count(Metric.FAILURES_NEW, made.news)
+    count(Metric.FAILURES_NEW, made.new)
     count(Metric.FAILURES_KNOWN, made.known)
     if made.open is not None:
         count(Metric.RESOLVED, made.resolved)
@@ -106,23 +109,23 @@ def _count(count: Callable[[Metric, float], None], made: Registered) -> None:
 def register_attempt(
     ledger: Ledger, register: RegisterTable, plan: Plan, settlement: Settlement, *, deadline: float = inf
 ) -> Registered:
-    """Register one settled attempt: what it gave up on, and, where it was the last, what succeeded.
+    """Register one settled attempt: what it gave up, and, if it was the last, what succeeded.
 
-    Doing it again comes to the same. An alert that has not gone out yet is narrowed to the news.
+    Idempotent. An alert that is not sent yet is narrowed to the failures that no alert has named.
 
     Raises:
-        RegisterUnavailable: not all could be registered.
+        RegisterUnavailable: some failures could not be registered.
     """
     keys = plan.keys.attempt(settlement.attempt)
     final = settlement.verdict in FINAL
     made = Registered()
     failures = _failures(ledger, plan, settlement)
     register_failures(register, plan, failures, made, of=settlement.alert_now, deadline=deadline)
-    made.known = len(settlement.alert_now) - made.news
+    made.known = len(settlement.alert_now) - made.new
     if settlement.alert_now:
         made.tells = _narrow_alert(ledger, keys.alert, keys.alerted, made)
     if final:
-        # The mark comes before looking for what is owed: of two runs that register at the same time, at least one sees the other.
+        # The mark is written before unresolved entries are read: of two runs that register at the same time, at least one sees the other.
         mark = RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
         register.mark_run(plan.pipeline, plan.stage, mark)
         resolve_successes(ledger, register, plan, settlement, made)
@@ -133,7 +136,7 @@ def register_attempt(
 
 
 def _failures(ledger: Ledger, plan: Plan, settlement: Settlement) -> Iterator[FailureRecord]:
-    """The failure records that an attempt settled: all of the stage at its end, else those that are not tried again."""
+    """The failure records of an attempt: all of the stage if it was the last, else those that are not retried."""
     if settlement.verdict not in FINAL:
         if settlement.alert_now:
             return read_failures(ledger, plan.keys.attempt(settlement.attempt).permanent_failures)
@@ -143,11 +146,11 @@ def _failures(ledger: Ledger, plan: Plan, settlement: Settlement) -> Iterator[Fa
 
 
 def _narrow_alert(ledger: Ledger, alert_key: str, alerted_key: str, made: Registered) -> bool:
-    """Make an alert speak of the news only, unless it has been sent as it was; whether people have to get it."""
+    """Narrow an alert to new failures, unless it has been sent; returns whether it has to be sent."""
     found = ledger.find(alert_key, AlertContent.from_json)
     if found is None or ledger.find_json(alerted_key) is not None:
-        return bool(made.news)
-    content = split_by_news(found, new=made.news, known=made.known, news=made.tally)
+        return bool(made.new)
+    content = split_by_news(found, new=made.new, known=made.known, news=made.tally)
     ledger.write_json(alert_key, content.to_json())
     return content.is_news
 
@@ -155,10 +158,10 @@ def _narrow_alert(ledger: Ledger, alert_key: str, alerted_key: str, made: Regist
 def _resolve_by_later_runs(
     ledger: Ledger, register: RegisterTable, plan: Plan, mark: RunMark, into: Registered
 ) -> None:
-    """What this run failed in may have succeeded since, in runs that found nothing to resolve, as it was registered late."""
+    """Resolve failures of a run that is registered late, if the records have since succeeded in other runs."""
     for later in register.runs_after(plan.pipeline, plan.stage, mark.settled_at):
         keys = StageKeys(later.run_id, plan.stage)
-        with suppress(LedgerObjectMissing):  # its evidence has expired: it says nothing any more
+        with suppress(LedgerObjectMissing):  # its evidence has expired
             its_plan = read_plan(ledger, keys)
             last = read_result(ledger, keys).attempts - 1
             its_end = read_settlement(ledger, its_plan, last)
@@ -181,12 +184,12 @@ def register_failures(
         register: where to.
         plan: of the stage run.
         failures: its failure records.
-        into: what it came to.
-        of: ordinals among which news count; None for all.
+        into: counts what is registered.
+        of: ordinals that the alert is about; None for all.
         deadline: by `time.monotonic`.
 
     Raises:
-        RegisterUnavailable: the table cannot be changed, or time is up. Doing it again later completes it.
+        RegisterUnavailable: the table cannot be changed, or time is up. Registering again later completes it.
     """
     records = iter(failures)
     while window := list(islice(records, WINDOW)):
@@ -195,33 +198,35 @@ def register_failures(
                 f"no time left to register more than {into.failures:,} failures of {plan.stage}"
             )
         by_id = {record.record_id: record for record in window}
-        news: dict[str, bool] = {}
+        is_new: dict[str, bool] = {}
 
-        def change(record_id: str, found: Entry | None, by_id: Any = by_id, news: Any = news) -> Entry | None:
+        def change(
+            record_id: str, found: Entry | None, by_id: Any = by_id, is_new: Any = is_new
+        ) -> Entry | None:
             noted = note_failure(found, by_id[record_id])
-            news[record_id] = noted.news
+            is_new[record_id] = noted.is_new
             return noted.entry if noted.changed else None
 
         register.apply(plan.pipeline, plan.stage, by_id, change)
         into.failures += len(by_id)
         for record_id, record in by_id.items():
-            if news[record_id] and (of is None or record.ordinal in of):
-                into.news += 1
+            if is_new[record_id] and (of is None or record.ordinal in of):
+                into.new += 1
                 record.count_in(into.tally)
 
 
 def resolve_successes(
     ledger: Ledger, register: RegisterTable, plan: Plan, settlement: Settlement, into: Registered
 ) -> None:
-    """Resolve what is owed in this stage and succeeded in this run: costs a query for what is open, not a read per success.
+    """Resolve entries of records that succeeded in this run. Costs a query for unresolved entries, not a read per success.
 
     Raises:
-        RegisterUnavailable: the table cannot be changed. Doing it again later completes it.
+        RegisterUnavailable: the table cannot be changed. Registering again later completes it.
     """
     owed: set[str] = set()
     waived = 0
     into.oldest = ""
-    for entry in register.owing(plan.pipeline, plan.stage):
+    for entry in register.unresolved_in_brief(plan.pipeline, plan.stage):
         owed.add(entry.record_id)
         if entry.status is Status.WAIVED:
             waived += 1
@@ -243,10 +248,10 @@ def resolve_successes(
 
 
 def catch_up(ledger: Ledger, register: RegisterTable, stage: StageKeys, *, deadline: float = inf) -> int:
-    """Register what a stage run settled and did not register at once; returns how many attempts that were.
+    """Register settled attempts of a stage run that are not registered yet; returns their number.
 
     Raises:
-        RegisterUnavailable: it is behind still.
+        RegisterUnavailable: some are still not registered.
     """
     plan = find_plan(ledger, stage)
     if plan is None:
@@ -261,10 +266,14 @@ def catch_up(ledger: Ledger, register: RegisterTable, stage: StageKeys, *, deadl
 
 
 def release_holds(register: RegisterTable, pipeline: str, stages: Sequence[str], replay_id: str) -> int:
-    """Give back what a replay that has ended held to its end; returns how many entries."""
+    """End the holds that a replay still has after it ended; returns how many entries it held."""
     released = 0
     for stage in stages:
-        held = [each.record_id for each in register.owing(pipeline, stage) if each.replay_id == replay_id]
+        held = [
+            each.record_id
+            for each in register.unresolved_in_brief(pipeline, stage)
+            if each.replay_id == replay_id
+        ]
         released += register.apply(
             pipeline, stage, held, lambda _, found: release(found, replay_id=replay_id) if found else None
         )

@@ -1,43 +1,50 @@
 """The failure register in DynamoDB.
 
-A partition is a sixteenth of a stage's failures, so that a hundred thousand of them are not one hot key. What is not resolved
-is in the sparse index `owed`: finding it costs what is open, not what ever failed.
+A partition is a sixteenth of a stage's failures, so that a hundred thousand of them are not one hot key. Unresolved entries are
+in the sparse index `owed`: a query costs the entries that are unresolved, not all that ever failed.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from winnow.core.errors import WinnowError
-from winnow.register.entry import Entry, Hold, Occurrence, Resolution, Status, Waiver
+from winnow.register.entry import Entry
+from winnow.register.item import (
+    UNRESOLVED_ATTRIBUTES,
+    Summary,
+    UnresolvedEntry,
+    entry_of,
+    item_of,
+    partition,
+    partitions,
+    summary_of,
+    unresolved_of,
+)
 
 T = TypeVar("T")
 
-PARTITIONS = 16
-"""Of a stage: 16,000 writes a second at DynamoDB's 1,000 per partition."""
 OWED_INDEX = "owed"
 BATCH = 100
 """Keys in one BatchGetItem and changes in one TransactWriteItems, DynamoDB's limit for both."""
 MAX_TRANSACTION_BYTES = 3_000_000
 """DynamoDB's limit is 4 MB; what is left covers the keys and what JSON does not count."""
 LANES = 8
-"""Batches under way at once."""
+"""Batches in progress at once."""
 ATTEMPTS = 8
-"""At a batch whose entries somebody else changes at the same time, or that is throttled."""
+"""Of a batch after a write conflict or throttling."""
 
 Change = Callable[[str, Entry | None], Entry | None]
-"""From a record id and its entry to the entry that shall stand; None to leave it. Called again when somebody was faster."""
+"""From a record id and its entry to the entry to write; None to leave it. Called again after a write conflict."""
 
 
 class RegisterUnavailable(WinnowError):
@@ -45,99 +52,11 @@ class RegisterUnavailable(WinnowError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """An entry as the index has it: enough to list, group and choose."""
-
-    pipeline: str
-    stage: str
-    record_id: str
-    status: Status
-    kind: str
-    error_type: str
-    message: str
-    fingerprint: str
-    first_seen: str
-    last_seen: str
-    occurrences: int
-    run_id: str
-    """In which it failed last."""
-    ordinal: int
-    code_version: str
-    tries: int
-    replay_id: str
-    held_until: str
-
-    def held(self, now: str) -> bool:
-        return self.status is Status.REPLAYING and now < self.held_until
-
-    @classmethod
-    def of_entry(cls, entry: Entry) -> Self:
-        return cls(
-            pipeline=entry.pipeline,
-            stage=entry.stage,
-            record_id=entry.record_id,
-            status=entry.status,
-            kind=entry.last.kind,
-            error_type=entry.last.error_type,
-            message=entry.last.message,
-            fingerprint=entry.last.fingerprint,
-            first_seen=entry.first_seen,
-            last_seen=entry.last.at,
-            occurrences=entry.occurrences,
-            run_id=entry.last.run_id,
-            ordinal=entry.ordinal,
-            code_version=entry.last.code_version,
-            tries=entry.last.tries,
-            replay_id=entry.hold.replay_id if entry.hold else "",
-            held_until=entry.hold.until if entry.hold else "",
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owed:
-    """An entry that is not resolved, in as few words as will do to resolve or release it."""
-
-    record_id: str
-    status: Status
-    first_seen: str
-    replay_id: str
-
-
-OWED_ATTRIBUTES = ("sk", "status", "first_seen", "replay_id")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunMark:
-    """A stage run whose successes were looked through for what is owed."""
+    """A stage run whose successes have resolved entries."""
 
     settled_at: str
     run_id: str
-
-
-SUMMARY_ATTRIBUTES = (
-    *(
-        "status",
-        "kind",
-        "error_type",
-        "message",
-        "fingerprint",
-        "first_seen",
-        "last_seen",
-        "occurrences",
-        "run_id",
-    ),
-    *("ordinal", "code_version", "tries", "replay_id", "held_until"),
-)
-"""What the index carries besides its keys."""
-
-
-def partition(pipeline: str, stage: str, record_id: str) -> str:
-    """The partition key of a record's entry."""
-    return _partition(pipeline, stage, zlib.crc32(record_id.encode("utf-8", "surrogatepass")) % PARTITIONS)
-
-
-def _partition(pipeline: str, stage: str, number: int) -> str:
-    return f"{pipeline}#{stage}#{number:02d}"
 
 
 class RegisterTable:
@@ -149,13 +68,13 @@ class RegisterTable:
         self._lanes = lanes
 
     def apply(self, pipeline: str, stage: str, record_ids: Iterable[str], change: Change) -> int:
-        """Change entries, each over the version it was read in; whoever loses a race reads again and works it out anew.
+        """Change entries. A change is written only over the version that it was made from; after a write conflict it is made again.
 
         Returns:
             Entries written.
 
         Raises:
-            RegisterUnavailable: throttled, refused or contended for too long. Some entries may have been written.
+            RegisterUnavailable: throttling, a refusal, or too many write conflicts. Some entries may have been written.
         """
         ids = iter(dict.fromkeys(record_ids))
         batches = iter(lambda: list(islice(ids, BATCH)), [])
@@ -166,7 +85,7 @@ class RegisterTable:
                 return 0
             try:
                 return self._apply(pipeline, stage, some, change)
-            except BaseException:  # those that wait would be given up, too, each after as long a time
+            except BaseException:  # the batches that wait would fail too, each after as long a time
                 given_up.set()
                 raise
 
@@ -199,7 +118,7 @@ class RegisterTable:
         )
 
     def _write(self, entries: Mapping[str, Entry], found: Mapping[str, Entry]) -> list[str]:
-        """Write entries of one batch; returns the ids that somebody else had changed."""
+        """Write entries of one batch; returns the ids with a write conflict."""
         if not entries:
             return []
         puts = {i: self._put(entry, found.get(i)) for i, entry in entries.items()}
@@ -213,7 +132,7 @@ class RegisterTable:
                 raise
         else:
             return []
-        # One of a hundred was changed meanwhile: write them one by one, so that it costs only itself.
+        # One of a hundred has a conflict: write them one by one, so that the others are written.
         return [i for i, put in puts.items() if not self._put_one(put)]
 
     def _put_one(self, put: dict[str, Any]) -> bool:
@@ -226,7 +145,7 @@ class RegisterTable:
         return True
 
     def _put(self, entry: Entry, found: Entry | None) -> dict[str, Any]:
-        put: dict[str, Any] = {"TableName": self._table, "Item": _item(entry)}
+        put: dict[str, Any] = {"TableName": self._table, "Item": item_of(entry)}
         if found is None:
             put["ConditionExpression"] = "attribute_not_exists(pk)"
         else:
@@ -248,7 +167,7 @@ class RegisterTable:
                 RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}}
             )
             for item in answer["Responses"].get(self._table, ()):
-                entry = _entry(item)
+                entry = entry_of(item)
                 entries[entry.record_id] = entry
             keys = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
         raise RegisterUnavailable(f"{len(keys)} entries of the failure register could not be read: throttled")
@@ -258,7 +177,7 @@ class RegisterTable:
         return self.read(pipeline, stage, [record_id]).get(record_id)
 
     def mark_run(self, pipeline: str, stage: str, mark: RunMark) -> None:
-        """Remember a finished stage run, so that one that is registered late learns of those that came after it."""
+        """Remember a finished stage run, so that a run that is registered late finds those that were settled after it."""
         item = {"pk": {"S": f"{pipeline}#{stage}#runs"}, "sk": {"S": f"{mark.settled_at}#{mark.run_id}"}}
         self._dynamodb.put_item(TableName=self._table, Item=item)
 
@@ -269,7 +188,7 @@ class RegisterTable:
             page = self._dynamodb.query(
                 TableName=self._table,
                 KeyConditionExpression="pk = :pk AND sk > :sk",
-                # Behind every mark of the moment itself: an id's characters sort before it.
+                # After every mark of the same moment: all characters of an id sort before it.
                 ExpressionAttributeValues={
                     ":pk": {"S": f"{pipeline}#{stage}#runs"},
                     ":sk": {"S": f"{settled_at}#\x7f"},
@@ -284,18 +203,18 @@ class RegisterTable:
                 return
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
-    def owed(self, pipeline: str, stage: str) -> Iterator[Summary]:
+    def unresolved(self, pipeline: str, stage: str) -> Iterator[Summary]:
         """All entries of a stage that are not resolved."""
-        yield from self._query(pipeline, stage, "owed", read=_summary, IndexName=OWED_INDEX)
+        yield from self._query(pipeline, stage, "owed", read=summary_of, IndexName=OWED_INDEX)
 
-    def owing(self, pipeline: str, stage: str) -> Iterator[Owed]:
-        """The same in few words, for whoever goes through all of them: a tenth of the memory."""
-        names = {f"#{name}": name for name in OWED_ATTRIBUTES}
+    def unresolved_in_brief(self, pipeline: str, stage: str) -> Iterator[UnresolvedEntry]:
+        """The same entries in brief, for going through all of them: a tenth of the memory."""
+        names = {f"#{name}": name for name in UNRESOLVED_ATTRIBUTES}
         yield from self._query(
             pipeline,
             stage,
             "owed",
-            read=_owed,
+            read=unresolved_of,
             names=names,
             IndexName=OWED_INDEX,
             ProjectionExpression=",".join(names),
@@ -303,7 +222,7 @@ class RegisterTable:
 
     def all(self, pipeline: str, stage: str) -> Iterator[Summary]:
         """All entries of a stage, resolved ones included."""
-        yield from self._query(pipeline, stage, "pk", read=_summary)
+        yield from self._query(pipeline, stage, "pk", read=summary_of)
 
     def _query(
         self,
@@ -315,7 +234,7 @@ class RegisterTable:
         names: Mapping[str, str] | None = None,
         **query: str,
     ) -> Iterator[T]:
-        def pages(number: int) -> list[T]:
+        def pages(where: str) -> list[T]:
             found: list[T] = []
             start: dict[str, Any] = {}
             while True:
@@ -323,7 +242,7 @@ class RegisterTable:
                     TableName=self._table,
                     KeyConditionExpression="#key = :key",
                     ExpressionAttributeNames={"#key": key, **(names or {})},
-                    ExpressionAttributeValues={":key": {"S": _partition(pipeline, stage, number)}},
+                    ExpressionAttributeValues={":key": {"S": where}},
                     **query,
                     **start,
                 )
@@ -333,12 +252,12 @@ class RegisterTable:
                 start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
         with ThreadPoolExecutor(max_workers=self._lanes) as pool:
-            for found in pool.map(pages, range(PARTITIONS)):
+            for found in pool.map(pages, partitions(pipeline, stage)):
                 yield from found
 
 
 def _transactions(puts: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, dict[str, Any]]]:
-    """Puts in as few transactions as their size allows: a record that failed fifty times has a long history."""
+    """Puts in as few transactions as their size allows: the history of a record that failed fifty times is long."""
     some: dict[str, dict[str, Any]] = {}
     size = 0
     for i, put in puts.items():
@@ -352,101 +271,11 @@ def _transactions(puts: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, dict
 
 
 def _passing(error: ClientError | BotoCoreError) -> bool:
-    """Whether the same call may succeed a little later. A connection that fails was tried again by the client itself."""
+    """Whether the same call may succeed a little later. The client itself has retried a connection that failed."""
     if isinstance(error, BotoCoreError):
         return False
     code = error.response["Error"]["Code"]
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return (
         status >= 500 or "Throughput" in code or "Throttl" in code or code == "TransactionConflictException"
-    )
-
-
-NUMBERS = frozenset({"occurrences", "ordinal", "tries"})
-
-
-def _item(entry: Entry) -> dict[str, Any]:
-    summary = Summary.of_entry(entry)
-    where = partition(entry.pipeline, entry.stage, entry.record_id)
-    rest = {
-        "history": [_plain(each) for each in entry.history],
-        "traceback": entry.traceback,
-        "source": dict(entry.source),
-        "alerted": entry.alerted,
-        "told_by": entry.told_by,
-        "waiver": _plain(entry.waiver) if entry.waiver else None,
-        "resolution": _plain(entry.resolution) if entry.resolution else None,
-    }
-    item: dict[str, Any] = {
-        "pk": {"S": where},
-        "sk": {"S": entry.record_id},
-        "version": {"N": str(entry.version)},
-        "rest": {"S": json.dumps(rest, ensure_ascii=False)},
-    }
-    for name in SUMMARY_ATTRIBUTES:
-        item[name] = {"N" if name in NUMBERS else "S": str(getattr(summary, name))}
-    if entry.status is not Status.RESOLVED:
-        item["owed"] = {"S": where}
-    return item
-
-
-def _plain(value: Occurrence | Waiver | Resolution) -> dict[str, Any]:
-    """As `asdict`, which copies deeply and takes ten times as long."""
-    return {field: getattr(value, field) for field in value.__slots__}
-
-
-def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
-    pipeline, stage, _ = item["pk"]["S"].rsplit("#", 2)
-    fields: dict[str, Any] = {"pipeline": pipeline, "stage": stage, "record_id": item["sk"]["S"]}
-    for name in SUMMARY_ATTRIBUTES:
-        fields[name] = int(item[name]["N"]) if name in NUMBERS else item[name]["S"]
-    fields["status"] = Status(fields["status"])
-    return fields
-
-
-def _summary(item: Mapping[str, Any]) -> Summary:
-    return Summary(**_fields(item))
-
-
-def _owed(item: Mapping[str, Any]) -> Owed:
-    return Owed(
-        record_id=item["sk"]["S"],
-        status=Status(item["status"]["S"]),
-        first_seen=item["first_seen"]["S"],
-        replay_id=item["replay_id"]["S"],
-    )
-
-
-def _entry(item: Mapping[str, Any]) -> Entry:
-    fields = _fields(item)
-    rest = json.loads(item["rest"]["S"])
-    history = tuple(Occurrence(**each) for each in rest["history"])
-    last = Occurrence(
-        run_id=fields["run_id"],
-        at=fields["last_seen"],
-        kind=fields["kind"],
-        error_type=fields["error_type"],
-        message=fields["message"],
-        fingerprint=fields["fingerprint"],
-        tries=fields["tries"],
-        code_version=fields["code_version"],
-    )
-    return Entry(
-        pipeline=fields["pipeline"],
-        stage=fields["stage"],
-        record_id=fields["record_id"],
-        status=fields["status"],
-        last=last,
-        traceback=rest["traceback"],
-        ordinal=fields["ordinal"],
-        source=rest["source"],
-        first_seen=fields["first_seen"],
-        occurrences=fields["occurrences"],
-        history=history,
-        alerted=rest["alerted"],
-        told_by=rest["told_by"],
-        hold=Hold(replay_id=fields["replay_id"], until=fields["held_until"]) if fields["replay_id"] else None,
-        waiver=Waiver(**rest["waiver"]) if rest["waiver"] else None,
-        resolution=Resolution(**rest["resolution"]) if rest["resolution"] else None,
-        version=int(item["version"]["N"]),
     )

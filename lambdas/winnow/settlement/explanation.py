@@ -1,4 +1,4 @@
-"""The words of a settlement: why a stage failed as a whole, and the reason for records that nobody reported."""
+"""The words of a settlement: why a stage failed as a whole, and the reason for records that no worker reported."""
 
 from __future__ import annotations
 

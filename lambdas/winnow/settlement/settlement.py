@@ -8,7 +8,7 @@ from typing import Any
 
 from winnow.batch.plan import Plan
 from winnow.core.contract import Kind, Verdict
-from winnow.core.document import member, nested, ranges, required, tally
+from winnow.core.document import listed, member, nested, ranges, required, tally
 from winnow.core.ranges import Ranges
 from winnow.journal.successes import SuccessEntry
 from winnow.storage.ledger import Ledger
@@ -103,7 +103,7 @@ class Settlement:
             cause=required(value, "cause", str),
             settled_at=required(value, "settled_at", str),
             careful=required(value, "careful", bool),
-            entries=tuple(SuccessEntry.from_json(entry) for entry in required(value, "entries", list)),
+            entries=listed(value, "entries", SuccessEntry.from_json),
             reports=tuple(
                 (key, _read_part(spans["failed"], part)) for key, part in required(value, "reports", list)
             ),

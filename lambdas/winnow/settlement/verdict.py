@@ -24,7 +24,7 @@ class Facts:
     journaled_now: int
     """Done in this attempt."""
     contained_now: int = 0
-    """First found in this attempt to kill a worker or to hang; from now on they cannot hold up the others."""
+    """First found in this attempt to kill a worker, or to hang. From now on they cannot delay the others."""
     attempt: int
     try_count: int
     lived: bool

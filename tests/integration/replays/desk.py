@@ -18,7 +18,7 @@ from tests.patience import PATIENCE_SECONDS
 from winnow.core import keys
 from winnow.core.keys import StageKeys
 from winnow.register.entry import Entry
-from winnow.register.table import partition
+from winnow.register.item import partition
 from winnow.storage.ledger import Ledger
 from winnow.storage.store import S3Store
 

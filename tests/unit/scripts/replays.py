@@ -19,8 +19,9 @@ from tests.unit.winnow.runs import Pipeline
 from winnow import Output, PermanentError, Record, worker
 from winnow.core.keys import StageKeys
 from winnow.register.entry import Entry
+from winnow.register.item import SUMMARY_ATTRIBUTES
 from winnow.register.registering import catch_up, release_holds
-from winnow.register.table import OWED_INDEX, SUMMARY_ATTRIBUTES, RegisterTable
+from winnow.register.table import OWED_INDEX, RegisterTable
 from winnow.runtime.decorator import Worker
 from winnow.storage.ledger import Ledger
 from winnow.storage.store import S3Store

@@ -89,7 +89,7 @@ def chosen(where: Site, limit: int | None = None, criteria: Criteria = CRITERIA)
 
 
 def held_by(where: Site) -> dict[str, str]:
-    return {entry.record_id: entry.replay_id for entry in where.register.owed("catalogue", "mint")}
+    return {entry.record_id: entry.replay_id for entry in where.register.unresolved("catalogue", "mint")}
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_each_record_is_in_exactly_one_replay_however_many_operators_overlap() -
         given.update(n for a, b in zip(flat[::2], flat[1::2], strict=True) for n in range(a, b))
     assert set(given.values()) == {1}
     assert len(given) == 400
-    entries = list(where.register.owed("catalogue", "mint"))
+    entries = list(where.register.unresolved("catalogue", "mint"))
     assert {entry.status for entry in entries} == {Status.REPLAYING}
     for each in started:
         if each.now:

@@ -19,7 +19,7 @@ from scripts.replay.choice import (
 )
 from winnow.proof.lineage import Place
 from winnow.register.entry import Status
-from winnow.register.table import Summary
+from winnow.register.item import Summary
 
 NOW = "2026-08-18T12:00:00.000Z"
 LATER = "2026-08-18T18:00:00.000Z"

@@ -23,7 +23,7 @@ def opened() -> Iterator[Bench]:
         made = Bench.build()
         monkeypatch.setattr("scripts.clients.at_environment", lambda: made.target)
         # Sixteen requests instead of two find nothing more, and moto is slow; its tables are not made for threads.
-        monkeypatch.setattr("winnow.register.table.PARTITIONS", 2)
+        monkeypatch.setattr("winnow.register.item.PARTITIONS", 2)
         monkeypatch.setattr("scripts.replay.site.RegisterTable", partial(RegisterTable, lanes=1))
         yield made
 

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 from moto import mock_aws
 
-from winnow.register.table import OWED_INDEX, SUMMARY_ATTRIBUTES, RegisterUnavailable
+from winnow.register.item import SUMMARY_ATTRIBUTES
+from winnow.register.table import OWED_INDEX, RegisterUnavailable
 from winnow.testing import MemoryRegister
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from winnow.register.entry import Entry
-    from winnow.register.table import Change, Summary
+    from winnow.register.item import Summary
+    from winnow.register.table import Change
 
 TABLE = "register"
 REGION = "eu-west-1"
@@ -40,10 +42,10 @@ class FailingRegister(MemoryRegister):
 
         return super().apply(pipeline, stage, record_ids, change_unless_throttled)
 
-    def owed(self, pipeline: str, stage: str) -> Iterator[Summary]:
+    def unresolved(self, pipeline: str, stage: str) -> Iterator[Summary]:
         if self.refuses:
             raise RegisterUnavailable("throttled")
-        return super().owed(pipeline, stage)
+        return super().unresolved(pipeline, stage)
 
     def statuses(self, stage: str) -> dict[str, str]:
         return {each.record_id: each.status.value for each in self.all("catalogue", stage)}

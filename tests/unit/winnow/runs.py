@@ -10,7 +10,7 @@ from winnow import Output, PermanentError, Record, Skip, worker
 from winnow.core.contract import Order, Pointer, Policy, StageInput
 from winnow.core.keys import StageKeys
 from winnow.metrics.watch import Watch
-from winnow.planning.planner import continue_stage, plan_stage
+from winnow.planning.stage_planner import continue_stage, plan_stage
 from winnow.runs.planner import Execution, RunPlanner
 from winnow.runs.request import RunRequest
 from winnow.runtime.attempt import run_attempt

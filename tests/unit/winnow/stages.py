@@ -1,4 +1,4 @@
-"""A stage in memory, for tests: Plan, worker and Settle as they are; only the state machine is played, and S3's moods."""
+"""A stage in memory, for tests: Plan, worker and Settle as they are; only the state machine and S3 are fakes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from winnow.journal.evidence import Evidence, fold, read_segments
 from winnow.journal.segment import OutputSegment, Segment
 from winnow.journal.successes import SuccessManifest
 from winnow.metrics.watch import Watch
-from winnow.planning.planner import continue_stage, plan_stage
+from winnow.planning.stage_planner import continue_stage, plan_stage
 from winnow.runtime.attempt import run_attempt
 from winnow.runtime.decorator import Worker
 from winnow.settlement.settle import settle
@@ -57,7 +57,7 @@ class MoodyStore(MemoryStore):
 
 
 class DyingStore(MoodyStore):
-    """A bucket as a process sees it that is killed at its n-th write: from then on nothing arrives, and nobody is told."""
+    """A bucket as a process sees it that is killed at its n-th write: later writes are lost without an error."""
 
     writes_left: float = float("inf")
 

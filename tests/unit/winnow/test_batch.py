@@ -19,8 +19,9 @@ from winnow.core.contract import Kind, Pointer, StageInput
 from winnow.core.errors import DuplicateAttempt, StageInputError
 from winnow.core.ranges import Ranges
 from winnow.journal.successes import SuccessEntry, SuccessManifest
-from winnow.planning.planner import _List, plan_stage
+from winnow.planning.batch_list import BatchList
 from winnow.planning.repeats import Repeats
+from winnow.planning.stage_planner import plan_stage
 from winnow.storage.ledger import Ledger
 from winnow.storage.store import MemoryStore
 
@@ -121,7 +122,7 @@ def test_of_a_repeated_record_the_first_counts() -> None:
 
 
 def test_ids_that_only_share_a_hash_are_different_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("planner", "repeats"):
+    for module in ("batch_list", "repeats"):
         monkeypatch.setattr(f"winnow.planning.{module}.hash", lambda value: len(value) % 3, raising=False)
     stage = planned("a", "bb", "c", "dd", "a", "ccc")
     assert stage.batch_ids() == ["a", "bb", "c", "dd", "ccc"]
@@ -342,7 +343,7 @@ def test_the_digest_tells_batches_apart() -> None:
 # Memory
 
 
-def sizes(made: _List) -> int:
+def sizes(made: BatchList) -> int:
     """Things held by a list in the making, whatever they are."""
     return sum(len(value) for value in vars(made).values() if hasattr(value, "__len__"))
 
@@ -377,7 +378,7 @@ def test_holds_a_block_and_no_more_however_long_the_list(row: str, only: list[st
 
     held = []
     for count in (10_000, 50_000):
-        made = _List(Ledger(MemoryStore("ledger")), KEYS, frozenset(only) if only else None)
+        made = BatchList(Ledger(MemoryStore("ledger")), KEYS, frozenset(only) if only else None)
         made.take(Rows(count))  # type: ignore[arg-type]
         held.append(sizes(made))
     assert held[1] <= held[0] + 100
@@ -495,7 +496,7 @@ def test_a_deeper_attempt_is_what_settle_asked_for() -> None:
 def test_a_deeper_attempt_that_settle_never_asked_for_is_refused(
     changes: dict[str, Any], field: str, remedy: str
 ) -> None:
-    """Started by hand it would take a number that the run itself comes to later, and would then be in its way."""
+    """Started by hand, it would take the number of an attempt that the run itself starts later."""
     stage, asked = settled_once()
     before = dict(stage.store.objects)
     with pytest.raises(StageInputError) as refused:

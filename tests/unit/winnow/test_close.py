@@ -10,7 +10,7 @@ from tests.unit.winnow.runs import EXECUTION, RUN_ID, STAGES, Pipeline
 from tests.unit.winnow.test_alert import FakeSns
 from winnow.alerts.announcer import Announcer
 from winnow.batch.plan import read_plan
-from winnow.batch.selection import Part, Selection
+from winnow.batch.selection import Selection, SelectionPart
 from winnow.core import keys
 from winnow.metrics.watch import Metric, Watch
 from winnow.register.entry import hold
@@ -312,7 +312,7 @@ class TestTheRegister:
         world = World(LOSSY)
         self.held(world, "P1")
         plan = read_plan(world.ledger, keys.StageKeys(RUN_ID, "adapt"))
-        part = Part(run_id=RUN_ID, stage="adapt", ordinals=plan.everything)
+        part = SelectionPart(run_id=RUN_ID, stage="adapt", ordinals=plan.everything)
         world.ledger.write_json(keys.replay_selection("P1"), Selection(parts=(part,)).to_json())
         world.pipeline.stop_after = lambda stage, _: stage == "adapt"
         world.pipeline.run(self.replay("P1"), "P1")

@@ -230,7 +230,7 @@ def sidecar_is(change: Callable[[Any], Any]) -> Tamper:
     return tamper
 
 
-def failures_of_nobody(pipeline: Pipeline) -> None:
+def failures_where_nothing_failed(pipeline: Pipeline) -> None:
     pipeline.ledger.store.put(of("mint").failures, compress(b"{}\n"))
 
 
@@ -243,7 +243,7 @@ def a_stage_ran_after_an_unfinished_one(pipeline: Pipeline) -> None:
 
 
 class TestAProofFails:
-    """Everything that an error in Winnow itself, or somebody with write access, could make untrue."""
+    """All that a bug in Winnow, or a person with write access, could make untrue."""
 
     @pytest.mark.parametrize(
         ("tamper", "problem"),
@@ -289,14 +289,14 @@ class TestAProofFails:
                 "adapt: the list of failures leaves out 1 outstanding records and names 0 that are not",
             ),
             (
-                failures_are(lambda lines: [lines[0], {**lines[1], "record_id": "somebody else"}]),
+                failures_are(lambda lines: [lines[0], {**lines[1], "record_id": "another id"}]),
                 "adapt: the list of failures does not have the ids that the batch has in those places",
             ),
             (
                 remove(lambda key: key.endswith("/adapt/failures.ndjson.gz")),
                 "adapt: the ledger cannot be read: LedgerObjectMissing",
             ),
-            (failures_of_nobody, "mint: there is a list of failures, but nothing is outstanding"),
+            (failures_where_nothing_failed, "mint: there is a list of failures, but nothing is outstanding"),
             (
                 manifest_says(lambda said: said.update(records=7)),
                 "adapt: the successes' count of records says 7",

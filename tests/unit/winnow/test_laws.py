@@ -20,7 +20,7 @@ from winnow.core.errors import DuplicateAttempt, StageInputError
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.segment import Stop
-from winnow.planning.planner import plan_stage
+from winnow.planning.stage_planner import plan_stage
 from winnow.runtime.deadline import Deadline
 from winnow.runtime.outstanding import OutstandingWork
 from winnow.runtime.recorder import Recorder, RecorderSettings

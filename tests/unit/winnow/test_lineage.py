@@ -127,8 +127,8 @@ def test_says_when_the_evidence_is_gone() -> None:
 
 def test_a_record_that_was_in_no_row_has_none() -> None:
     pipeline = Pipeline(STAGES)
-    pipeline.run({"records": ["a", "b"], "only": ["a", "nobody"]})
-    here = place(pipeline, "adapt", "nobody")
+    pipeline.run({"records": ["a", "b"], "only": ["a", "unknown"]})
+    here = place(pipeline, "adapt", "unknown")
     assert origins(pipeline, here, "adapt") == (here,)
     assert here.ordinal in read_plan(pipeline.ledger, StageKeys(RUN_ID, "adapt")).rejected
 

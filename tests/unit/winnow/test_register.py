@@ -71,7 +71,7 @@ HELD_AND_WAIVED = replace(WAIVED, status=Status.REPLAYING, hold=HELD.hold)
 class TestAFailure:
     def test_opens_an_entry_with_all_that_is_known_of_it(self) -> None:
         noted = note_failure(None, failure())
-        assert (noted.news, noted.changed) == (True, True)
+        assert (noted.is_new, noted.changed) == (True, True)
         entry = noted.entry
         assert (entry.status, entry.occurrences, entry.first_seen, entry.last_seen) == (
             Status.OPEN,
@@ -96,12 +96,12 @@ class TestAFailure:
             pytest.param(WAIVED, failure("R2", 9), "waived", False, id="waived"),
             pytest.param(WAIVED, failure("R2", 9, "f2"), "open", True, id="waived for another reason"),
             pytest.param(WAIVED, failure("R2", 21), "open", True, id="waiver ran out"),
-            pytest.param(HELD, failure("P1", 9), "open", False, id="replayed in vain"),
+            pytest.param(HELD, failure("P1", 9), "open", False, id="replay fails again"),
             pytest.param(HELD, failure("P1", 9, "f2"), "open", True, id="replay brings another reason"),
             pytest.param(HELD, failure("R2", 9), "replaying", False, id="another run comes across"),
             pytest.param(HELD, failure("R2", 9, "f2"), "replaying", True, id="another run, differently"),
             pytest.param(HELD, failure("R2", 21), "open", False, id="dead replay lets go"),
-            pytest.param(HELD_AND_WAIVED, failure("P1", 9), "waived", False, id="waived, replayed in vain"),
+            pytest.param(HELD_AND_WAIVED, failure("P1", 9), "waived", False, id="waived, replay fails again"),
             pytest.param(HELD_AND_WAIVED, failure("R2", 9), "replaying", False, id="waived, held"),
             pytest.param(HELD_AND_WAIVED, failure("P1", 9, "f2"), "open", True, id="waiver did not cover"),
         ],
@@ -110,7 +110,7 @@ class TestAFailure:
         self, found: Entry, seen: FailureRecord, status: str, *, news: bool
     ) -> None:
         noted = note_failure(found, seen)
-        assert (noted.entry.status, noted.news, noted.changed) == (status, news, True)
+        assert (noted.entry.status, noted.is_new, noted.changed) == (status, news, True)
         assert noted.entry.occurrences == 2
         assert noted.entry.version == found.version + 1
         assert noted.entry.last.run_id == seen.run_id
@@ -125,13 +125,13 @@ class TestAFailure:
     ) -> None:
         first = note_failure(found, failure("R9", minute, fingerprint))
         assert note_failure(first.entry, failure("R9", minute, fingerprint)) == Noted(
-            entry=first.entry, news=first.news, changed=False
+            entry=first.entry, is_new=first.is_new, changed=False
         )
 
     def test_of_an_older_run_counts_but_says_nothing_about_today(self) -> None:
         entry = note_failure(opened(), failure("R2", 9, "f2")).entry
         noted = note_failure(entry, failure("R0", 0, "f0"))
-        assert (noted.news, noted.entry.last.run_id, noted.entry.occurrences) == (False, "R2", 3)
+        assert (noted.is_new, noted.entry.last.run_id, noted.entry.occurrences) == (False, "R2", 3)
         assert noted.entry.first_seen == at(0)
         assert [each.run_id for each in noted.entry.history] == ["R0", "R1", "R2"]
 
@@ -142,7 +142,7 @@ class TestAFailure:
             entry = note_failure(entry, failure(f"R{number}", last_seen=last_seen)).entry
         assert (len(entry.history), entry.occurrences) == (MAX_HISTORY, MAX_HISTORY + 9)
         again = failure("R2", last_seen="2026-11-21T12:02:00.000Z")
-        assert note_failure(entry, again) == Noted(entry=entry, news=False, changed=False), (
+        assert note_failure(entry, again) == Noted(entry=entry, is_new=False, changed=False), (
             "it was counted, although the history has forgotten it"
         )
 
@@ -171,7 +171,7 @@ class TestAnOperator:
     @pytest.mark.parametrize(
         "found", [opened(), WAIVED, replace(HELD, hold=Hold(replay_id="P0", until=at(2)))]
     )
-    def test_holds_what_is_nobodys(self, found: Entry) -> None:
+    def test_holds_what_no_replay_holds(self, found: Entry) -> None:
         entry = hold(found, replay_id="P2", now=at(9), until=at(30))
         assert (entry.status, entry.hold) == (Status.REPLAYING, Hold(replay_id="P2", until=at(30)))
         assert entry.held(at(29))

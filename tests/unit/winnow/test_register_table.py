@@ -12,15 +12,8 @@ from tests.unit.winnow.test_register import at, failure
 from winnow.core.contract import Kind
 from winnow.register import table as register_table
 from winnow.register.entry import Entry, hold, note_failure, note_success, waive
-from winnow.register.table import (
-    ATTEMPTS,
-    BATCH,
-    RegisterTable,
-    RegisterUnavailable,
-    RunMark,
-    Summary,
-    partition,
-)
+from winnow.register.item import PARTITIONS, Summary, partition
+from winnow.register.table import ATTEMPTS, BATCH, RegisterTable, RegisterUnavailable, RunMark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,21 +91,21 @@ class TestEntries:
             assert summary == Summary.of_entry(each)
 
     def test_are_spread_over_partitions(self) -> None:
-        assert len({partition(*WHERE, f"r{n}") for n in range(1_000)}) == register_table.PARTITIONS
+        assert len({partition(*WHERE, f"r{n}") for n in range(1_000)}) == PARTITIONS
 
-    def test_that_are_not_resolved_are_owed(self, table: RegisterTable) -> None:
+    def test_that_are_not_resolved_are_in_the_index(self, table: RegisterTable) -> None:
         fail(table, *IDS)
         table.apply(
             *WHERE, IDS[:3], lambda _, found: note_success(found, run_id="R2", at=at(9)) if found else None
         )
-        assert {each.record_id for each in table.owed(*WHERE)} == set(IDS[3:])
+        assert {each.record_id for each in table.unresolved(*WHERE)} == set(IDS[3:])
         assert {each.record_id for each in table.all(*WHERE)} == set(IDS)
-        assert {each.record_id for each in table.owing(*WHERE)} == set(IDS[3:])
-        assert {(each.status, each.first_seen, each.replay_id) for each in table.owing(*WHERE)} == {
-            ("open", at(1), "")
-        }
-        assert list(table.owed("catalogue", "mint")) == []
-        assert list(table.owing("catalogue", "mint")) == []
+        assert {each.record_id for each in table.unresolved_in_brief(*WHERE)} == set(IDS[3:])
+        assert {
+            (each.status, each.first_seen, each.replay_id) for each in table.unresolved_in_brief(*WHERE)
+        } == {("open", at(1), "")}
+        assert list(table.unresolved("catalogue", "mint")) == []
+        assert list(table.unresolved_in_brief("catalogue", "mint")) == []
 
     def test_are_told_from_the_marks_of_runs(self, table: RegisterTable) -> None:
         for mark in (RunMark(settled_at=at(3), run_id="R3"), RunMark(settled_at=at(2), run_id="R2")):
@@ -165,7 +158,7 @@ class TestChanges:
             return change
 
         table.apply(*WHERE, IDS, take("P1"))
-        holders = {each.record_id: each.replay_id for each in table.owed(*WHERE)}
+        holders = {each.record_id: each.replay_id for each in table.unresolved(*WHERE)}
         assert holders == {i: "P2" if i in IDS[4:] else "P1" for i in IDS}
 
     def test_do_not_exceed_what_a_transaction_holds(
@@ -216,9 +209,7 @@ class TestChanges:
             fail(table, *(f"r{n}" for n in range(20 * BATCH)))
         assert refusing.refused == tries, "batches that wait are not tried, too"
 
-    def test_are_given_up_when_somebody_else_is_always_faster(
-        self, client: Any, table: RegisterTable
-    ) -> None:
+    def test_are_given_up_after_too_many_write_conflicts(self, client: Any, table: RegisterTable) -> None:
         rival = RegisterTable(TABLE, client, lanes=1)
         fail(table, "a")
         runs = iter(range(2, 100))

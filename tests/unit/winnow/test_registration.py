@@ -257,7 +257,7 @@ class TestTwice:
         assert world.content("R1") == sent
         assert len(world.told) == 2
 
-    def test_what_is_no_news_is_never_owed(self) -> None:
+    def test_an_alert_without_new_failures_is_never_sent(self) -> None:
         world = World()
         world.run("R0", "a", "bad1")
         world.run("R1", "a", "bad1")

@@ -11,7 +11,7 @@ from winnow import Record, worker
 from winnow.batch.opening import detect, open_source
 from winnow.batch.plan import find_id, read_plan
 from winnow.batch.rows import RowSpan, SourceRef
-from winnow.batch.selection import Part, Selection, SelectionSource, read_selection
+from winnow.batch.selection import Selection, SelectionPart, SelectionSource, read_selection
 from winnow.core import keys
 from winnow.core.contract import Pointer, SourceFormat
 from winnow.core.errors import StageInputError
@@ -30,10 +30,10 @@ def keep(record: Record) -> object:
     return record.data
 
 
-def chosen(pipeline: Pipeline, stage: str, *ids: str, run_id: str = RUN_ID) -> Part:
+def chosen(pipeline: Pipeline, stage: str, *ids: str, run_id: str = RUN_ID) -> SelectionPart:
     plan = read_plan(pipeline.ledger, StageKeys(run_id, stage))
     found = [find_id(pipeline.ledger, plan, each) for each in ids]
-    return Part(run_id=run_id, stage=stage, ordinals=Ranges.of(n for n in found if n is not None))
+    return SelectionPart(run_id=run_id, stage=stage, ordinals=Ranges.of(n for n in found if n is not None))
 
 
 def rows(source: SelectionSource, *runs: RowSpan) -> dict[int, tuple[str, Any]]:
@@ -44,7 +44,7 @@ def rows(source: SelectionSource, *runs: RowSpan) -> dict[int, tuple[str, Any]]:
     }
 
 
-def replay(pipeline: Pipeline, start_at: str, *parts: Part, run_id: str = REPLAY) -> None:
+def replay(pipeline: Pipeline, start_at: str, *parts: SelectionPart, run_id: str = REPLAY) -> None:
     key = keys.replay_selection(run_id)
     pipeline.ledger.write_json(key, Selection(parts=parts).to_json())
     records = pipeline.ledger.pointer(key)
@@ -62,7 +62,7 @@ class TestRows:
             text = "\n\n".join(map(json.dumps, records))  # blank lines are no rows of the batch
             pipeline.ledger.store.put(f"{run_id}.ndjson", text.encode())
             pipeline.run({"records": {"bucket": "ledger", "key": f"{run_id}.ndjson"}}, run_id)
-            parts.append(Part(run_id=run_id, stage="keep", ordinals=Ranges.of(range(1, MANY, 3))))
+            parts.append(SelectionPart(run_id=run_id, stage="keep", ordinals=Ranges.of(range(1, MANY, 3))))
             wanted += [f"{run_id}-{n}" for n in range(1, MANY, 3)]
         source = SelectionSource(pipeline.ledger.store, Selection(parts=tuple(parts)), open_source)
         return pipeline.ledger, source, wanted

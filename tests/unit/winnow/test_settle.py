@@ -43,7 +43,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (
         "settlement.derive",
         "journal.reports",
-        "planning.planner",
+        "planning.stage_planner",
         "planning.claim",
         "core.contract",
     ):
@@ -57,7 +57,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (
         "settlement.derive",
         "journal.reports",
-        "planning.planner",
+        "planning.stage_planner",
         "planning.claim",
         "core.contract",
     ):
@@ -132,7 +132,7 @@ class Interrupted(MoodyStore):
 @pytest.mark.usefixtures("still")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("scene", SCENES)
-def test_settle_that_was_stopped_at_any_write_and_run_again_comes_to_the_same(
+def test_settle_that_was_stopped_at_any_write_and_run_again_is_idempotent(
     *, scene: Callable[[MoodyStore], tuple[Stage, Any, dict[str, Any]]], after: bool
 ) -> None:
     whole, order, ending = scene(Interrupted())
@@ -185,7 +185,7 @@ def test_of_two_settles_at_the_same_moment_one_decides() -> None:
         def put(self, key_: str, body: bytes, *, if_absent: bool = False) -> None:
             if key_ == key and (self.bucket, key_) not in self.objects:
                 self.objects[self.bucket, key_] = rival.store.objects["ledger", key]
-                raise LedgerConflict("somebody was first")
+                raise LedgerConflict("another Settle was first")
             super().put(key_, body, if_absent=if_absent)
 
     late = Late()
@@ -322,7 +322,7 @@ def test_a_recursion_that_died_after_all_was_done_is_complete() -> None:
     assert nested(stage, order)["verdict"] == "COMPLETE"
 
 
-def test_a_recursion_that_never_began_spends_no_try_and_blames_nobody() -> None:
+def test_a_recursion_that_never_began_spends_no_try_and_blames_no_record() -> None:
     stage, order = planned()
     journal(stage, succeeded=range(4), stop=Stop.END)
     stage.settle(order, **RETURNED)
@@ -388,7 +388,7 @@ def alert(stage: Stage, attempt: int) -> dict[str, Any]:
     return found
 
 
-def test_an_alert_tells_of_exactly_those_that_nobody_was_told_of() -> None:
+def test_an_alert_names_exactly_the_failures_that_no_alert_has_named() -> None:
     stage, order, ending = retries(MoodyStore())
     stage.settle(order, **ending)
     first = alert(stage, 0)

@@ -1,4 +1,4 @@
-"""One attempt after another, as Settle sees them: journals are written by hand, the state machine is played."""
+"""One attempt after another, as Settle sees them: journals are written by hand, a fake plays the state machine."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_known_killers_stay_suspected_and_the_attempts_careful() -> None:
     assert stage.settle(stage.deeper(state), **RETURNED)["verdict"] == "COMPLETE"
 
 
-def test_a_careful_attempt_that_found_no_killer_clears_everybody() -> None:
+def test_a_careful_attempt_that_found_no_killer_clears_all_suspects() -> None:
     stage, order = start()
     state = stage.settle(order, worker_error=DIED)
     journal(stage, attempt=1, succeeded=range(8), failed={TRANSIENT: [8, 9]}, stop=Stop.END)
@@ -217,7 +217,7 @@ def test_a_careful_attempt_that_found_no_killer_clears_everybody() -> None:
 
 @pytest.mark.parametrize("stop", [Stop.TIME, Stop.DEPENDENCY, Stop.ERROR])
 def test_a_careful_attempt_that_did_not_get_to_the_suspects_leaves_them_to_a_careful_one(stop: Stop) -> None:
-    """Otherwise the killer would meet an ordinary worker again, and each round would cost everybody a try."""
+    """Otherwise the killer would meet an ordinary worker again, and each round would cost all records a try."""
     stage, order = start()
     journal(stage, succeeded=[0], horizon=3)
     state = stage.settle(order, worker_error=DIED)
@@ -357,7 +357,7 @@ def test_every_state_stays_small_whatever_the_worker_raised(size: int) -> None:
         (Stop.END, RETURNED, "missing", "NotJournaled", "not journaled and not reported"),
     ],
 )
-def test_a_record_that_nobody_reported_is_described_by_what_is_known_of_the_attempt(
+def test_a_record_that_no_worker_reported_is_described_by_what_is_known_of_the_attempt(
     stop: Stop | None, ending: dict[str, Any], kind: str, error_type: str, words: str
 ) -> None:
     stage, order = start(3, max_tries=1)

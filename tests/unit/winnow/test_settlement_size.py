@@ -1,4 +1,4 @@
-"""A settlement of very many scattered failures is written once, not once for every field that has the same."""
+"""Long ranges of a settlement are written once, even if several fields have the same."""
 
 from __future__ import annotations
 

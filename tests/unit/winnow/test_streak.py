@@ -16,7 +16,7 @@ from winnow.core.keys import StageKeys
 from winnow.core.record import Retry
 from winnow.journal.evidence import Evidence, fold, read_segments
 from winnow.journal.segment import Stop
-from winnow.planning.planner import plan_stage
+from winnow.planning.stage_planner import plan_stage
 from winnow.runtime.deadline import Deadline
 from winnow.runtime.engine import run
 from winnow.runtime.options import Options

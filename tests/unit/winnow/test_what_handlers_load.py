@@ -48,6 +48,7 @@ REGISTER = (
     | {
         "alerts.content",
         "register.entry",
+        "register.item",
         "register.registering",
         "register.table",
         "settlement.failure_records",
@@ -83,7 +84,13 @@ MAY_LOAD = {
     "plan": SETTLEMENT
     | REPORTS
     | READERS
-    | {"journal.segment", "planning.claim", "planning.planner", "planning.repeats"},
+    | {
+        "journal.segment",
+        "planning.batch_list",
+        "planning.claim",
+        "planning.stage_planner",
+        "planning.repeats",
+    },
     "plan_run": STARTING | {"runs.planner"},
     "register": REGISTER,
     "settle": SETTLE,
