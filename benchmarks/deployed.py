@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.workers import PIPELINE
-from scripts import ROOT, cdk, pipelines
-from scripts.clients import Target, at_emulator
-from scripts.emulator import Emulator, environment_without_aws
-from scripts.pipelines import Pipeline
+from scripts import ROOT
+from scripts.deployed import pipelines
+from scripts.deployed.pipelines import Pipeline
+from scripts.deployed.target import Target
+from scripts.local import cdk
+from scripts.local.emulator import Emulator, environment_without_aws
+from scripts.local.target import at_emulator
 from winnow.core.contract import new_run_id
 
 POLL_SECONDS = 0.05

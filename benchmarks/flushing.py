@@ -10,8 +10,8 @@ from typing import NamedTuple
 from benchmarks.effort import Effort
 from benchmarks.measuring import TURN_SECONDS, by_turns, fresh, middle, paired, run_code
 from benchmarks.rows import Row
-from scripts.clients import at_emulator
-from scripts.emulator import REGION, Emulator
+from scripts.local.emulator import REGION, Emulator
+from scripts.local.target import at_emulator
 
 NAME = "flushing"
 MOST_OVERHEAD = 1.05

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from scripts import ROOT
-from scripts.emulator import CREDENTIALS, REGION, environment_without_aws
+from scripts.local.emulator import CREDENTIALS, REGION, environment_without_aws
 
 Sample = dict[str, Any]
 

@@ -6,7 +6,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-from scripts.emulator import CREDENTIALS, REGION, environment_without_aws
+from scripts.local.emulator import CREDENTIALS, REGION, environment_without_aws
 
 settings.register_profile("winnow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("winnow")

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 from scripts import ROOT
-from scripts.cdk import SILENCE
 from scripts.checks.plugin import BESIDE
 from scripts.checks.stress import Stress
+from scripts.local.cdk import SILENCE
 
 LOG = ROOT / ".local" / "test.log"
 MAX_WORKERS = 4

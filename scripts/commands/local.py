@@ -3,12 +3,14 @@
 import click
 from rich.console import Console
 
-from scripts import emulator, local_state, pipelines
-from scripts.clients import at_emulator
-from scripts.deployment import deploy_to_emulator
-from scripts.emulator import CREDENTIALS, REGION, Endpoint
-from scripts.errors import Refused
-from scripts.local_state import LocalState
+from scripts.deployed import pipelines
+from scripts.local import emulator
+from scripts.local import state as local_state
+from scripts.local.deployment import deploy_to_emulator
+from scripts.local.emulator import CREDENTIALS, REGION, Endpoint
+from scripts.local.state import LocalState
+from scripts.local.target import at_emulator
+from scripts.terminal.errors import Refused
 from winnow.core.contract import now
 
 

@@ -11,14 +11,15 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from scripts import pipelines
-from scripts.clients import Target, current_target, local_option
-from scripts.display import follow, print_end
-from scripts.errors import Mistake, Refused
-from scripts.failures import print_failures
-from scripts.pipelines import Pipeline
-from scripts.progress import RunProgress, RunWatch
-from scripts.sources import LocalSource
+from scripts.commands.aim import current_target, local_option
+from scripts.deployed import pipelines
+from scripts.deployed.pipelines import Pipeline
+from scripts.deployed.progress import RunProgress, RunWatch
+from scripts.deployed.sources import LocalSource
+from scripts.deployed.target import Target
+from scripts.display.failures import print_failures
+from scripts.display.runs import follow, print_end
+from scripts.terminal.errors import Mistake, Refused
 from winnow.core.contract import new_run_id
 from winnow.core.errors import StageInputError
 from winnow.core.keys import StageKeys, run_source

@@ -6,10 +6,11 @@ from typing import Any
 import click
 from rich.console import Console
 
-from scripts import pipelines
-from scripts.clients import Target, current_target, local_option
-from scripts.errors import Mistake
-from scripts.proofs import print_proof, print_trace
+from scripts.commands.aim import current_target, local_option
+from scripts.deployed import pipelines
+from scripts.deployed.target import Target
+from scripts.display.proofs import print_proof, print_trace
+from scripts.terminal.errors import Mistake
 from winnow.core import keys
 from winnow.proof.prove import Proof, prove
 from winnow.proof.trace import trace

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scripts.errors import Mistake, Refused
 from scripts.replay.choice import LeftOut, by_stage
 from scripts.replay.display import refusals
+from scripts.terminal.errors import Mistake, Refused
 from winnow.register import entry as register
 from winnow.register.table import RegisterUnavailable
 

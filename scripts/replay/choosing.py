@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from scripts.errors import Mistake
 from scripts.replay.choice import (
     Candidate,
     Cut,
@@ -22,6 +21,7 @@ from scripts.replay.choice import (
 from scripts.replay.estimate import Estimate, Speed, estimate, measure
 from scripts.replay.evidence import Evidence, SourceObjects
 from scripts.replay.runs import newest_first, run_ids
+from scripts.terminal.errors import Mistake
 
 if TYPE_CHECKING:
     from scripts.replay.site import Site

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from scripts.errors import Mistake
+from scripts.terminal.errors import Mistake
 from winnow.core.contract import Kind, iso
 from winnow.register.entry import Status
 

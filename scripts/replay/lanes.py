@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scripts.errors import Mistake
+from scripts.terminal.errors import Mistake
 from winnow.storage.executions import RUNNING
 from winnow.storage.state_table import Holder, take_lock
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from scripts import pipelines
-from scripts.errors import Refused
+from scripts.deployed import pipelines
 from scripts.replay.criteria import Criteria
+from scripts.terminal.errors import Refused
 from winnow.core.contract import now
 from winnow.register.item import Summary
 from winnow.register.table import BATCH, RegisterTable
@@ -20,8 +20,8 @@ from winnow.storage.store import S3Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from scripts.clients import Target
-    from scripts.pipelines import Pipeline
+    from scripts.deployed.pipelines import Pipeline
+    from scripts.deployed.target import Target
     from winnow.register.entry import Entry
     from winnow.storage.executions import Executions
     from winnow.storage.state_table import StateTable

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from scripts import ROOT, pipelines
-from scripts.clients import Target, at_emulator
-from scripts.deployment import deploy_to_emulator
-from scripts.emulator import Emulator
-from scripts.pipelines import Pipeline
-from scripts.slack_receiver import SlackReceiver
+from scripts import ROOT
+from scripts.demonstration.slack_receiver import SlackReceiver
+from scripts.deployed import pipelines
+from scripts.deployed.pipelines import Pipeline
+from scripts.deployed.target import Target
+from scripts.local.deployment import deploy_to_emulator
+from scripts.local.emulator import Emulator
+from scripts.local.target import at_emulator
 from tests.pace import waits
 from tests.patience import PATIENCE_SECONDS
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from scripts import ROOT, cli, local_state
+from scripts import ROOT
+from scripts.commands import cli
+from scripts.local import state as local_state
 from tests.integration.conftest import Deployment
 from winnow.core.keys import StageKeys
 

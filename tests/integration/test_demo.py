@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from scripts import ROOT
-from scripts.emulator import environment_without_aws
-from scripts.local_state import FOLDER
+from scripts.local.emulator import environment_without_aws
+from scripts.local.state import FOLDER
 from tests.patience import PATIENCE_SECONDS, await_
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("demo")]
@@ -30,7 +30,7 @@ class Demo:
         self.mark = f"{MARK}={uuid.uuid4()}"
         name, _, value = self.mark.partition("=")
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-P", "-m", "scripts.demo", *arguments],
+            [sys.executable, "-u", "-P", "-m", "scripts.demonstration", *arguments],
             env=environment_without_aws(os.environ) | {name: value},
             cwd=ROOT,
             stdout=subprocess.PIPE,

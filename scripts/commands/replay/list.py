@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from scripts.clients import current_target, local_option
+from scripts.commands.aim import current_target, local_option
 from scripts.replay.criteria import criteria_options, status_of
 from scripts.replay.display import print_groups, print_records
 from scripts.replay.grouping import group, is_worth_replaying

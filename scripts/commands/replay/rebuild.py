@@ -5,11 +5,11 @@ import json
 import click
 from rich.console import Console
 
-from scripts.clients import current_target, local_option
-from scripts.errors import Refused
+from scripts.commands.aim import current_target, local_option
 from scripts.replay.rebuilding import Difference, compare, replay_history
 from scripts.replay.runs import documents, run_ids
 from scripts.replay.site import Site
+from scripts.terminal.errors import Refused
 from winnow.register.table import RegisterUnavailable
 from winnow.testing import MemoryRegister
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from scripts.clients import current_target, local_option
-from scripts.errors import Refused
+from scripts.commands.aim import current_target, local_option
 from scripts.replay.amending import amend, check_reason, report
 from scripts.replay.criteria import criteria_options
 from scripts.replay.site import Site
+from scripts.terminal.errors import Refused
 from winnow.register import entry as register
 
 

@@ -9,11 +9,10 @@ from typing import Any
 import click
 from rich.console import Console
 
-from scripts.clients import current_target, local_option
+from scripts.commands.aim import current_target, local_option
 from scripts.commands.run import FAILED, exit_code
-from scripts.display import follow, print_end
-from scripts.errors import Mistake, Refused
-from scripts.progress import RunProgress, RunWatch
+from scripts.deployed.progress import RunProgress, RunWatch
+from scripts.display.runs import follow, print_end
 from scripts.replay.choice import Order, Rules, first
 from scripts.replay.choosing import Choice, Chooser
 from scripts.replay.criteria import Criteria, criteria_options
@@ -22,6 +21,7 @@ from scripts.replay.explaining import why_nothing
 from scripts.replay.lanes import Lane
 from scripts.replay.site import Site
 from scripts.replay.starting import Started, start
+from scripts.terminal.errors import Mistake, Refused
 from winnow.register.entry import Status
 from winnow.register.table import RegisterUnavailable
 

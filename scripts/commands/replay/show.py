@@ -8,11 +8,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from scripts.clients import current_target, local_option
-from scripts.errors import Mistake
+from scripts.commands.aim import current_target, local_option
 from scripts.replay.display import STATUS_STYLES, clean
 from scripts.replay.history import Ancestor, Try, ancestors, tries
 from scripts.replay.site import Site
+from scripts.terminal.errors import Mistake
 from winnow.register.entry import Entry
 
 

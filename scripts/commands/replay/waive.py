@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from scripts.clients import current_target, local_option
-from scripts.errors import Mistake, Refused
+from scripts.commands.aim import current_target, local_option
 from scripts.replay.amending import amend, check_reason, report
 from scripts.replay.criteria import AGO, UNITS, criteria_options, read_moment
 from scripts.replay.site import Site
+from scripts.terminal.errors import Mistake, Refused
 from winnow.register import entry as register
 
 

@@ -17,9 +17,11 @@ from typing import Any, Self, TypeVar
 import pytest
 from botocore.exceptions import ClientError
 
-from scripts import ROOT, cdk
-from scripts.clients import Target, at_emulator
-from scripts.emulator import Emulator
+from scripts import ROOT
+from scripts.deployed.target import Target
+from scripts.local import cdk
+from scripts.local.emulator import Emulator
+from scripts.local.target import at_emulator
 from statemachines.pipeline import pascal_case
 from tests import patience
 from tests.integration.faults.app import PATIENT, PIPELINE

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts import ROOT
-from scripts.sources import LocalSource
+from scripts.deployed.sources import LocalSource
 from tests.integration.faults.lab import CATALOGUE, Lab, Run, about
 from winnow.storage.ledger import record_lines
 

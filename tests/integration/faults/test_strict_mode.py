@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from scripts import ROOT
-from scripts.sources import LocalSource
+from scripts.deployed.sources import LocalSource
 from tests.integration.conftest import Deployment
 from tests.integration.faults.lab import await_
 from winnow.core import keys

@@ -1,0 +1,59 @@
+"""The one command line: `winnow COMMAND`."""
+
+from typing import Any
+
+import click
+from botocore.exceptions import BotoCoreError, ClientError
+
+from scripts.commands.aim import local_option
+from scripts.commands.local import local
+from scripts.commands.replay import replay
+from scripts.commands.run import run
+from scripts.commands.verify import verify
+from scripts.terminal.errors import Failure
+
+
+class _Group(click.Group):
+    """Tells in one line what AWS refused, or why it cannot be reached, whichever command met it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (BotoCoreError, ClientError) as error:
+            raise Failure(f"AWS: {' '.join(str(error).split())}") from error
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="""
+\b
+Examples:
+  winnow local up                                       the whole system on this machine
+  winnow run catalogue --source ./manuscripts --local   run it over a folder
+  winnow replay list                                    what failed and is not mended
+  winnow replay run --run RUN --execute                 run what failed in a run again
+  winnow verify RUN --local                             prove that nothing was lost
+  winnow verify RUN --id Arabic/WMS_1.xml               what became of one record
+
+\b
+Completion of commands and options, for this shell (or put the line into its start-up file):
+  bash   eval "$(_WINNOW_COMPLETE=bash_source winnow)"
+  zsh    eval "$(_WINNOW_COMPLETE=zsh_source winnow)"
+  fish   _WINNOW_COMPLETE=fish_source winnow | source
+""",
+)
+@click.version_option(package_name="winnow")
+@local_option
+def main() -> None:
+    """Batch pipelines in which one bad record never sinks a batch.
+
+    Commands speak to whatever the environment points at (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …);
+    with --local to the emulator that `winnow local up` runs.
+    """
+
+
+main.add_command(run)
+main.add_command(replay)
+main.add_command(verify)
+main.add_command(local)

@@ -1,0 +1,1 @@
+"""What ./scripts/demo shows, from a deployment to a replay."""

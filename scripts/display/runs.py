@@ -1,0 +1,108 @@
+"""What people see of a run: a table that moves on a terminal, plain lines everywhere else."""
+
+from collections.abc import Iterable
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from scripts.deployed.progress import RunProgress, StageProgress
+
+STATE_STYLES = {
+    "waiting": "dim",
+    "not run": "dim",
+    "running": "cyan",
+    "retrying": "yellow",
+    "done": "green",
+    "failed": "bold red",
+}
+UNPLANNED = {"waiting", "not run"}
+"""States of a stage that was not given any records."""
+STATUS_STYLES = {"RUNNING": "cyan", "SUCCEEDED": "green"}
+
+
+def follow(looks: Iterable[RunProgress], console: Console) -> RunProgress:
+    """Show a run until it ends.
+
+    Returns:
+        How it ended.
+    """
+    if console.is_terminal:
+        return _follow_on_terminal(looks, console)
+    return _follow_in_lines(looks, console)
+
+
+def _follow_on_terminal(looks: Iterable[RunProgress], console: Console) -> RunProgress:
+    last = None
+    # Transient: what it came to is printed by whoever asked, in the place they want it.
+    with Live(console=console, transient=True, refresh_per_second=8) as live:
+        for last in looks:
+            live.update(Group(_headline(last), stages_table(last)))
+    assert last
+    return last
+
+
+def _follow_in_lines(looks: Iterable[RunProgress], console: Console) -> RunProgress:
+    last = None
+    said: dict[str, str] = {}
+    for last in looks:
+        for stage in last.stages:
+            if stage.state not in UNPLANNED and said.get(stage.stage) != f"{stage.state} {stage.tries}":
+                said[stage.stage] = f"{stage.state} {stage.tries}"
+                console.print(_line(stage, last.seconds), highlight=False, soft_wrap=True)
+    assert last
+    return last
+
+
+def _line(stage: StageProgress, seconds: float) -> str:
+    return (
+        f"  {seconds:5.1f} s  {stage.stage} {stage.state}, try {stage.tries}: {stage.records_in:,} in, {stage.succeeded:,} succeeded, "
+        f"{stage.skipped:,} skipped, {stage.failed:,} failed, {stage.outstanding:,} outstanding"
+    )
+
+
+def _headline(progress: RunProgress) -> Text:
+    return Text.assemble(
+        ("run ", "dim"),
+        progress.run_id,
+        "  ",
+        (progress.status, STATUS_STYLES.get(progress.status, "bold red")),
+        (f"  {progress.seconds:.1f} s", "dim"),
+    )
+
+
+def stages_table(progress: RunProgress) -> Table:
+    """A run's stages in counts that add up: in = succeeded + skipped + failed + outstanding."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column("Stage")
+    for name in ("In", "Succeeded", "Skipped", "Failed", "Outstanding", "Try"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for stage in progress.stages:
+        table.add_row(*_cells(stage))
+    return table
+
+
+def _cells(stage: StageProgress) -> list[RenderableType]:
+    def count(number: int, style: str = "") -> Text:
+        return Text(f"{number:,}", style=style if number else "dim")
+
+    if stage.state in UNPLANNED:
+        return [Text(text, style="dim") for text in (stage.stage, *"······", stage.state)]
+    return [
+        stage.stage,
+        count(stage.records_in),
+        count(stage.succeeded, "green"),
+        count(stage.skipped),
+        count(stage.failed, "bold red"),
+        count(stage.outstanding, "yellow"),
+        str(stage.tries),
+        Text(stage.state, style=STATE_STYLES[stage.state]),
+    ]
+
+
+def print_end(progress: RunProgress, console: Console) -> None:
+    """How a run ended."""
+    console.print(_headline(progress))
+    console.print(stages_table(progress))

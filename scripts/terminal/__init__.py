@@ -1,0 +1,1 @@
+"""How every command tells what it does, and what went wrong."""
