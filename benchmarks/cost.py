@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import prices
 from benchmarks.deployed import SITES, Deployed, RunFailedError
 from benchmarks.effort import Effort
 from benchmarks.rows import Row
+from scripts.deployed import prices
 
 NAME = "cost"
 MOST_TRANSITIONS = 8

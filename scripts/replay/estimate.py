@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from scripts.deployed import prices
 from winnow.core.keys import StageKeys
 from winnow.settlement.settlement import Settlement
 
@@ -18,19 +19,9 @@ RUNS = 5
 """The latest that finished a stage; what was long ago says little about today's code."""
 RUNS_LOOKED_AT = 40
 
-# AWS list prices in us-east-1, in US dollars, as published in 2025. Other regions differ by some per cent.
-GB_SECOND = 0.0000133334
-"""Lambda on Arm, https://aws.amazon.com/lambda/pricing/."""
-TRANSITION = 0.000025
-"""Standard workflows, https://aws.amazon.com/step-functions/pricing/: $25 a million."""
-WRITE_UNIT = 0.000000625
-"""DynamoDB on demand, https://aws.amazon.com/dynamodb/pricing/on-demand/: $0.625 a million."""
-PUT = 0.000005
-"""S3 Standard, https://aws.amazon.com/s3/pricing/: $5 a million."""
-
 TRANSITIONS_OF_PIPELINE = 4
-TRANSITIONS_OF_STAGE = 9
-"""A happy stage: eight of its own and the pipeline's."""
+TRANSITIONS_OF_STAGE = 8
+"""Of a happy stage: its six states, the start of its execution, and the pipeline's state that runs it."""
 PUTS_OF_STAGE = 15
 WRITE_UNITS_OF_RECORD = 16
 """The entry is held and later settled: twice two to three kilobytes in a transaction, which counts double, and the index."""
@@ -80,12 +71,14 @@ def estimate(
         memory_mb: of the stages' workers.
     """
     seconds = {stage: speeds[stage].seconds_for(count) for stage in stages if stage in speeds}
-    compute = sum(taken * memory_mb[stage] / 1024 * GB_SECOND for stage, taken in seconds.items())
+    compute = sum(
+        taken * memory_mb[stage] / 1024 * prices.LAMBDA_GB_SECOND for stage, taken in seconds.items()
+    )
     transitions = TRANSITIONS_OF_PIPELINE + TRANSITIONS_OF_STAGE * len(stages)
-    rest = transitions * TRANSITION + len(stages) * PUTS_OF_STAGE * PUT
+    rest = transitions * prices.STATE_TRANSITION + len(stages) * PUTS_OF_STAGE * prices.S3_WRITE
     return Estimate(
         seconds=sum(seconds.values()),
-        dollars=compute + rest + count * WRITE_UNITS_OF_RECORD * WRITE_UNIT,
+        dollars=compute + rest + count * WRITE_UNITS_OF_RECORD * prices.DYNAMODB_WRITE,
         unknown=tuple(stage for stage in stages if stage not in speeds),
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from scripts.replay.estimate import TRANSITIONS_OF_STAGE
 from statemachines.stage import TEMPLATE
 from statemachines.template import placeholders
 from winnow.core.contract import Verdict
@@ -176,7 +177,8 @@ def test_a_happy_stage_is_cheap(stage_definition: dict[str, Any]) -> None:
         name = choices[0]["Next"] if choices else states[name]["Next"]
         path += 1
 
-    # One more is charged for the start of the execution.
+    # One more is charged for the start of the execution, and one for the pipeline's state that runs the stage.
+    assert path + 2 == TRANSITIONS_OF_STAGE
     assert path + 1 <= MOST_HAPPY_TRANSITIONS
 
 
