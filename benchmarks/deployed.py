@@ -17,7 +17,7 @@ from typing import Any, Self
 from benchmarks.workers import PIPELINE
 from scripts import ROOT
 from scripts.deployed import pipelines
-from scripts.deployed.pipelines import Pipeline
+from scripts.deployed.pipelines import DeployedPipeline
 from scripts.deployed.target import Target
 from scripts.local import cdk
 from scripts.local.emulator import Emulator, environment_without_aws
@@ -52,7 +52,7 @@ class Deployed:
         self._stepfunctions = self.target.client("stepfunctions")
 
     @cached_property
-    def pipeline(self) -> Pipeline:
+    def pipeline(self) -> DeployedPipeline:
         return pipelines.find(self.target, PIPELINE)
 
     @property

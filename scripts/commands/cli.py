@@ -10,7 +10,7 @@ from scripts.commands.local import local
 from scripts.commands.replay import replay
 from scripts.commands.run import run
 from scripts.commands.verify import verify
-from scripts.terminal.errors import Failure
+from scripts.terminal.errors import CommandFailed
 
 
 class _Group(click.Group):
@@ -20,7 +20,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except (BotoCoreError, ClientError) as error:
-            raise Failure(f"AWS: {' '.join(str(error).split())}") from error
+            raise CommandFailed(f"AWS: {' '.join(str(error).split())}") from error
 
 
 @click.group(

@@ -10,7 +10,7 @@ from scripts.local.deployment import deploy_to_emulator
 from scripts.local.emulator import CREDENTIALS, REGION, Endpoint
 from scripts.local.state import LocalState
 from scripts.local.target import at_emulator
-from scripts.terminal.errors import Refused
+from scripts.terminal.errors import CommandRefused
 from winnow.core.contract import now
 
 
@@ -41,7 +41,7 @@ def up(wait_scale: float) -> None:
     console = Console(stderr=True)
     state = LocalState.read()
     if state or emulator.is_running(local_state.HOME):
-        raise Refused(
+        raise CommandRefused(
             "it is up already (winnow local status); to deploy changed code: winnow local down, then up"
         )
     with deploy_to_emulator(local_state.HOME, console, wait_scale=wait_scale) as running:

@@ -13,13 +13,13 @@ from rich.progress import Progress
 
 from scripts.commands.aim import current_target, local_option
 from scripts.deployed import pipelines
-from scripts.deployed.pipelines import Pipeline
+from scripts.deployed.pipelines import DeployedPipeline
 from scripts.deployed.progress import RunProgress, RunWatch
 from scripts.deployed.sources import LocalSource
 from scripts.deployed.target import Target
 from scripts.display.failures import print_failures
 from scripts.display.runs import follow, print_end
-from scripts.terminal.errors import Mistake, Refused
+from scripts.terminal.errors import CommandRefused, Mistake
 from winnow.core.contract import new_run_id
 from winnow.core.errors import StageInputError
 from winnow.core.keys import StageKeys, run_source
@@ -128,7 +128,7 @@ def _print(ended: RunProgress, target: Target) -> None:
 class _Order:
     """A run on its way to being started."""
 
-    def __init__(self, target: Target, pipeline: Pipeline) -> None:
+    def __init__(self, target: Target, pipeline: DeployedPipeline) -> None:
         self.pipeline = pipeline
         self.run_id = new_run_id()
         self._target = target
@@ -193,7 +193,7 @@ class _Order:
                 self._input, stages=self.pipeline.stages, source_prefix=self.pipeline.source_prefix
             )
         except StageInputError as error:
-            raise Refused(str(error)) from error
+            raise CommandRefused(str(error)) from error
         machine = StepFunctions(
             machine_arn=self.pipeline.arn, stepfunctions=self._target.client("stepfunctions")
         )

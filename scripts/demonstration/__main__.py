@@ -28,7 +28,7 @@ from scripts.local import state as local_state
 from scripts.local.deployment import deploy_to_emulator
 from scripts.local.emulator import Emulator
 from scripts.local.state import FOLDER, LocalState
-from scripts.terminal.errors import Refused
+from scripts.terminal.errors import CommandRefused
 from winnow.core.contract import now
 from winnow.proof.trace import Outcome
 
@@ -53,7 +53,7 @@ def main(source: Path | None, keep: bool) -> None:  # noqa: FBT001 click passes 
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(highlight=False)
     if keep and emulator.is_running(local_state.HOME):
-        raise Refused(
+        raise CommandRefused(
             "--keep takes the place of the local emulator, which is up; stop it first: winnow local down"
         )
     home = local_state.HOME if keep else FOLDER / f"demo-{os.getpid()}"

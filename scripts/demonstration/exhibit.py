@@ -23,7 +23,7 @@ from scripts.display.runs import follow, print_end
 from scripts.local.emulator import Emulator
 from scripts.local.target import at_emulator
 from scripts.replay.site import Site
-from scripts.terminal.errors import Failure
+from scripts.terminal.errors import CommandFailed
 from scripts.terminal.steps import step
 from winnow.batch.plan import ids_of, read_plan
 from winnow.core.keys import AttemptKeys, StageKeys
@@ -66,7 +66,7 @@ class Exhibit:
         """Have EventBridge start a run, over everything in the source or over some records, and show it to its end.
 
         Raises:
-            Failure: it did not end as it should.
+            CommandFailed: it did not end as it should.
         """
         detail: dict[str, Any] = {"pipeline": self.pipeline.name}
         if records:
@@ -80,7 +80,7 @@ class Exhibit:
         print_end(ended, self._console)
         self._show_alerts(ended)
         if ended.status != ends:
-            raise Failure(f"the run ended {ended.status}: {ended.cause}")
+            raise CommandFailed(f"the run ended {ended.status}: {ended.cause}")
         if ended.status == "SUCCEEDED":
             self._prove(ended.run_id)
         return ended
@@ -89,7 +89,7 @@ class Exhibit:
         """Run a command of the command line, here and now, and show what it says.
 
         Raises:
-            Failure: it did not end with 0.
+            CommandFailed: it did not end with 0.
         """
         self.say(f"\n[bold]{escape(shlex.join(('winnow', *arguments)))}[/]\n")
         with aimed_at(self._emulator.endpoint):
@@ -97,7 +97,7 @@ class Exhibit:
                 cli.main.main(arguments, standalone_mode=False)
             except SystemExit as ended:
                 if ended.code:
-                    raise Failure(f"winnow {arguments[0]} ended with exit code {ended.code}") from ended
+                    raise CommandFailed(f"winnow {arguments[0]} ended with exit code {ended.code}") from ended
 
     def progress(self, run_id: str, *, start_at: str) -> RunProgress:
         """How far a run is that began at a later stage."""
@@ -129,11 +129,11 @@ class Exhibit:
         """The run in which a failed record succeeded.
 
         Raises:
-            Failure: in none.
+            CommandFailed: in none.
         """
         entry = self._register.find(self.pipeline.name, stage, record_id)
         if entry is None or entry.resolution is None:
-            raise Failure(f"{record_id} was not resolved")
+            raise CommandFailed(f"{record_id} was not resolved")
         return entry.resolution.run_id
 
     @contextmanager
@@ -164,12 +164,12 @@ class Exhibit:
         event = {"Source": "winnow", "DetailType": "Run requested", "Detail": json.dumps(detail)}
         answer = self._target.client("events").put_events(Entries=[event])
         if answer["FailedEntryCount"]:
-            raise Failure(f"the event was refused: {answer['Entries']}")
+            raise CommandFailed(f"the event was refused: {answer['Entries']}")
         deadline = time.monotonic() + STARTS_WITHIN_SECONDS
         while not (started := self._executions() - before):
             if time.monotonic() > deadline:
                 log = self._emulator.log_tail()
-                raise Failure(
+                raise CommandFailed(
                     f"the event started no run in {STARTS_WITHIN_SECONDS} s; the emulator's log ends with:\n{log}"
                 )
             time.sleep(0.1)
@@ -189,7 +189,9 @@ class Exhibit:
         for message in messages:
             self._console.print(render(message))
         if len(messages) < sent:
-            raise Failure(f"only {len(messages)} of {sent} alerts arrived within {ALERT_WITHIN_SECONDS} s")
+            raise CommandFailed(
+                f"only {len(messages)} of {sent} alerts arrived within {ALERT_WITHIN_SECONDS} s"
+            )
 
     def _alerts_sent(self, run_id: str) -> int:
         """How many alerts of a run's stages the topic has accepted, by the ledger."""
@@ -202,4 +204,4 @@ class Exhibit:
         proof = prove(self.ledger, run_id)
         print_proof(proof, self._console)
         if not proof.holds:
-            raise Failure("the ledger does not add up, which must never happen: please report it")
+            raise CommandFailed("the ledger does not add up, which must never happen: please report it")

@@ -11,7 +11,7 @@ from statemachines.pipeline import pascal_case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pipeline:
+class DeployedPipeline:
     """A deployed pipeline: what its stack says about it."""
 
     name: str
@@ -52,14 +52,14 @@ def _by_stage(outputs: Mapping[str, str], stages: tuple[str, ...], suffix: str) 
     return {stage: outputs[key] for stage, key in keys.items() if key in outputs}
 
 
-def deployed(target: Target) -> list[Pipeline]:
+def deployed(target: Target) -> list[DeployedPipeline]:
     """Every pipeline there is, by name."""
     return sorted(
-        (Pipeline.from_outputs(outputs) for outputs in _outputs(target)), key=lambda each: each.name
+        (DeployedPipeline.from_outputs(outputs) for outputs in _outputs(target)), key=lambda each: each.name
     )
 
 
-def find(target: Target, name: str, *, field: str = "PIPELINE") -> Pipeline:
+def find(target: Target, name: str, *, field: str = "PIPELINE") -> DeployedPipeline:
     """The pipeline of a name.
 
     Args:
@@ -77,7 +77,7 @@ def find(target: Target, name: str, *, field: str = "PIPELINE") -> Pipeline:
     raise Mistake(field, name, _remedy(target, pipelines))
 
 
-def only_one(target: Target) -> Pipeline:
+def only_one(target: Target) -> DeployedPipeline:
     """The pipeline, where there is no question which one.
 
     Raises:
@@ -89,7 +89,7 @@ def only_one(target: Target) -> Pipeline:
     raise Mistake("--pipeline", "", _remedy(target, pipelines))
 
 
-def _remedy(target: Target, pipelines: list[Pipeline]) -> str:
+def _remedy(target: Target, pipelines: list[DeployedPipeline]) -> str:
     if pipelines:
         return f"must be one of {', '.join(pipeline.name for pipeline in pipelines)} ({target.name})"
     return f"must be deployed, and {target.name} has no pipeline; deploy one: cdk deploy, or winnow local up"

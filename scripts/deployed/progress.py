@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from scripts.deployed.pipelines import Pipeline
+from scripts.deployed.pipelines import DeployedPipeline
 from scripts.deployed.target import Target
 from winnow.batch.plan import Plan, find_plan
 from winnow.core.contract import Kind, Verdict
@@ -105,7 +105,7 @@ class RunWatch:
         self._stages = [_StageWatch(ledger, StageKeys(self._run_id, stage)) for stage in stages]
 
     @classmethod
-    def of(cls, target: Target, pipeline: Pipeline, execution: str) -> Self:
+    def of(cls, target: Target, pipeline: DeployedPipeline, execution: str) -> Self:
         """Watch the run of an execution; we name executions after their runs."""
         return cls(
             pipeline.stages,

@@ -15,7 +15,7 @@ from scripts import ROOT
 from scripts.local import tether
 from scripts.local.emulator import ACCOUNT, REGION, Endpoint, environment_without_aws, tail
 from scripts.local.state import FOLDER
-from scripts.terminal.errors import Failure
+from scripts.terminal.errors import CommandFailed
 
 CDK = ROOT / "node_modules" / ".bin" / "cdk"
 ENVIRONMENT = "local"
@@ -34,7 +34,7 @@ INPUTS = ("app.py", "cdk.json", "constraints.txt", "lambdas", "stacks", "statema
 """Files and folders that a synthesis depends on."""
 
 
-class CdkError(Failure):
+class CdkError(CommandFailed):
     """A CDK command failed; the message ends with the end of its log."""
 
 

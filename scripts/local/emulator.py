@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from scripts.local import tether
-from scripts.terminal.errors import Failure
+from scripts.terminal.errors import CommandFailed
 
 ACCOUNT = "000000000000"
 REGION = "eu-west-1"
@@ -26,7 +26,7 @@ ATTEMPTS = 3
 """To start: somebody else may take the free port in the moment before it is used."""
 
 
-class EmulatorError(Failure):
+class EmulatorError(CommandFailed):
     """The emulator does not do what it should; the message ends with the end of its log."""
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scripts.replay.choice import LeftOut, by_stage
 from scripts.replay.display import refusals
-from scripts.terminal.errors import Mistake, Refused
+from scripts.replay.orders import by_stage
+from scripts.replay.rules import LeftOut
+from scripts.terminal.errors import CommandRefused, Mistake
 from winnow.register import entry as register
 from winnow.register.table import RegisterUnavailable
 
@@ -37,7 +38,7 @@ def amend(site: Site, entries: Sequence[Summary], rule: Callable[[Entry], Entry]
         How many were changed, and those that were not.
 
     Raises:
-        Refused: the register cannot be changed.
+        CommandRefused: the register cannot be changed.
     """
     left_out = LeftOut()
     changed = 0
@@ -57,7 +58,7 @@ def amend(site: Site, entries: Sequence[Summary], rule: Callable[[Entry], Entry]
                 site.pipeline.name, stage, (entry.record_id for entry in some), change
             )
         except RegisterUnavailable as error:
-            raise Refused(f"{error}; try again in a minute") from error
+            raise CommandRefused(f"{error}; try again in a minute") from error
         for record_id in sorted(refused):
             left_out.add(refused[record_id], record_id)
     return changed, left_out
@@ -67,10 +68,10 @@ def report(what: str, changed: int, left_out: LeftOut) -> None:
     """Say what was changed.
 
     Raises:
-        Refused: nothing was.
+        CommandRefused: nothing was.
     """
     if not changed:
-        raise Refused(f"nothing was {what}: {refusals(left_out) or 'no failure matches'}")
+        raise CommandRefused(f"nothing was {what}: {refusals(left_out) or 'no failure matches'}")
     click.echo(f"{what}: {changed:,}")
     if len(left_out):
         click.echo(f"left out: {refusals(left_out)}")

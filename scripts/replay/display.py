@@ -13,9 +13,10 @@ from scripts.replay.criteria import status_of
 from winnow.register.entry import Status
 
 if TYPE_CHECKING:
-    from scripts.replay.choice import LeftOut, Order
     from scripts.replay.estimate import Estimate
     from scripts.replay.grouping import Group
+    from scripts.replay.orders import ReplayOrder
+    from scripts.replay.rules import LeftOut
     from winnow.register.item import Summary
 
 STATUS_STYLES = {
@@ -89,7 +90,7 @@ def records(count: int) -> str:
     return "1 record" if count == 1 else f"{count:,} records"
 
 
-def print_order(order: Order, expected: Estimate, console: Console, *, canary: int = 0) -> None:
+def print_order(order: ReplayOrder, expected: Estimate, console: Console, *, canary: int = 0) -> None:
     """What a replay would run."""
     count = len(order.candidates)
     start = "" if order.start_at == order.stage else f", from {order.start_at}"
@@ -111,7 +112,7 @@ def print_order(order: Order, expected: Estimate, console: Console, *, canary: i
     )
 
 
-def _named(order: Order) -> str:
+def _named(order: ReplayOrder) -> str:
     ids = [clean(each.entry.record_id) for each in order.candidates[:MAX_NAMED]]
     return ", ".join(ids)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from scripts.deployed import pipelines
 from scripts.replay.criteria import Criteria
-from scripts.terminal.errors import Refused
+from scripts.terminal.errors import CommandRefused
 from winnow.core.contract import now
 from winnow.register.item import Summary
 from winnow.register.table import BATCH, RegisterTable
@@ -20,7 +20,7 @@ from winnow.storage.store import S3Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from scripts.deployed.pipelines import Pipeline
+    from scripts.deployed.pipelines import DeployedPipeline
     from scripts.deployed.target import Target
     from winnow.register.entry import Entry
     from winnow.storage.executions import Executions
@@ -32,7 +32,7 @@ class Site:
     """One pipeline, its register, its ledger and its executions."""
 
     target: Target
-    pipeline: Pipeline
+    pipeline: DeployedPipeline
     register: RegisterTable
     ledger: Ledger
     executions: Executions
@@ -45,11 +45,11 @@ class Site:
 
         Raises:
             Mistake: there is no such pipeline.
-            Refused: it has no register.
+            CommandRefused: it has no register.
         """
         pipeline = pipelines.find(target, name, field="--pipeline") if name else pipelines.only_one(target)
         if not pipeline.register_table:
-            raise Refused(
+            raise CommandRefused(
                 f"pipeline {pipeline.name} was deployed without a failure register; deploy it again: cdk deploy"
             )
         dynamodb = target.client("dynamodb")

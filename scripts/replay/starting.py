@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from scripts.replay.choice import LeftOut
+from scripts.replay.rules import LeftOut
 from winnow.batch.selection import Selection
 from winnow.core import keys
 from winnow.core.contract import iso
@@ -19,8 +19,8 @@ from winnow.storage.executions import RUNNING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from scripts.replay.choice import Candidate, Order
     from scripts.replay.lanes import Lane
+    from scripts.replay.orders import Candidate, ReplayOrder
     from scripts.replay.site import Site
     from winnow.register.entry import Entry
 
@@ -45,7 +45,7 @@ class Started:
     """Replays that fill its lane."""
 
 
-def start(site: Site, order: Order, *, lane: Lane | None = None, lease: timedelta = LEASE) -> Started:
+def start(site: Site, order: ReplayOrder, *, lane: Lane | None = None, lease: timedelta = LEASE) -> Started:
     """Start a replay. Done again, by anybody, it goes on where it was left, and starts it once.
 
     Raises:
@@ -87,11 +87,11 @@ def start(site: Site, order: Order, *, lane: Lane | None = None, lease: timedelt
     return Started(replay_id=order.replay_id, count=count, lost=lost, now=is_new, before=not is_new)
 
 
-def _is_running(site: Site, order: Order) -> bool:
+def _is_running(site: Site, order: ReplayOrder) -> bool:
     return site.executions.status(site.executions.arn(order.replay_id)) in RUNNING
 
 
-def take_hold(site: Site, order: Order, *, lease: timedelta = LEASE) -> LeftOut:
+def take_hold(site: Site, order: ReplayOrder, *, lease: timedelta = LEASE) -> LeftOut:
     """Take hold of an order's entries.
 
     Returns:
@@ -121,7 +121,7 @@ def take_hold(site: Site, order: Order, *, lease: timedelta = LEASE) -> LeftOut:
     return lost
 
 
-def let_go(site: Site, order: Order, candidates: Iterable[Candidate]) -> None:
+def let_go(site: Site, order: ReplayOrder, candidates: Iterable[Candidate]) -> None:
     """Give entries back that were taken hold of."""
     site.register.apply(
         site.pipeline.name,

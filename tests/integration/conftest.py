@@ -17,7 +17,7 @@ from rich.console import Console
 from scripts import ROOT
 from scripts.demonstration.slack_receiver import SlackReceiver
 from scripts.deployed import pipelines
-from scripts.deployed.pipelines import Pipeline
+from scripts.deployed.pipelines import DeployedPipeline
 from scripts.deployed.target import Target
 from scripts.local.deployment import deploy_to_emulator
 from scripts.local.emulator import Emulator
@@ -36,7 +36,7 @@ class Deployment:
     emulator: Emulator
     slack: SlackReceiver
     target: Target
-    pipeline: Pipeline
+    pipeline: DeployedPipeline
 
     def winnow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line as people do, aimed at the emulator by the environment."""

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from scripts import ROOT
-from scripts.replay.choice import Order, Rules, first
-from scripts.replay.choosing import Chooser
+from scripts.replay.chooser import Chooser
 from scripts.replay.criteria import Criteria
+from scripts.replay.orders import ReplayOrder, first
+from scripts.replay.rules import Rules
 from scripts.replay.site import Site
 from scripts.replay.starting import LEASE, start, take_hold
 from tests.integration.conftest import WINNOW
@@ -79,7 +80,7 @@ def reading(bucket: Bucket) -> Callable[[Request], bool]:
     return lambda request: request.target.startswith(f"/{bucket.name}/")
 
 
-def order_of(site: Site, ids: Iterable[str]) -> Order:
+def order_of(site: Site, ids: Iterable[str]) -> ReplayOrder:
     """What `winnow replay run --id …` decides to do."""
     rules = Rules(first_stage=site.pipeline.stages[0], code_versions=site.pipeline.code_versions)
     entries = site.entries(Criteria(stage="adapt", ids=tuple(ids)))
@@ -113,7 +114,7 @@ def test_of_two_operators_at_the_same_moment_each_gets_what_the_other_has_not(
     ]
     together = threading.Barrier(2)
 
-    def press(site: Site, order: Order) -> Any:
+    def press(site: Site, order: ReplayOrder) -> Any:
         together.wait()
         return start(site, order)
 

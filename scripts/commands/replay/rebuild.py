@@ -9,7 +9,7 @@ from scripts.commands.aim import current_target, local_option
 from scripts.replay.rebuilding import Difference, compare, replay_history
 from scripts.replay.runs import documents, run_ids
 from scripts.replay.site import Site
-from scripts.terminal.errors import Refused
+from scripts.terminal.errors import CommandRefused
 from winnow.register.table import RegisterUnavailable
 from winnow.testing import MemoryRegister
 
@@ -57,7 +57,7 @@ def rebuild(pipeline: str | None, dry_run: bool, as_json: bool) -> None:
             say=lambda text: console.print(f"  {text}"),
         )
     except RegisterUnavailable as error:
-        raise Refused(f"{error}; what was put right stays so, do it again to complete it") from error
+        raise CommandRefused(f"{error}; what was put right stays so, do it again to complete it") from error
     difference.stage_runs = stage_runs
     if as_json:
         click.echo(json.dumps(difference.to_json()))

@@ -8,7 +8,7 @@ from scripts.commands.aim import current_target, local_option
 from scripts.replay.amending import amend, check_reason, report
 from scripts.replay.criteria import criteria_options
 from scripts.replay.site import Site
-from scripts.terminal.errors import Refused
+from scripts.terminal.errors import CommandRefused
 from winnow.register import entry as register
 
 
@@ -30,7 +30,7 @@ def reopen(options: dict[str, Any], reason: str) -> None:
     site = Site.open(current_target(), options["pipeline"])
     criteria = site.criteria(options)
     if not criteria.are_given:
-        raise Refused("a selection is needed, such as --id or --status waived")
+        raise CommandRefused("a selection is needed, such as --id or --status waived")
     now = site.clock()
     changed, left_out = amend(site, site.entries(criteria), lambda found: register.reopen(found, now=now))
     report("opened again", changed, left_out)

@@ -13,15 +13,16 @@ from scripts.commands.aim import current_target, local_option
 from scripts.commands.run import FAILED, exit_code
 from scripts.deployed.progress import RunProgress, RunWatch
 from scripts.display.runs import follow, print_end
-from scripts.replay.choice import Order, Rules, first
-from scripts.replay.choosing import Choice, Chooser
+from scripts.replay.chooser import Chooser, ChosenReplays
 from scripts.replay.criteria import Criteria, criteria_options
 from scripts.replay.display import print_left_out, print_order, records, refusals
 from scripts.replay.explaining import why_nothing
 from scripts.replay.lanes import Lane
+from scripts.replay.orders import ReplayOrder, first
+from scripts.replay.rules import Rules
 from scripts.replay.site import Site
 from scripts.replay.starting import Started, start
-from scripts.terminal.errors import Mistake, Refused
+from scripts.terminal.errors import CommandRefused, Mistake
 from winnow.register.entry import Status
 from winnow.register.table import RegisterUnavailable
 
@@ -83,7 +84,7 @@ def run(
     site = Site.open(current_target(), options["pipeline"])
     criteria = site.criteria(options)
     if not (everything or criteria.are_given):
-        raise Refused(
+        raise CommandRefused(
             "a selection is needed, such as --stage or --run; for everything that is open add --all"
         )
     lane = (
@@ -126,11 +127,11 @@ class _Command:
         self._console = Console(highlight=False, quiet=as_json)
         self._progress = Console(stderr=True, highlight=False, quiet=not (watch or sys.stderr.isatty()))
 
-    def choose(self, criteria: Criteria, start: str | None, rules: Rules, limit: int | None) -> Choice:
+    def choose(self, criteria: Criteria, start: str | None, rules: Rules, limit: int | None) -> ChosenReplays:
         """Decide what is replayed.
 
         Raises:
-            Refused: nothing is, and why.
+            CommandRefused: nothing is, and why.
         """
         entries = self._site.entries(criteria)
         stages = self._site.pipeline.stages
@@ -139,10 +140,10 @@ class _Command:
         choice = self._chooser.choose(entries, start, rules, first(limit))
         if not choice.orders and not choice.started:
             said = refusals(choice.left_out) or why_nothing(self._site, criteria)
-            raise Refused(f"nothing to replay: {said}")
+            raise CommandRefused(f"nothing to replay: {said}")
         return choice
 
-    def show(self, choice: Choice) -> None:
+    def show(self, choice: ChosenReplays) -> None:
         """The dry run."""
         if len(choice.orders) > 1:
             self._console.print(
@@ -170,7 +171,7 @@ class _Command:
         if choice.orders:
             self._console.print("\nNothing was started: this was a dry run. To do it, add --execute")
 
-    def _tell_rest(self, choice: Choice) -> None:
+    def _tell_rest(self, choice: ChosenReplays) -> None:
         for name, status in choice.started.items():
             self._say(f"replay {name} of this selection was started already; it is {status}")
         if choice.beyond_limit:
@@ -182,7 +183,7 @@ class _Command:
     def _say(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, markup=False)
 
-    def execute(self, choice: Choice) -> int:
+    def execute(self, choice: ChosenReplays) -> int:
         """Start what was chosen.
 
         Returns:
@@ -200,7 +201,7 @@ class _Command:
                 try:
                     started = self._start(part)
                 except RegisterUnavailable as error:
-                    raise Refused(f"{error}; nothing was started, try again in a minute") from error
+                    raise CommandRefused(f"{error}; nothing was started, try again in a minute") from error
                 if not (started.now or started.before):
                     lost.append(refusals(started.lost) or _waits(started))
                     break
@@ -214,10 +215,10 @@ class _Command:
                         code = FAILED
                         break
         if not began:
-            raise Refused(f"nothing was started: {'; '.join(filter(None, lost))}")
+            raise CommandRefused(f"nothing was started: {'; '.join(filter(None, lost))}")
         return code
 
-    def _parts(self, order: Order) -> Iterator[tuple[Order, bool]]:
+    def _parts(self, order: ReplayOrder) -> Iterator[tuple[ReplayOrder, bool]]:
         """The order, or its canary and then the rest."""
         count = self._canary
         if not count or count >= len(order.candidates) or order.is_resumed:
@@ -227,7 +228,7 @@ class _Command:
             part = self._chooser.order(order.start_at, candidates)
             yield part, candidates[0] is order.candidates[0]
 
-    def _start(self, order: Order) -> Started:
+    def _start(self, order: ReplayOrder) -> Started:
         started = start(self._site, order, lane=self._lane)
         if started.waits_for:
             self._say(_waits(started))
@@ -256,7 +257,7 @@ class _Command:
             self._say(f"  what becomes of it: winnow verify {started.replay_id}")
         return started
 
-    def _follow(self, order: Order) -> RunProgress:
+    def _follow(self, order: ReplayOrder) -> RunProgress:
         site = self._site
         stages = site.pipeline.stages
         ahead = dataclasses.replace(site.pipeline, stages=stages[stages.index(order.start_at) :])

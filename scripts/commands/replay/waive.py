@@ -9,7 +9,7 @@ from scripts.commands.aim import current_target, local_option
 from scripts.replay.amending import amend, check_reason, report
 from scripts.replay.criteria import AGO, UNITS, criteria_options, read_moment
 from scripts.replay.site import Site
-from scripts.terminal.errors import Mistake, Refused
+from scripts.terminal.errors import CommandRefused, Mistake
 from winnow.register import entry as register
 
 
@@ -35,7 +35,7 @@ def waive(options: dict[str, Any], reason: str, waive_until: str | None) -> None
     site = Site.open(current_target(), options["pipeline"])
     criteria = site.criteria(options)
     if not criteria.are_given:
-        raise Refused("a selection is needed, such as --id or --fingerprint")
+        raise CommandRefused("a selection is needed, such as --id or --fingerprint")
     until = _later(waive_until)
     now = site.clock()
     changed, left_out = amend(

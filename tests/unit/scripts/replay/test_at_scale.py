@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from scripts.deployed.pipelines import Pipeline as Deployed
+from scripts.deployed.pipelines import DeployedPipeline
 from scripts.deployed.target import Target
-from scripts.replay.choice import Rules, first
-from scripts.replay.choosing import Choice, Chooser
+from scripts.replay.chooser import Chooser, ChosenReplays
 from scripts.replay.criteria import Criteria
+from scripts.replay.orders import first
+from scripts.replay.rules import Rules
 from scripts.replay.site import Site
 from scripts.replay.starting import let_go, start
 from tests.unit.winnow.runs import RUN_ID, Pipeline, adapt
@@ -66,7 +67,7 @@ def site(count: int) -> Site:
     register = MemoryRegister()
     plan = read_plan(pipeline.ledger, StageKeys(RUN_ID, "mint"))
     register_failures(register, plan, read_failures(pipeline.ledger, plan.keys.failures), Registered())
-    deployed = Deployed(
+    deployed = DeployedPipeline(
         name="catalogue",
         arn="",
         stages=("adapt", "mint"),
@@ -84,7 +85,7 @@ def site(count: int) -> Site:
     )
 
 
-def chosen(where: Site, limit: int | None = None, criteria: Criteria = CRITERIA) -> Choice:
+def chosen(where: Site, limit: int | None = None, criteria: Criteria = CRITERIA) -> ChosenReplays:
     return Chooser(where).choose(where.entries(criteria), None, RULES, first(limit))
 
 

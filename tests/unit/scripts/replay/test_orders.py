@@ -7,16 +7,8 @@ from typing import Any
 
 import pytest
 
-from scripts.replay.choice import (
-    Candidate,
-    Division,
-    Facts,
-    Rules,
-    divide,
-    first,
-    refusal,
-    replay_id,
-)
+from scripts.replay.orders import Candidate, Division, divide, first, replay_id
+from scripts.replay.rules import EntryFacts, Rules, refusal
 from winnow.proof.lineage import Place
 from winnow.register.entry import Status
 from winnow.register.item import Summary
@@ -98,7 +90,7 @@ FIRST = {"first_stage": "transform", "start_at": "transform"}
 def test_refuses_with_a_reason(
     entry: dict[str, Any], facts: dict[str, Any], rules: dict[str, Any], reason: str
 ) -> None:
-    said = refusal(summary(**entry), Facts(**facts), Rules(**rules))
+    said = refusal(summary(**entry), EntryFacts(**facts), Rules(**rules))
     assert said.startswith(reason)
     assert bool(said) == bool(reason)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from scripts.replay.choice import Facts
+from scripts.replay.rules import EntryFacts
 from scripts.replay.runs import documents
 from winnow.batch.plan import find_ids, find_plan, ids_of
 from winnow.core.contract import iso
@@ -94,7 +94,7 @@ def _current(answer: Mapping[str, Any]) -> Current:
     return Current(etag=answer["ETag"].strip('"'), last_modified=iso(answer["LastModified"]))
 
 
-class Evidence:
+class FactFinder:
     """Gathers facts about entries; reads each piece once."""
 
     def __init__(
@@ -122,12 +122,12 @@ class Evidence:
         self._runs = runs
         self._lineage = Lineage(ledger)
 
-    def facts(self, entries: Sequence[Summary], start_at: str) -> list[Facts]:
+    def facts(self, entries: Sequence[Summary], start_at: str) -> list[EntryFacts]:
         """What is known of entries of one stage, to be replayed from that or an earlier one; in their order."""
         here = [Place(entry.run_id, entry.stage, entry.ordinal) for entry in entries]
         origins = self._lineage.origins(here, start_at)
         found = [
-            Facts(
+            EntryFacts(
                 places=origins[place].places,
                 lineage_problem=origins[place].problem,
                 rejected=any(self._is_rejected(each) for each in origins[place].places),
@@ -139,13 +139,13 @@ class Evidence:
     def _is_rejected(self, place: Place) -> bool:
         return place.ordinal in self._lineage.plan(place.run_id, place.stage).rejected
 
-    def _with_source(self, here: Sequence[Place], found: list[Facts]) -> list[Facts]:
+    def _with_source(self, here: Sequence[Place], found: list[EntryFacts]) -> list[EntryFacts]:
         """What became of the source objects since; nothing where the first stage was not given any."""
         origins = self._lineage.origins(here, self._first_stage)
         listed = self._listed({place for origin in origins.values() for place in origin.places})
         changed = self._changed(listed)
         newer = self._newer_runs(listed, changed)
-        told: list[Facts] = []
+        told: list[EntryFacts] = []
         for place, facts in zip(here, found, strict=True):
             roots = [root for root in origins[place].places if root in listed]
             later = next((newer[root] for root in roots if root in newer), "")

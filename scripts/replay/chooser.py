@@ -6,20 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from scripts.replay.choice import (
-    Candidate,
-    Cut,
-    Division,
-    LeftOut,
-    Order,
-    Rules,
-    by_stage,
-    divide,
-    fresh_order,
-    refusal,
-)
 from scripts.replay.estimate import Estimate, Speed, estimate, measure
-from scripts.replay.evidence import Evidence, SourceObjects
+from scripts.replay.facts import FactFinder, SourceObjects
+from scripts.replay.orders import Candidate, Cut, Division, ReplayOrder, by_stage, divide, fresh_order
+from scripts.replay.rules import LeftOut, Rules, refusal
 from scripts.replay.runs import newest_first, run_ids
 from scripts.terminal.errors import Mistake
 
@@ -32,10 +22,10 @@ MEMORY_MB = 1024
 
 
 @dataclass(slots=True)
-class Choice:
+class ChosenReplays:
     """What would be started, and what is left out and why."""
 
-    orders: list[Order] = field(default_factory=list)
+    orders: list[ReplayOrder] = field(default_factory=list)
     started: dict[str, str] = field(default_factory=dict)
     """Replays of the very same selection that were started before, and their status."""
     left_out: LeftOut = field(default_factory=LeftOut)
@@ -67,7 +57,7 @@ class Chooser:
         self._runs: list[str] | None = None
         self._speeds: dict[str, Speed | None] = {}
 
-    def choose(self, entries: Sequence[Summary], start: str | None, rules: Rules, cut: Cut) -> Choice:
+    def choose(self, entries: Sequence[Summary], start: str | None, rules: Rules, cut: Cut) -> ChosenReplays:
         """Decide what of some entries is replayed.
 
         Raises:
@@ -75,10 +65,10 @@ class Chooser:
         """
         site = self._site
         stages = site.pipeline.stages
-        choice = Choice()
+        choice = ChosenReplays()
         groups = list(by_stage(entries, stages))
         starts = {stage: start_stage(start, stages, stage) for stage, _ in groups}
-        evidence = Evidence(
+        evidence = FactFinder(
             site.ledger,
             first_stage=stages[0],
             objects=SourceObjects(site.s3),
@@ -97,7 +87,9 @@ class Chooser:
             self._divide(starts[stage], candidates, cut, choice)
         return choice
 
-    def _divide(self, start_at: str, candidates: Sequence[Candidate], cut: Cut, choice: Choice) -> None:
+    def _divide(
+        self, start_at: str, candidates: Sequence[Candidate], cut: Cut, choice: ChosenReplays
+    ) -> None:
         site = self._site
         division: Division = divide(
             site.pipeline.name,
@@ -114,14 +106,14 @@ class Chooser:
                 choice.left_out.add(reason, record_id)
         choice.beyond_limit += division.beyond_limit
 
-    def order(self, start_at: str, candidates: Sequence[Candidate]) -> Order:
+    def order(self, start_at: str, candidates: Sequence[Candidate]) -> ReplayOrder:
         """The order of a part of what was chosen."""
         return fresh_order(self._site.pipeline.name, start_at, candidates, self._status)
 
     def _status(self, replay: str) -> str | None:
         return self._site.executions.status(self._site.executions.arn(replay))
 
-    def estimate(self, order: Order) -> Estimate:
+    def estimate(self, order: ReplayOrder) -> Estimate:
         """What an order will take and cost."""
         site = self._site
         stages = site.pipeline.stages[site.pipeline.stages.index(order.start_at) :]
