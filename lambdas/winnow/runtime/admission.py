@@ -15,13 +15,15 @@ LITTLE_TIME = "little time was left"
 class Admission:
     """Lets records in. Holds the lock that all threads of an invocation share, and what they tell each other under it.
 
-    Only `wait_for` and `request_stop` take the lock themselves. Everything else is called with `changed` held, which is notified
-    when a thread may have to act.
+    Only `wait_for` and `request_stop` take the lock themselves. Everything else is called with it held. `changed` is notified when a
+    thread may have to act.
     """
 
     def __init__(self, streak: Streak) -> None:
         """`streak` has the first horizon as its limit: ordinals below it are let in before a segment is durable."""
-        self.changed = threading.Condition(threading.Lock())
+        self.lock = threading.Lock()
+        """Of `changed`. Taking it directly costs less per record than taking the condition."""
+        self.changed = threading.Condition(self.lock)
         self.stop: Stop | None = None
         """Why no more records are let in; the first reason counts."""
         self.cause = ""

@@ -35,7 +35,7 @@ class Flusher:
         self._writer = writer
         self._seconds = seconds
         self._writing = threading.Lock()
-        """Held for a whole flush, so that segments are written one by one and in order. Never taken under `Admission.changed`."""
+        """Held for a whole flush, so that segments are written one by one and in order. Never taken under `Admission.lock`."""
         self._unwritten: Draft | None = None
         """Could not be written; tried again before another segment is made."""
         self._sequence = 0

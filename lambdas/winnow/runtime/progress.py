@@ -68,7 +68,7 @@ class Buffer:
 
 
 class Progress:
-    """Counts outcomes and knows which records are in hand. All methods but `take` are called with `Admission.changed` held."""
+    """Counts outcomes and knows which records are in hand. All methods but `take` are called with `Admission.lock` held."""
 
     def __init__(self, streak: Streak, size: Callable[[Any], int]) -> None:
         """`size`: bytes of an encoded output, before compression."""

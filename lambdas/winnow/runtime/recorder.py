@@ -70,8 +70,8 @@ class Recorder:
 
     1. Of the flusher, held while a segment is put together and written. It guards the flusher's fields: `_unwritten`,
        `_sequence`, `_collected_at`, `_write_seconds`, `_told_stuck`.
-    2. `admission.changed`, a condition. It guards every field of `admission` and `progress`, and the flusher's `_error`. Nothing
-       is written to the ledger or logged while it is held.
+    2. `admission.lock`, whose condition is `admission.changed`. It guards every field of `admission` and `progress`, and the
+       flusher's `_error`. Nothing is written to the ledger or logged while it is held.
 
     Without a lock: `take` and the loop behind `streak`. One thread at a time moves `streak.taken` and `streak.done` and adds to what
     is in hand, and each of its steps is atomic. They read `streak.limit`, `stop` and `cause`, which change under the lock. A segment that is
@@ -96,7 +96,7 @@ class Recorder:
         self.admission = Admission(self.streak)
         self.progress = Progress(self.streak, writer.form.size)
         self.flusher = Flusher(self.admission, self.progress, writer, seconds=settings.flush_seconds)
-        self._changed = self.admission.changed
+        self._lock = self.admission.lock
         if self.seconds_left <= 0:
             self.request_stop(Stop.TIME, LITTLE_TIME)
         self._threads = self._start_threads()
@@ -128,7 +128,7 @@ class Recorder:
         """Take a record up with which a streak begins; stops and waits like `take`."""
         if ordinal >= self.streak.limit and not self.admission.wait_for(ordinal):
             return False
-        with self._changed:
+        with self._lock:
             self.progress.begin_streak(ordinal)
         return True
 
@@ -163,7 +163,7 @@ class Recorder:
     def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None:
         if warnings:
             self._observe_warnings(ordinal, warnings)
-        with self._changed:
+        with self._lock:
             self.progress.succeeded(ordinal, lines, warnings)
             if lines:
                 self._bound_bytes()
@@ -171,14 +171,14 @@ class Recorder:
     def joined(self, ordinals: Sequence[int], lines: list[Line], warnings: list[str] | None) -> None:
         if warnings:
             self._observe_warnings(ordinals[0], warnings)
-        with self._changed:
+        with self._lock:
             self.progress.joined(ordinals, lines, warnings)
             self._bound_bytes()
 
     def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None:
         if warnings:
             self._observe_warnings(ordinal, warnings)
-        with self._changed:
+        with self._lock:
             self.progress.skipped(ordinal, reason, warnings)
 
     def failed(self, ordinal: int, record_id: str, kind: Kind, error: BaseException) -> None:
@@ -201,7 +201,7 @@ class Recorder:
     def _keep(self, report: FailureReport) -> None:
         with suppress(Exception):  # watching cannot break the run
             self._observer.failure(report)
-        with self._changed:
+        with self._lock:
             self.progress.failed(report)
             in_a_row = self.progress.transient_in_a_row
             if in_a_row >= self._give_up_after:
@@ -212,7 +212,7 @@ class Recorder:
             self._bound_failures()
 
     def lied(self, claims: int) -> None:
-        with self._changed:
+        with self._lock:
             self.progress.buffer.lies += claims
 
     def _observe_warnings(self, ordinal: int, warnings: list[str]) -> None:
@@ -242,7 +242,7 @@ class Recorder:
         Raises:
             JournalUnavailable: it could not be written; what is not in the journal is outstanding.
         """
-        with self._changed:
+        with self._lock:
             self.admission.close()
         for thread in self._threads:
             thread.join()
