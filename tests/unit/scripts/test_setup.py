@@ -183,9 +183,17 @@ def test_says_in_one_line_that_python_is_too_old(clone: Clone) -> None:
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("version", "lines"), [("v20.20.2", 1), ("v22.0.0", 0), ("v24.1.0", 0)])
+def test_says_in_one_line_that_the_support_of_node_has_ended(clone: Clone, version: str, lines: int) -> None:
+    code, _, err = clone.launch(NODE_VERSION=version)
+
+    assert code == 0
+    assert err.count(f"Node.js {version} works, but its support has ended; install Node.js 22") == lines
+
+
 @pytest.mark.parametrize(("version", "found"), [("v18.20.1", "v18.20.1"), ("", "none")])
 def test_says_in_one_line_that_node_is_missing_or_too_old(clone: Clone, version: str, found: str) -> None:
     code, _, err = clone.launch(NODE_VERSION=version)
     assert code == 1
-    assert f"needs Node.js 20 or newer for the CDK command line, found {found};" in err
+    assert f"needs Node.js 22 or newer for the CDK command line, found {found};" in err
     assert err.count("\n") == 1
