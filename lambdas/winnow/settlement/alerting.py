@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 
 from winnow.alerts.content import AlertContent, AlertCounts, CauseTally, Severity
 from winnow.batch.plan import Plan
 from winnow.core.contract import Pointer, Verdict
 from winnow.settlement.failure_records import FailureRecord, failure_records
-from winnow.settlement.settlement import FINAL, Settlement
+from winnow.settlement.settlement import Settlement
 from winnow.storage.ledger import Ledger
 
 
-def write_alert(ledger: Ledger, plan: Plan, settlement: Settlement) -> None:
-    """Write what there is to alert after an attempt. Idempotent."""
-    keys = plan.keys.attempt(settlement.attempt)
-    is_final = settlement.verdict in FINAL
+class FinalAlert:
+    """The alert of a final settlement. Its failures are counted while the stage's failure list is written."""
+
+    def __init__(self, settlement: Settlement) -> None:
+        self._to_alert = settlement.alert_now
+        self._tally = CauseTally()
+
+    def count(self, failure: FailureRecord) -> None:
+        """Count a failure record, unless an earlier alert told it."""
+        if failure.ordinal in self._to_alert:
+            failure.count_in(self._tally)
+
+    def write(self, ledger: Ledger, plan: Plan, settlement: Settlement) -> None:
+        """Write the alert. Idempotent."""
+        failed = len(settlement.outstanding(plan))
+        _write(ledger, plan, settlement, self._tally, failed=failed, failures_key=plan.keys.failures)
+
+
+def write_early_alert(ledger: Ledger, plan: Plan, settlement: Settlement) -> None:
+    """Write the list and the alert of the permanent failures of an attempt that another one follows. Idempotent."""
     tally = CauseTally()
-    records = _counted(failure_records(ledger, plan, settlement, settlement.alert_now), tally)
-    if is_final:
-        failures_key = plan.keys.failures  # lists these among all others
-        deque(records, maxlen=0)
-    else:
-        failures_key = keys.permanent_failures
-        ledger.write_lines(failures_key, (record.to_line() for record in records))
+    key = plan.keys.attempt(settlement.attempt).permanent_failures
+    records = failure_records(ledger, plan, settlement, settlement.alert_now)
+    ledger.write_lines(key, _counted_lines(records, tally))
+    # The others may still succeed: they are outstanding, not failed.
+    _write(ledger, plan, settlement, tally, failed=len(settlement.permanent), failures_key=key)
+
+
+def _counted_lines(records: Iterable[FailureRecord], tally: CauseTally) -> Iterator[str]:
+    for record in records:
+        record.count_in(tally)
+        yield record.to_line()
+
+
+def _write(
+    ledger: Ledger, plan: Plan, settlement: Settlement, tally: CauseTally, *, failed: int, failures_key: str
+) -> None:
     content = AlertContent(
         severity=Severity.CRITICAL if settlement.verdict is Verdict.TOTAL_FAILURE else Severity.ERROR,
         verdict=settlement.verdict.value,
@@ -38,8 +62,7 @@ def write_alert(ledger: Ledger, plan: Plan, settlement: Settlement) -> None:
             records_in=plan.count,
             succeeded=len(settlement.succeeded),
             skipped=len(settlement.skipped),
-            # Before the end the others may still succeed: they are outstanding, not failed.
-            failed=len(settlement.outstanding(plan) if is_final else settlement.permanent),
+            failed=failed,
             new=len(settlement.alert_now),
         ),
         causes=tally.causes,
@@ -47,10 +70,4 @@ def write_alert(ledger: Ledger, plan: Plan, settlement: Settlement) -> None:
         examples=tally.examples,
         failures_file=Pointer(bucket=ledger.bucket, key=failures_key),
     )
-    ledger.write_json(keys.alert, content.to_json())
-
-
-def _counted(records: Iterable[FailureRecord], tally: CauseTally) -> Iterator[FailureRecord]:
-    for record in records:
-        record.count_in(tally)
-        yield record
+    ledger.write_json(plan.keys.attempt(settlement.attempt).alert, content.to_json())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from winnow.batch.plan import Plan
 from winnow.core.contract import Pointer
@@ -14,17 +14,22 @@ from winnow.settlement.result import StageCounts, StageOutput, StageResult
 from winnow.settlement.settlement import Settlement, settlements_up_to
 from winnow.storage.ledger import Ledger
 
+OnFailure = Callable[[FailureRecord], None]
 
-def conclude(ledger: Ledger, plan: Plan, last: Settlement) -> StageResult:
+
+def conclude(
+    ledger: Ledger, plan: Plan, last: Settlement, on_failure: OnFailure | None = None
+) -> StageResult:
     """Write what a finished stage leaves behind. Idempotent: all of it follows from the settlements.
 
     Args:
         ledger: where the stage run is settled.
         plan: of the stage run.
         last: its final settlement.
+        on_failure: is called with each failure record as it is written.
     """
     outstanding = last.outstanding(plan)
-    failed_by_kind = _write_failures(ledger, plan, last, outstanding)
+    failed_by_kind = _write_failures(ledger, plan, last, outstanding, on_failure)
     lost_in_run = plan.lost_upstream + len(outstanding)
     _write_successes(ledger, plan, last, lost_in_run)
     result = _result(ledger, plan, last, failed_by_kind, lost_in_run)
@@ -33,17 +38,23 @@ def conclude(ledger: Ledger, plan: Plan, last: Settlement) -> StageResult:
     return result
 
 
-def _write_failures(ledger: Ledger, plan: Plan, last: Settlement, outstanding: Ranges) -> Counter[str]:
+def _write_failures(
+    ledger: Ledger, plan: Plan, last: Settlement, outstanding: Ranges, on_failure: OnFailure | None
+) -> Counter[str]:
     """Write a failure record for each outstanding record; returns their number by kind."""
     kinds: Counter[str] = Counter()
     if outstanding:
         records = failure_records(ledger, plan, last, outstanding)
-        ledger.write_lines(plan.keys.failures, _lines(records, kinds))
+        ledger.write_lines(plan.keys.failures, _lines(records, kinds, on_failure))
     return kinds
 
 
-def _lines(records: Iterable[FailureRecord], kinds: Counter[str]) -> Iterator[str]:
+def _lines(
+    records: Iterable[FailureRecord], kinds: Counter[str], on_failure: OnFailure | None
+) -> Iterator[str]:
     for record in records:
+        if on_failure:
+            on_failure(record)
         kinds[record.kind.value] += 1
         yield record.to_line()
 

@@ -16,7 +16,6 @@ from winnow.core.errors import LedgerConflict
 from winnow.core.keys import StageKeys
 from winnow.journal.evidence import Evidence, fold, read_segments
 from winnow.metrics.metric import Metric
-from winnow.settlement.alerting import write_alert
 from winnow.settlement.conclusion import conclude
 from winnow.settlement.derive import derive_settlement
 from winnow.settlement.ended_attempt import EndedAttempt, WorkerEnd
@@ -44,12 +43,10 @@ def settle(ledger: Ledger, state: Mapping[str, Any], count: Count) -> dict[str, 
         settlement = _settle_to_the_end(ledger, plan, order)
     else:
         settlement = _settle_ordered_attempt(ledger, plan, order, WorkerEnd.from_state(state))
-    result = conclude(ledger, plan, settlement) if settlement.verdict in FINAL else None
+    result = _write_what_follows(ledger, plan, settlement)
     if result:
         _count_result(count, result)
     count(Metric.RETRIED, len(settlement.next) if settlement.verdict is Verdict.RETRY else 0)
-    if settlement.alert_now:
-        write_alert(ledger, plan, settlement)
     return _next_state(ledger, plan, order, settlement, result)
 
 
@@ -118,6 +115,22 @@ def _write_once(ledger: Ledger, plan: Plan, settlement: Settlement) -> Settlemen
     except LedgerConflict:
         return ledger.read(key, Settlement.from_json)
     return settlement
+
+
+def _write_what_follows(ledger: Ledger, plan: Plan, settlement: Settlement) -> StageResult | None:
+    """Write a final settlement's lists and result, and the alert of any settlement that has one."""
+    if not settlement.alert_now:
+        return conclude(ledger, plan, settlement) if settlement.verdict in FINAL else None
+    # Imported here: most attempts alert nothing, and their cold start need not load the alert's content.
+    from winnow.settlement.alerting import FinalAlert, write_early_alert  # noqa: PLC0415
+
+    if settlement.verdict not in FINAL:
+        write_early_alert(ledger, plan, settlement)
+        return None
+    alert = FinalAlert(settlement)
+    result = conclude(ledger, plan, settlement, on_failure=alert.count)
+    alert.write(ledger, plan, settlement)
+    return result
 
 
 def _count_result(count: Count, result: StageResult) -> None:

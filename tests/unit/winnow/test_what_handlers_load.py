@@ -29,9 +29,7 @@ SETTLE = (
     | EVIDENCE
     | REPORTS
     | {
-        "alerts.content",
         "core.sfn_errors",
-        "settlement.alerting",
         "settlement.conclusion",
         "settlement.derive",
         "settlement.ended_attempt",
