@@ -266,6 +266,15 @@ def check_run_id(value: object, field: str = "run_id") -> str:
     return value
 
 
+def attempt_execution_name(run_id: str, attempt: int) -> str:
+    """The name of the execution of a run's attempt after the first, which bears the run id itself.
+
+    Step Functions refuses a name that its state machine had in the last 90 days. No run id has a dot, so no run can take
+    the name; it stays below the limit of 80 characters.
+    """
+    return f"{run_id}.{attempt}"
+
+
 def records_from_event(value: object) -> Pointer | tuple[InlineRecord, ...]:
     """The list of records that a caller names."""
     if value is None:

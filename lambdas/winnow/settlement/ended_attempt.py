@@ -18,6 +18,13 @@ MAX_ERROR_CHARS = 500
 """Of the message of the error that the worker ended with."""
 
 
+def error_in_one_line(caught: Mapping[str, Any]) -> str:
+    """The error that a state caught, where it began: its name with its message. Takes `Error` and `Cause`."""
+    error = innermost(str(caught.get("Error", "unknown")), str(caught.get("Cause") or ""))
+    message = one_line(error.message, MAX_ERROR_CHARS)
+    return f"{error.error}: {message}" if message else error.error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEnd:
     """How the state machine saw the worker end."""
@@ -71,8 +78,13 @@ class EndedAttempt:
     try_count: int
     policy: Policy
     end: WorkerEnd
-    recursion_died: bool = False
-    """The execution of this attempt, or of a deeper one, ended without a result."""
+    recursion_error: str | None = None
+    """Why the execution of this attempt, or of a deeper one, ended without a result; None if it did not."""
+
+    @property
+    def recursion_died(self) -> bool:
+        """Whether the execution of this attempt, or of a deeper one, ended without a result."""
+        return self.recursion_error is not None
 
     @property
     def lived(self) -> bool:

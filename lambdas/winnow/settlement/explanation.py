@@ -22,7 +22,7 @@ def default_reason(attempt: EndedAttempt) -> DefaultReason:
         return DefaultReason(kind=Kind.TRANSIENT, error_type="DependencyDown", message=message)
     message = NOT_JOURNALED.message
     if attempt.recursion_died:
-        message = f"{message}: the execution of the attempt ended early"
+        message = f"{message}: the execution of the attempt ended early ({attempt.recursion_error})"
     elif not attempt.lived:
         message = f"{message}: the worker died ({attempt.end.error})"
     elif attempt.end.error:
@@ -43,7 +43,7 @@ def _why_nothing_succeeded(attempt: EndedAttempt, *, rejected: int) -> str:
     if rejected:
         return f"all {rejected} that failed were rejected as permanent: look at the records or at the worker's rules"
     if attempt.recursion_died:
-        return "the execution of a deeper attempt ended early"
+        return f"the execution of a deeper attempt ended early ({attempt.recursion_error})"
     if stop is Stop.DEPENDENCY or (stop is Stop.ERROR and said):
         return said
     if end.error:

@@ -11,14 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from winnow.batch.plan import Plan, read_plan
-from winnow.core.contract import Kind, Order, Verdict
+from winnow.core.contract import Kind, Order, Verdict, attempt_execution_name
 from winnow.core.errors import LedgerConflict
 from winnow.core.keys import StageKeys
 from winnow.journal.evidence import Evidence, fold, read_segments
 from winnow.metrics.metric import Metric
 from winnow.settlement.conclusion import conclude
 from winnow.settlement.derive import derive_settlement
-from winnow.settlement.ended_attempt import EndedAttempt, WorkerEnd
+from winnow.settlement.ended_attempt import EndedAttempt, WorkerEnd, error_in_one_line
 from winnow.settlement.result import StageResult
 from winnow.settlement.settlement import FINAL, Settlement, read_settlement
 from winnow.storage.ledger import Ledger
@@ -40,7 +40,7 @@ def settle(ledger: Ledger, state: Mapping[str, Any], count: Count) -> dict[str, 
     order = Order.from_event(state["order"])
     plan = read_plan(ledger, StageKeys(order.run_id, order.stage))
     if "nested_error" in state:
-        settlement = _settle_to_the_end(ledger, plan, order)
+        settlement = _settle_to_the_end(ledger, plan, order, error_in_one_line(state["nested_error"]))
     else:
         settlement = _settle_ordered_attempt(ledger, plan, order, WorkerEnd.from_state(state))
     result = _write_what_follows(ledger, plan, settlement)
@@ -72,19 +72,21 @@ def _settle_ordered_attempt(ledger: Ledger, plan: Plan, order: Order, end: Worke
     return _write_once(ledger, plan, derive_settlement(attempt))
 
 
-def _settle_to_the_end(ledger: Ledger, plan: Plan, order: Order) -> Settlement:
+def _settle_to_the_end(ledger: Ledger, plan: Plan, order: Order, error: str) -> Settlement:
     """The nested execution failed or was stopped: settle what the journals prove, attempt by attempt, until it is final."""
     settlement = read_settlement(ledger, plan, order.attempt)
     if settlement is None:
         raise LookupError(f"attempt {order.attempt} of {plan.stage} went deeper before it was settled")
     while settlement.verdict not in FINAL:
         settlement = read_settlement(ledger, plan, settlement.attempt + 1) or _settle_dead_attempt(
-            ledger, plan, order, before=settlement
+            ledger, plan, order, before=settlement, error=error
         )
     return settlement
 
 
-def _settle_dead_attempt(ledger: Ledger, plan: Plan, order: Order, *, before: Settlement) -> Settlement:
+def _settle_dead_attempt(
+    ledger: Ledger, plan: Plan, order: Order, *, before: Settlement, error: str
+) -> Settlement:
     """Settle an attempt whose execution ended without settling it, and may have ended before it began."""
     number = before.attempt + 1
     began = ledger.find_json(plan.keys.attempt(number).claim) is not None
@@ -96,7 +98,7 @@ def _settle_dead_attempt(ledger: Ledger, plan: Plan, order: Order, *, before: Se
         try_count=before.try_count + (began and before.verdict is Verdict.RETRY),
         policy=order.policy,
         end=WorkerEnd(began=began),
-        recursion_died=True,
+        recursion_error=error,
     )
     return _write_once(ledger, plan, derive_settlement(attempt))
 
@@ -167,7 +169,7 @@ def _next_state(
         }
         if goes_on
         else None,
-        "next_name": f"{plan.run_id}-{attempt}" if goes_on else None,
+        "next_name": attempt_execution_name(plan.run_id, attempt) if goes_on else None,
         "wait_seconds": settlement.wait_seconds,
         "alert": bool(settlement.alert_now),
     }

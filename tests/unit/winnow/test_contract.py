@@ -4,14 +4,19 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from winnow.core.contract import (
+    RUN_ID,
     InlineRecord,
     Order,
     Pointer,
     Policy,
     SourceFormat,
     StageInput,
+    attempt_execution_name,
+    check_run_id,
     new_run_id,
     now,
     record_id_problem,
@@ -182,3 +187,21 @@ def test_a_long_value_is_quoted_in_part() -> None:
     assert shorten("a") == "'a'"
     assert len(shorten("x" * 10_000)) == 120
     assert os.linesep not in shorten("a\nb")
+
+
+# Names of executions
+
+RUN_IDS = st.from_regex(RUN_ID, fullmatch=True)
+ATTEMPTS = st.integers(min_value=1, max_value=10**9)
+
+
+@given(RUN_IDS, ATTEMPTS, RUN_IDS, ATTEMPTS)
+def test_attempts_of_runs_have_names_of_their_own_which_no_run_can_take(
+    run_id: str, attempt: int, other_run_id: str, other_attempt: int
+) -> None:
+    name = attempt_execution_name(run_id, attempt)
+    assert len(name) <= 80
+    with pytest.raises(StageInputError):
+        check_run_id(name)
+    same = (run_id, attempt) == (other_run_id, other_attempt)
+    assert (name == attempt_execution_name(other_run_id, other_attempt)) is same

@@ -257,7 +257,7 @@ def test_the_next_attempt_is_asked_for_with_pointers_only() -> None:
     assert state["next"] == {
         "run_id": KEYS.run_id, "attempt": 1, "try_count": 1, "plan": {"bucket": "ledger", "key": KEYS.plan},
     }  # fmt: skip
-    assert state["next_name"] == f"{KEYS.run_id}-1"
+    assert state["next_name"] == f"{KEYS.run_id}.1"
     assert len(json.dumps(state)) < 1_500
 
 
@@ -330,6 +330,20 @@ def test_a_recursion_that_never_began_spends_no_try_and_blames_no_record() -> No
     assert state["verdict"] == "EXHAUSTED"
     assert state["output"]["tries"] == 1
     assert {record["tries"] for record in stage.failures()} == {1}
+
+
+def test_a_recursion_that_died_says_of_what() -> None:
+    """Such as a name that is taken: records and alert name the cause, so that an operator finds it."""
+    stage, order = planned()
+    journal(stage, stop=Stop.END)
+    stage.settle(order, worker_error=DIED)
+    taken = {
+        "Error": "StepFunctions.ExecutionAlreadyExistsException",
+        "Cause": "Execution Already Exists: 'R.1'",
+    }
+    state = stage.settle(order, nested_error=taken)
+    assert "StepFunctions.ExecutionAlreadyExistsException: Execution Already Exists: 'R.1'" in state["cause"]
+    assert {"Execution Already Exists: 'R.1'" in record["message"] for record in stage.failures()} == {True}
 
 
 def test_a_recursion_that_failed_totally_passes_its_verdict_up() -> None:
