@@ -22,6 +22,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 LOOPBACK = "127.0.0.1,localhost"
 
 READY_WITHIN_SECONDS = 60
+PROGRAM = Path(__file__).with_name("emulator_process.py")
 ATTEMPTS = 3
 """To start: somebody else may take the free port in the moment before it is used."""
 
@@ -135,7 +136,7 @@ class Emulator:
             variables |= {"USE_SSL": "1", "AUTH": "true"}
             endpoint = Endpoint(url=f"https://localhost:{port}", ca_bundle=_certificate(variables))
         process = tether.Tethered(
-            [sys.executable, "-m", "ministack"],
+            [sys.executable, "-P", str(PROGRAM)],
             environment=variables,
             log=home / "emulator.log",
             lock=home / "lock",

@@ -15,7 +15,7 @@ from winnow.core.ranges import Ranges, union
 from winnow.journal.evidence import add_up
 from winnow.journal.segment import Stop
 from winnow.settlement.ended_attempt import EndedAttempt
-from winnow.settlement.explanation import cause_of_total_failure, default_reason
+from winnow.settlement.explanation import cause_of_early_end, cause_of_total_failure, default_reason
 from winnow.settlement.settlement import FIRST_HORIZON, Settlement
 from winnow.settlement.verdict import Facts, decide
 
@@ -164,9 +164,9 @@ def _to_alert(verdict: Verdict, standing: Standing) -> Ranges:
 
 
 def _cause(attempt: EndedAttempt, verdict: Verdict, standing: Standing) -> str:
-    if verdict is not Verdict.TOTAL_FAILURE:
-        return ""
-    return cause_of_total_failure(attempt, outstanding=standing.outstanding, permanent=standing.permanent)
+    if verdict is Verdict.TOTAL_FAILURE:
+        return cause_of_total_failure(attempt, outstanding=standing.outstanding, permanent=standing.permanent)
+    return cause_of_early_end(attempt) if attempt.recursion_died and standing.outstanding else ""
 
 
 def _has_to_be_careful(attempt: EndedAttempt, standing: Standing, coming: Ranges) -> bool:

@@ -38,12 +38,17 @@ def cause_of_total_failure(attempt: EndedAttempt, *, outstanding: Ranges, perman
     return one_line(f"{none}; {why}", MAX_CAUSE_CHARS)
 
 
+def cause_of_early_end(attempt: EndedAttempt) -> str:
+    """Why the tries that were left could not be made."""
+    return f"the execution of a deeper attempt ended early ({attempt.recursion_error})"
+
+
 def _why_nothing_succeeded(attempt: EndedAttempt, *, rejected: int) -> str:
     stop, said, end = attempt.stop, attempt.evidence.cause, attempt.end
     if rejected:
         return f"all {rejected} that failed were rejected as permanent: look at the records or at the worker's rules"
     if attempt.recursion_died:
-        return f"the execution of a deeper attempt ended early ({attempt.recursion_error})"
+        return cause_of_early_end(attempt)
     if stop is Stop.DEPENDENCY or (stop is Stop.ERROR and said):
         return said
     if end.error:

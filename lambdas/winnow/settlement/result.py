@@ -119,7 +119,7 @@ class StageResult:
 
     verdict: Verdict
     cause: str
-    """Why the stage failed as a whole; empty if it did not."""
+    """Why the stage failed as a whole, or why tries that were left could not be made; else empty."""
     output: StageOutput
     counts: StageCounts
     failed_by_kind: Mapping[str, int]

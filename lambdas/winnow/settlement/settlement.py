@@ -53,7 +53,7 @@ class Settlement:
     try_count: int
     verdict: Verdict
     cause: str
-    """Why the stage failed as a whole; empty if it did not."""
+    """Why the stage failed as a whole, or why tries that were left could not be made; else empty."""
     settled_at: str
     given: Ranges
     """The records that this attempt was given."""

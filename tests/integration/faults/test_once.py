@@ -65,6 +65,34 @@ def test_a_run_that_is_asked_for_twice_runs_once(run: Run) -> None:
     assert executions_of(run.lab, run.run_id) == [run.run_id]
 
 
+def named_like_an_attempt(lab: Lab) -> Run:
+    """The stage machine has had an execution of the name that `night`'s retry had until attempts got a dot."""
+    lab.run("night-1", GOOD)
+    return lab.run("night", [*GOOD, {"id": "bad-night", "do": "fail"}])
+
+
+@about(named_like_an_attempt)
+def test_a_run_whose_name_ends_like_an_attempt_takes_no_try_from_another(run: Run) -> None:
+    assert run.status() == "SUCCEEDED", run.cause()
+    run.assert_sound(good=GOOD, lost=["bad-night"])
+    assert run.tries() == 4
+
+
+def name_taken(lab: Lab) -> Run:
+    """An operator started the stage machine under the very name of the retry. The emulator refuses it, as AWS does."""
+    lab.start_stage(PATIENT, {"run_id": "by-hand", "records": GOOD}, name="taken.1").stopped()
+    return lab.run("taken", [*GOOD, {"id": "bad-taken", "do": "fail"}])
+
+
+@about(name_taken)
+def test_a_retry_whose_name_is_taken_loses_nothing_in_silence_and_says_why(run: Run) -> None:
+    assert run.status() == "SUCCEEDED", run.cause()
+    run.assert_sound(good=GOOD, lost=["bad-taken"])
+    assert run.tries() == 1
+    [alert] = run.alerts()
+    assert "StepFunctions.ExecutionAlreadyExistsException" in alert["cause"]
+
+
 def started_twice(lab: Lab) -> Run:
     run = lab.run("started-twice", GOOD)
     with pytest.raises(ClientError, match="ExecutionAlreadyExists"):
