@@ -6,18 +6,21 @@ import hashlib
 import linecache
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
 from winnow.core.contract import Kind, now
+from winnow.core.errors import PermanentError
 from winnow.storage.jsonlines import quoted
 from winnow.storage.ledger import Ledger, compress
 
 MAX_MESSAGE_CHARS = 1_000
 MAX_TRACEBACK_FRAMES = 10
+MAX_CAUSES = 5
+"""Errors of a chain (`raise … from …`) that a report tells, the outermost among them."""
 MAX_FINGERPRINT_SHAPE_CHARS = 200
 
 
@@ -41,14 +44,18 @@ class FailureReport:
     def of_error(
         cls, error: BaseException, *, ordinal: int, record_id: str, kind: Kind, **where: Any
     ) -> FailureReport:
-        """From what a worker's function raised."""
+        """From what a worker's function raised. Of a group it tells the error that decides; of a chain, every cause."""
+        if isinstance(error, BaseExceptionGroup):
+            error = _deciding_leaf(error, kind)
         return cls(
             ordinal=ordinal,
             record_id=record_id,
             kind=kind,
             error_type=type(error).__name__,
-            message=words_of(error),
-            traceback=trim_traceback(error.__traceback__),
+            message=words_of(error) if error.__cause__ is None else _words_of_chain(error),
+            traceback=trim_traceback(error.__traceback__)
+            if error.__cause__ is None
+            else _traceback_of_chain(error),
             **where,
         )
 
@@ -85,16 +92,62 @@ def words_of(error: BaseException) -> str:
     """An error's message on one line; its type where it has no message or raises when asked."""
     try:
         words = one_line(str(error))
-    except Exception:  # noqa: BLE001  an error's own `__str__` may raise
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  an error's own `__str__` may raise, or exit
         words = ""
     return words or type(error).__name__
+
+
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """The errors that a group holds, in groups within it as well; the error itself if it is no group."""
+    waiting = [error]
+    while waiting:
+        first = waiting.pop()
+        if isinstance(first, BaseExceptionGroup):
+            waiting.extend(reversed(first.exceptions))
+        else:
+            yield first
+
+
+def causes_of(error: BaseException) -> list[BaseException]:
+    """An error and the errors that it was raised from, the outermost first; at most `MAX_CAUSES`."""
+    chain = [error]
+    while len(chain) < MAX_CAUSES:
+        cause = chain[-1].__cause__
+        if cause is None or any(cause is each for each in chain):
+            break
+        chain.append(next(leaves_of(cause)))
+    return chain
+
+
+def _deciding_leaf(group: BaseException, kind: Kind) -> BaseException:
+    """The first error of a group that is of the group's kind: one that may pass makes all of it transient."""
+    leaves = list(leaves_of(group))
+    if kind is Kind.PERMANENT:
+        return leaves[0]
+    return next((leaf for leaf in leaves if not isinstance(leaf, PermanentError)), leaves[0])
+
+
+def _words_of_chain(error: BaseException) -> str:
+    outer, *causes = causes_of(error)
+    share = MAX_MESSAGE_CHARS // (1 + len(causes))
+    told = [f"; caused by {type(each).__name__}: {one_line(words_of(each), share)}" for each in causes]
+    return one_line(one_line(words_of(outer), share) + "".join(told))
+
+
+def _traceback_of_chain(error: BaseException) -> str:
+    """Frames as in `trim_traceback`: of the first cause, then of each error that was raised from it."""
+    chain = causes_of(error)
+    share = MAX_TRACEBACK_FRAMES // len(chain)
+    return "\n".join(filter(None, (trim_traceback(each.__traceback__, share) for each in reversed(chain))))
 
 
 # Settle does not load pathlib for this.
 _WINNOW = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")  # noqa: PTH118, PTH120
 
 
-def trim_traceback(trace: TracebackType | None) -> str:
+def trim_traceback(trace: TracebackType | None, limit: int = MAX_TRACEBACK_FRAMES) -> str:
     """The innermost frames of the user's code, without Winnow's."""
     frames: list[str] = []
     while trace is not None:
@@ -103,7 +156,7 @@ def trim_traceback(trace: TracebackType | None) -> str:
         if frame:
             frames.append(frame)
         trace = trace.tb_next
-    return "\n".join(frames[-MAX_TRACEBACK_FRAMES:])
+    return "\n".join(frames[-limit:])
 
 
 @lru_cache(maxsize=1_000)

@@ -17,7 +17,7 @@ from typing import Any
 
 from winnow.core.contract import Kind
 from winnow.core.record import Record
-from winnow.journal.reports import FailureReport
+from winnow.journal.reports import FailureReport, words_of
 from winnow.runtime.careful import HEADER
 from winnow.runtime.decorator import Worker
 from winnow.runtime.sink import Line
@@ -57,7 +57,7 @@ def main(worker_name: str, read: int, write: int, life: int, memory_mb: int) -> 
         worker = find_worker(worker_name)
         worker.prepare()
     except BaseException as error:  # noqa: BLE001  the parent raises it
-        _send(write, f"{type(error).__name__}: {error}")
+        _send(write, f"{type(error).__name__}: {words_of(error)}")
         return
     _limit_memory(memory_mb)
     _send(write, None)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from winnow.core.contract import Kind, record_id_problem
-from winnow.core.errors import PermanentError
+from winnow.core.errors import PermanentError, TransientError
 from winnow.core.record import Output, Record, Retry, Skip
+from winnow.journal.reports import causes_of, leaves_of
 from winnow.runtime.sink import Item, Line, Sink
 from winnow.storage.formats import OutputFormat, UnusableOutput
 
@@ -19,15 +20,33 @@ PERMANENT = (PermanentError, UnusableOutput)
 def kind_of(error: BaseException) -> Kind:
     """The kind of failure that an error means: what should happen next.
 
+    A group of errors is permanent if all errors in it are. An error that was raised from a permanent one is permanent,
+    unless it is a `TransientError`.
+
     Raises:
         KeyboardInterrupt: it is the operator's. Any other error costs only the record that raises it.
     """
+    if isinstance(error, BaseExceptionGroup):
+        kinds = {kind_of(leaf) for leaf in leaves_of(error)}
+        return next(kind for kind in (Kind.CRASHED, Kind.TRANSIENT, Kind.PERMANENT) if kind in kinds)
     if isinstance(error, KeyboardInterrupt):
         raise error
     if isinstance(error, PERMANENT):
         return Kind.PERMANENT
     if isinstance(error, MemoryError):
         return Kind.CRASHED
+    if error.__cause__ is not None and not isinstance(error, TransientError):
+        return _kind_of_causes(causes_of(error)[1:])
+    return Kind.TRANSIENT
+
+
+def _kind_of_causes(causes: Sequence[BaseException]) -> Kind:
+    """The kind of an error that says nothing of its own: that of the first cause that says one."""
+    for cause in causes:
+        if isinstance(cause, PERMANENT):
+            return Kind.PERMANENT
+        if isinstance(cause, TransientError):
+            break
     return Kind.TRANSIENT
 
 
@@ -36,12 +55,19 @@ def call(function: Callable[[Any], Any], argument: Any, retry: Retry | None) -> 
     for attempt in range(1, retry.attempts if retry else 1):
         try:
             return complete(function(_handed(argument)))
-        except PERMANENT:
-            raise
-        except retry.on if retry else ():  # noqa: B030  a tuple either way
+        except BaseException as error:
+            if retry is None or not _may_pass(error, retry):
+                raise
             begin_again(argument)
-            time.sleep(retry.wait_seconds * 2 ** (attempt - 1) * random.random() if retry else 0)  # noqa: S311
+            time.sleep(retry.wait_seconds * 2 ** (attempt - 1) * random.random())  # noqa: S311
     return complete(function(_handed(argument)))
+
+
+def _may_pass(error: BaseException, retry: Retry) -> bool:
+    """Whether to call again: each error, also of a group, is one that the retry is for, and waiting may help."""
+    return (
+        all(isinstance(leaf, retry.on) for leaf in leaves_of(error)) and kind_of(error) is not Kind.PERMANENT
+    )
 
 
 def _handed(argument: Any) -> Any:

@@ -63,7 +63,22 @@ def recurse(n: int) -> int:
     return recurse(n + 1)
 
 
-def throw(error: BaseException) -> NoReturn:
+class Leaving(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(4)
+
+
+def throw(error: BaseException, cause: BaseException | None = None) -> NoReturn:
+    raise error from cause
+
+
+async def in_a_task_group(*errors: Exception) -> None:
+    async with asyncio.TaskGroup() as group:
+        for error in errors:
+            group.create_task(_fail(error))
+
+
+async def _fail(error: Exception) -> None:
     raise error
 
 
@@ -76,6 +91,42 @@ ERRORS: dict[str, tuple[Callable[[], object], str, str]] = {
     "a cancellation": (lambda: throw(asyncio.CancelledError()), "transient", "CancelledError"),
     "a generator's exit": (lambda: throw(GeneratorExit()), "transient", "GeneratorExit"),
     "an error of its own making": (lambda: throw(Odd("odd")), "transient", "odd"),
+    "a permanent error of a task group": (
+        lambda: asyncio.run(in_a_task_group(PermanentError("never"))),
+        "permanent",
+        "never",
+    ),
+    "a task group with one error that may pass": (
+        lambda: asyncio.run(in_a_task_group(PermanentError("never"), ValueError("bad"))),
+        "transient",
+        "bad",
+    ),
+    "a group in a group": (
+        lambda: throw(ExceptionGroup("all", [ExceptionGroup("some", [PermanentError("never")])])),
+        "permanent",
+        "never",
+    ),
+    "out of memory in a group": (
+        lambda: throw(ExceptionGroup("all", [PermanentError("never"), MemoryError("full")])),
+        "crashed",
+        "full",
+    ),
+    "an error with a cause": (
+        lambda: throw(RuntimeError("gave up"), ValueError("bad")),
+        "transient",
+        "gave up; caused by ValueError: bad",
+    ),
+    "a permanent error that was wrapped": (
+        lambda: throw(RuntimeError("gave up"), PermanentError("never")),
+        "permanent",
+        "gave up; caused by PermanentError: never",
+    ),
+    "a permanent error that was called transient": (
+        lambda: throw(TransientError("later"), PermanentError("never")),
+        "transient",
+        "later; caused by PermanentError: never",
+    ),
+    "an error that exits when asked for words": (lambda: throw(Leaving()), "transient", "Leaving"),
     "an error that has no words": (lambda: throw(Speechless()), "transient", "Speechless"),
     "an error with broken text": (lambda: throw(ValueError("\ud800\n\n  x")), "transient", "? x"),
     "an error of a million characters": (lambda: throw(ValueError("x" * 10**6)), "transient", "x" * 999 + "…"),
@@ -346,7 +397,17 @@ def test_tries_again_what_is_named_as_often_as_is_said() -> None:
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("error", [ValueError("other"), PermanentError("never"), SystemExit(1)])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("other"),
+        PermanentError("never"),
+        SystemExit(1),
+        ExceptionGroup("all", [ConnectionError("refused"), ValueError("other")]),
+        ExceptionGroup("all", [PermanentError("never")]),
+    ],
+    ids=repr,
+)
 def test_tries_nothing_else_again(error: BaseException) -> None:
     calls: list[str] = []
 
@@ -357,6 +418,17 @@ def test_tries_nothing_else_again(error: BaseException) -> None:
     retry = Retry(on=(ConnectionError, PermanentError), attempts=5, wait_seconds=0)
     work(function, Options(retry=retry), 1)
     assert len(calls) == 1
+
+
+def test_tries_a_group_again_whose_errors_are_all_named() -> None:
+    errors = [ExceptionGroup("all", [ConnectionError("refused"), ConnectionError("reset")])]
+
+    def function(_record: Record) -> None:
+        if errors:
+            raise errors.pop()
+
+    retry = Retry(on=(ConnectionError,), attempts=2, wait_seconds=0)
+    assert list(work(function, Options(retry=retry), 1).done) == [0]
 
 
 # Batches

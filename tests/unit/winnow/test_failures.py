@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import winnow
 from winnow import PermanentError
 from winnow.core.contract import Kind
 from winnow.journal.reports import (
+    MAX_CAUSES,
     MAX_MESSAGE_CHARS,
     MAX_TRACEBACK_FRAMES,
     FailureReport,
@@ -36,6 +38,11 @@ def raised(error: BaseException, depth: int = 0) -> BaseException:
     raise AssertionError
 
 
+class Leaving(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
 class Mute(Exception):
     def __str__(self) -> str:
         raise ValueError("no words")
@@ -51,6 +58,7 @@ class Mute(Exception):
         (ValueError("  "), "ValueError"),
         (KeyError("x"), "'x'"),
         (Mute(), "Mute"),
+        (Leaving(), "Leaving"),
         (ValueError("x" * 5_000), "x" * (MAX_MESSAGE_CHARS - 1) + "…"),
         (ValueError(None), "None"),
         (SystemExit(), "SystemExit"),
@@ -72,6 +80,52 @@ def test_a_traceback_shows_the_users_innermost_frames() -> None:
     assert trace.splitlines()[-2].endswith("in dive")
     assert trace.splitlines()[-1] == "  raise error"
     assert trim_traceback(None) == ""
+
+
+def error_report(error: BaseException, kind: Kind = Kind.TRANSIENT) -> FailureReport:
+    return FailureReport.of_error(error, ordinal=0, record_id="r", kind=kind)
+
+
+def test_of_a_group_the_report_tells_the_error_that_decides() -> None:
+    bad = ValueError("bad")
+    raised(bad, depth=2)
+    inner = ExceptionGroup("some", [bad])
+    group = raised(ExceptionGroup("all", [PermanentError("never"), inner]))
+    made = error_report(group)
+    assert (made.error_type, made.message) == ("ValueError", "bad")
+    assert made.traceback.count("in dive") == 3
+    made = error_report(raised(ExceptionGroup("all", [PermanentError("no id")])), Kind.PERMANENT)
+    assert (made.error_type, made.message) == ("PermanentError", "no id")
+
+
+def chained(*errors: BaseException) -> BaseException:
+    """The first error, raised from the second, and so on."""
+    for error, cause in pairwise(errors):
+        error.__cause__ = cause
+    return errors[0]
+
+
+def test_of_a_chain_the_report_tells_every_cause_with_its_frames() -> None:
+    made = error_report(chained(raised(RuntimeError("gave up")), raised(ValueError("x" * 5_000), depth=30)))
+    assert made.error_type == "RuntimeError"
+    assert made.message.startswith("gave up; caused by ValueError: xxx")
+    assert len(made.message) <= MAX_MESSAGE_CHARS
+    assert 2 <= made.traceback.count("File ") <= MAX_TRACEBACK_FRAMES
+    other = error_report(chained(RuntimeError("gave up"), KeyError("title")))
+    assert fingerprint("s", made.error_type, made.message) != fingerprint(
+        "s", other.error_type, other.message
+    )
+
+
+def test_a_chain_without_an_end_is_told_up_to_a_limit() -> None:
+    error, cause = ValueError("a"), ValueError("b")
+    assert error_report(chained(error, cause, error)).message == "a; caused by ValueError: b"
+    made = error_report(chained(*(ValueError(f"e{number}") for number in range(1_000))))
+    assert made.message.count("caused by") == MAX_CAUSES - 1
+    deep: Exception = PermanentError("never")
+    for _ in range(5_000):
+        deep = ExceptionGroup("one more", [deep])
+    assert error_report(deep, Kind.PERMANENT).message == "never"
 
 
 def report(**changes: Any) -> FailureReport:
