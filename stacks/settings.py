@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from winnow.core.contract import Policy
+from winnow.core.contract import MOST_TRIES, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -266,7 +266,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
         r"([^/*?].*)?", "must be empty or the beginning of keys, without a leading / and wildcards"
     ),
     "arrivals_window_seconds": _optional(_whole(1, 300, "seconds")),
-    "max_tries": _whole(1, 20),
+    "max_tries": _whole(1, MOST_TRIES),
     "spend_tries_first": _flag,
     "backoff_seconds": _whole(0, 3600, "seconds"),
     "max_backoff_seconds": _whole(0, 24 * 3600, "seconds"),

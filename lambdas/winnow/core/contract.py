@@ -41,6 +41,8 @@ def now() -> str:
     return iso(datetime.now(UTC))
 
 
+MOST_TRIES = 20
+"""Of a stage, whatever its settings say."""
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """A ULID unless the caller gives a name of its own, which must be safe in keys and execution names (80 characters)."""
 STAGE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -302,8 +304,8 @@ def only_from_event(value: object) -> Pointer | tuple[str, ...] | None:
 
 
 def _try_count(value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise StageInputError("try_count", value, "must be a whole number from 0")
+    if type(value) is not int or not 0 <= value < MOST_TRIES:
+        raise StageInputError("try_count", value, f"must be a whole number from 0 to {MOST_TRIES - 1}")
     return value
 
 

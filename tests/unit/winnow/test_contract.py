@@ -78,10 +78,11 @@ POINTER = {"bucket": "source", "key": "changes.ndjson"}
         ({"records": ["a"], "run_id": "../x"}, "run_id", "'../x'", "letters, digits"),
         ({"records": ["a"], "run_id": "x" * 65}, "run_id", "'xxx", "at most 64"),
         ({"records": ["a"], "run_id": 7}, "run_id", "7", "letters, digits"),
-        ({"records": ["a"], "try_count": -1}, "try_count", "-1", "must be a whole number from 0"),
-        ({"records": ["a"], "try_count": "0"}, "try_count", "'0'", "must be a whole number from 0"),
-        ({"records": ["a"], "try_count": True}, "try_count", "True", "must be a whole number from 0"),
-        ({"records": ["a"], "try_count": 1.5}, "try_count", "1.5", "must be a whole number from 0"),
+        ({"records": ["a"], "try_count": -1}, "try_count", "-1", "must be a whole number from 0 to 19"),
+        ({"records": ["a"], "try_count": 20}, "try_count", "20", "must be a whole number from 0 to 19"),
+        ({"records": ["a"], "try_count": "0"}, "try_count", "'0'", "must be a whole number from 0 to 19"),
+        ({"records": ["a"], "try_count": True}, "try_count", "True", "must be a whole number from 0 to 19"),
+        ({"records": ["a"], "try_count": 1.5}, "try_count", "1.5", "must be a whole number from 0 to 19"),
     ],
 )
 def test_malformed_input_is_refused_in_one_line_with_field_value_and_remedy(
