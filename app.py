@@ -5,15 +5,15 @@ import sys
 import aws_cdk as cdk
 
 from stacks.catalogue_stack import CatalogueStack
-from stacks.settings import Settings, SettingsError
+from stacks.settings import EnvironmentSettings, EnvironmentSettingsError
 
 
 def main() -> None:
     """Synthesise the stacks of the environment that `-c environment=` names."""
     app = cdk.App()
     try:
-        settings = Settings.from_context(app.node)
-    except SettingsError as error:
+        settings = EnvironmentSettings.from_context(app.node)
+    except EnvironmentSettingsError as error:
         sys.exit(f"cdk.json: {error}")
     CatalogueStack(app, f"catalogue-{settings.environment}", settings=settings)
     app.synth()

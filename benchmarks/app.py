@@ -14,7 +14,7 @@ from stacks.constructs.lambda_code import LambdaCode
 from stacks.constructs.pipeline import Pipeline
 from stacks.constructs.source_bucket import SourceBucket
 from stacks.constructs.stage import Stage
-from stacks.settings import Settings
+from stacks.settings import EnvironmentSettings
 
 WORKER_TIMEOUT_SECONDS = 900
 
@@ -22,7 +22,7 @@ WORKER_TIMEOUT_SECONDS = 900
 class WeatherStack(cdk.Stack):
     """Readings → checked → converted → labelled."""
 
-    def __init__(self, scope: cdk.App, construct_id: str, *, settings: Settings) -> None:
+    def __init__(self, scope: cdk.App, construct_id: str, *, settings: EnvironmentSettings) -> None:
         super().__init__(scope, construct_id)
         # The workers are found through the virtual environment; the asset brings the runtime.
         code = LambdaCode(bundled=False).worker(None)
@@ -39,7 +39,7 @@ class WeatherStack(cdk.Stack):
 def main() -> None:
     app = cdk.App()
     settings = replace(
-        Settings.from_context(app.node),
+        EnvironmentSettings.from_context(app.node),
         worker_timeout_seconds=WORKER_TIMEOUT_SECONDS,
         slack_webhook_secret=None,
     )

@@ -34,7 +34,7 @@ class RunFailedError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Execution:
+class TimedExecution:
     """An execution that succeeded."""
 
     arn: str
@@ -75,17 +75,17 @@ class Deployed:
         self.s3.put_object(Bucket=self.ledger_bucket, Key=key, Body=body)
         return {"bucket": self.ledger_bucket, "key": key}
 
-    def run(self, records: dict[str, str]) -> Execution:
+    def run(self, records: dict[str, str]) -> TimedExecution:
         """Run the pipeline over records, and wait for its end."""
         run_id = new_run_id()
         return self._execute(self.pipeline.arn, run_id, {"run_id": run_id, "records": records})
 
-    def run_stage(self, records: dict[str, str]) -> Execution:
+    def run_stage(self, records: dict[str, str]) -> TimedExecution:
         """Run the first stage by itself."""
         run_id = new_run_id()
         return self._execute(self.stage_machine, run_id, {"run_id": run_id, "records": records})
 
-    def _execute(self, machine: str, name: str, given: dict[str, Any]) -> Execution:
+    def _execute(self, machine: str, name: str, given: dict[str, Any]) -> TimedExecution:
         since = time.perf_counter()
         arn = self._stepfunctions.start_execution(
             stateMachineArn=machine, name=name, input=json.dumps(given)
@@ -100,7 +100,7 @@ class Deployed:
             time.sleep(POLL_SECONDS)
         if found["status"] != "SUCCEEDED":
             raise RunFailedError(f"{arn} {found['status']}: {found.get('cause')}")
-        return Execution(arn=arn, seconds=seconds, output=json.loads(found["output"]))
+        return TimedExecution(arn=arn, seconds=seconds, output=json.loads(found["output"]))
 
     def history(self, arn: str) -> list[dict[str, Any]]:
         """All events of an execution."""

@@ -16,13 +16,13 @@ from stacks.settings import Removal
 if TYPE_CHECKING:
     from constructs import Construct
 
-    from stacks.settings import Settings
+    from stacks.settings import EnvironmentSettings
 
 
 class CatalogueStack(Stack):
     """TEI files in a bucket → adapt → transform → mint → works in the ledger."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, settings: EnvironmentSettings) -> None:
         super().__init__(
             scope,
             construct_id,

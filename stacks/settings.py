@@ -1,4 +1,4 @@
-"""How each environment is configured: `cdk.json` to `Settings`, checked field by field."""
+"""How each environment is configured: `cdk.json` to `EnvironmentSettings`, checked field by field."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHORTEST_RECURSION_SECONDS = 600
 """A stage that leaves its retries less than this could as well have none."""
 
 
-class SettingsError(ValueError):
+class EnvironmentSettingsError(ValueError):
     """A mistake in the configuration: one line naming field, value and remedy."""
 
     def __init__(self, name: str, value: object, remedy: str) -> None:
@@ -48,7 +48,7 @@ class Context(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class EnvironmentSettings:
     """Configuration of one environment. Whatever `cdk.json` leaves out has the value given here."""
 
     environment: str = "dev"
@@ -106,10 +106,10 @@ class Settings:
         for name, check in _CHECKS.items():
             value = getattr(self, name)
             if remedy := check(value):
-                raise SettingsError(name, value, remedy)
+                raise EnvironmentSettingsError(name, value, remedy)
         if self.max_backoff_seconds < self.backoff_seconds:
             remedy = f"must be at least backoff_seconds, which is {self.backoff_seconds}"
-            raise SettingsError("max_backoff_seconds", self.max_backoff_seconds, remedy)
+            raise EnvironmentSettingsError("max_backoff_seconds", self.max_backoff_seconds, remedy)
         if self.recursion_timeout_seconds < SHORTEST_RECURSION_SECONDS:
             shortest = (
                 self.stage_timeout_seconds - self.recursion_timeout_seconds + SHORTEST_RECURSION_SECONDS
@@ -118,12 +118,12 @@ class Settings:
                 f"must be at least {shortest}: twice worker_timeout_seconds, {PLANNING_AND_SETTLING_SECONDS} s to plan "
                 f"and to settle, {SHORTEST_RECURSION_SECONDS} s for retries"
             )
-            raise SettingsError("stage_timeout_seconds", self.stage_timeout_seconds, remedy)
+            raise EnvironmentSettingsError("stage_timeout_seconds", self.stage_timeout_seconds, remedy)
         if self.tracer_sdk and not self.tracing:
-            raise SettingsError("tracer_sdk", self.tracer_sdk, "must be false where tracing is")
+            raise EnvironmentSettingsError("tracer_sdk", self.tracer_sdk, "must be false where tracing is")
         if self.pipeline_timeout_seconds <= self.stage_timeout_seconds:
             remedy = f"must be more than stage_timeout_seconds, which is {self.stage_timeout_seconds}"
-            raise SettingsError("pipeline_timeout_seconds", self.pipeline_timeout_seconds, remedy)
+            raise EnvironmentSettingsError("pipeline_timeout_seconds", self.pipeline_timeout_seconds, remedy)
 
     @property
     def recursion_timeout_seconds(self) -> int:
@@ -149,25 +149,27 @@ class Settings:
         """The settings of the environment that the context names (`-c environment=prod`).
 
         Raises:
-            SettingsError: the context has no such environment, or something in it cannot be right.
+            EnvironmentSettingsError: the context has no such environment, or something in it cannot be right.
         """
         environments = context.try_get_context("environments")
         if not isinstance(environments, Mapping) or not environments:
-            raise SettingsError("environments", environments, 'must map names to settings, as {"dev": {}}')
+            raise EnvironmentSettingsError(
+                "environments", environments, 'must map names to settings, as {"dev": {}}'
+            )
         name = context.try_get_context("environment")
         if name not in environments:
-            raise SettingsError("environment", name, f"must be one of {', '.join(environments)}")
+            raise EnvironmentSettingsError("environment", name, f"must be one of {', '.join(environments)}")
         values = environments[name]
         if not isinstance(values, Mapping):
-            raise SettingsError(f"environments.{name}", values, "must be an object of settings")
+            raise EnvironmentSettingsError(f"environments.{name}", values, "must be an object of settings")
         known = {each.name for each in fields(cls)} - {"environment"}
         for key, value in values.items():
             if key not in known:
                 remedy = f"is not a setting; known are {', '.join(sorted(known))}"
-                raise SettingsError(f"environments.{name}.{key}", value, remedy)
+                raise EnvironmentSettingsError(f"environments.{name}.{key}", value, remedy)
         try:
             return cls(environment=name, **{key: _from_json(key, value) for key, value in values.items()})
-        except SettingsError as error:
+        except EnvironmentSettingsError as error:
             error.args = (f"environments.{name}.{error}",)
             raise
 

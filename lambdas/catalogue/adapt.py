@@ -11,7 +11,7 @@ import pyarrow as pa
 from botocore.exceptions import ClientError
 
 from catalogue import settings
-from catalogue.changeset import Row
+from catalogue.changeset import ChangesetRow
 from catalogue.tei.document import read
 from winnow import PermanentError, Record, Skip, worker
 from winnow.storage.clients import client
@@ -37,7 +37,7 @@ class TooLarge(PermanentError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SourceObject:
+class SourceFile:
     """The object a record stands for."""
 
     bucket: str
@@ -71,7 +71,7 @@ def adapt(record: Record) -> dict[str, Any] | Skip:
     The object is read as it is now, not in the version that was listed: a replay after a cataloguer's fix
     has to see the fix, and an event that comes late must not bring an old text back.
     """
-    source = SourceObject.from_record(record)
+    source = SourceFile.from_record(record)
     if source.key.endswith("/"):
         return Skip("folder marker")
     try:
@@ -89,7 +89,7 @@ def adapt(record: Record) -> dict[str, Any] | Skip:
             )
         content = body.read()
     description = read(content)
-    return Row(
+    return ChangesetRow(
         id=description.identifier,
         content=description.text,
         source=source.key,

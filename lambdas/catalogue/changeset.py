@@ -12,7 +12,7 @@ from winnow.core.errors import shorten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ChangesetRow:
     """One source file as it was read."""
 
     id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 
-class SettingsError(Exception):
+class SettingMissing(Exception):
     """An environment variable that a worker needs is not set."""
 
 
@@ -22,5 +22,5 @@ def source_bucket() -> str | None:
 def _need(name: str) -> str:
     value = os.environ.get(name)
     if not value:
-        raise SettingsError(f"{name} is not set for this Lambda: the example's stack sets it")
+        raise SettingMissing(f"{name} is not set for this Lambda: the example's stack sets it")
     return value

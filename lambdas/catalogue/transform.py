@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from catalogue.changeset import Row
+from catalogue.changeset import ChangesetRow
 from catalogue.tei.document import parse
 from catalogue.tei.manuscript import describe
 from winnow import PermanentError, Record, Skip, worker
@@ -16,7 +16,7 @@ _TEMPLATE = re.compile(r"(?:^|[^a-z])templates?(?:$|[^a-z])")
 @worker
 def transform(record: Record) -> dict[str, Any] | Skip:
     """Make the work that a description is of."""
-    row = Row.from_data(record.data)
+    row = ChangesetRow.from_data(record.data)
     if row.deleted:
         return Skip("deleted at the source")
     if is_template(row):
@@ -35,6 +35,6 @@ def transform(record: Record) -> dict[str, Any] | Skip:
     return work.to_document()
 
 
-def is_template(row: Row) -> bool:
+def is_template(row: ChangesetRow) -> bool:
     """A form for cataloguers to fill in, by where it lies (`Templates/`) or what it is called (`…_Template.xml`)."""
     return any(_TEMPLATE.search(name.casefold()) for name in (row.source, row.id))

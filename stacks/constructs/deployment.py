@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stacks.constructs.lambda_code import LambdaCode
-    from stacks.settings import Settings
+    from stacks.settings import EnvironmentSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,5 +13,5 @@ class Deployment:
     """One pipeline in one environment: what all its functions have in common."""
 
     pipeline: str
-    settings: Settings
+    settings: EnvironmentSettings
     code: LambdaCode

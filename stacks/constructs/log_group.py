@@ -11,7 +11,7 @@ from stacks.constructs.removal import removal_policy
 if TYPE_CHECKING:
     from constructs import Construct
 
-    from stacks.settings import Settings
+    from stacks.settings import EnvironmentSettings
 
 RETENTION = {
     1: logs.RetentionDays.ONE_DAY,
@@ -38,7 +38,7 @@ RETENTION = {
 class LogGroup(logs.LogGroup):
     """A log group that forgets: without a retention CloudWatch keeps, and charges for, everything for ever."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, settings: EnvironmentSettings) -> None:
         super().__init__(
             scope,
             construct_id,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
     from aws_cdk import aws_logs as logs
 
-    from stacks.settings import Settings
+    from stacks.settings import EnvironmentSettings
 
 
 class Machine(Construct):
@@ -35,7 +35,7 @@ class Machine(Construct):
         invokes: Sequence[lambda_.IFunction],
         waits_for_executions: bool,
         log_group: logs.ILogGroup,
-        settings: Settings,
+        settings: EnvironmentSettings,
     ) -> None:
         """Define the machine and its role.
 

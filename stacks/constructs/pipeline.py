@@ -10,16 +10,16 @@ from constructs import Construct
 from stacks.constructs.alerts import Alerts
 from stacks.constructs.deployment import Deployment
 from stacks.constructs.lambda_code import PYTHON_VERSION, LambdaCode, bytecode_compiler
-from stacks.constructs.ledger import Ledger
+from stacks.constructs.ledger_bucket import LedgerBucket
 from stacks.constructs.log_group import LogGroup
 from stacks.constructs.machine import Machine
 from stacks.constructs.monitoring import Monitoring
 from stacks.constructs.python_function import OwnFunction
 from stacks.constructs.register import Register
 from stacks.constructs.run_closer import RunCloser
+from stacks.constructs.run_state_table import RunStateTable
 from stacks.constructs.stage import INVOCATION_SLACK_SECONDS, Stage
 from stacks.constructs.stage_functions import MAX_LAMBDA_SECONDS, StageFunctions
-from stacks.constructs.state_table import StateTable
 from stacks.constructs.triggers import Triggers
 from statemachines.pipeline import (
     PipelineMachine,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from stacks.constructs.source_bucket import SourceBucket
     from stacks.constructs.stage import StageSpec
-    from stacks.settings import Settings
+    from stacks.settings import EnvironmentSettings
 
 
 class Pipeline(Construct):
@@ -54,7 +54,7 @@ class Pipeline(Construct):
         construct_id: str,
         *,
         name: str,
-        settings: Settings,
+        settings: EnvironmentSettings,
         source: SourceBucket,
         stages: Sequence[StageSpec],
     ) -> None:
@@ -79,8 +79,8 @@ class Pipeline(Construct):
             code=LambdaCode(bundled=settings.bundle_dependencies, tracer_sdk=settings.tracer_sdk),
         )
         self.source = source
-        self.ledger = Ledger(self, "Ledger", settings=settings)
-        self.state = StateTable(self, "State", settings=settings)
+        self.ledger = LedgerBucket(self, "Ledger", settings=settings)
+        self.state = RunStateTable(self, "State", settings=settings)
         self.register = Register(self, "Register", settings=settings)
         self.alerts = Alerts(self, "Alerts", deployment=self._deployment)
         self.functions = StageFunctions(

@@ -14,7 +14,7 @@ from winnow.register.item import SUMMARY_ATTRIBUTES
 from winnow.register.table import OWED_INDEX
 
 if TYPE_CHECKING:
-    from stacks.settings import Settings
+    from stacks.settings import EnvironmentSettings
 
 
 class Register(Construct):
@@ -23,7 +23,7 @@ class Register(Construct):
     Its sparse index has only what is not resolved, so that a run pays for what is open, not for what ever failed.
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, settings: EnvironmentSettings) -> None:
         super().__init__(scope, construct_id)
         self.table: dynamodb.ITableV2 = dynamodb.TableV2(
             self,

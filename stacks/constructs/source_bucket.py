@@ -16,7 +16,7 @@ from stacks.settings import Removal
 if TYPE_CHECKING:
     from aws_cdk import aws_iam as iam
 
-    from stacks.settings import Settings
+    from stacks.settings import EnvironmentSettings
 
 SUPERSEDED_DAYS = 30
 """How long a version is kept that was overwritten or deleted."""
@@ -29,7 +29,7 @@ class SourceBucket(Construct):
     one, and somebody may want to see what was broken about it.
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, settings: EnvironmentSettings) -> None:
         super().__init__(scope, construct_id)
         self.prefix = settings.source_prefix
         bucket = s3.Bucket(

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from aws_cdk import aws_logs as logs
 
     from stacks.constructs.deployment import Deployment
-    from stacks.constructs.ledger import Ledger
+    from stacks.constructs.ledger_bucket import LedgerBucket
     from stacks.constructs.stage_functions import StageFunctions
-    from stacks.settings import Settings
+    from stacks.settings import EnvironmentSettings
 
 INVOCATION_SLACK_SECONDS = 30
 """A Task waits this much longer than its function may run: the function's own end says more than a Task's timeout."""
@@ -40,7 +40,7 @@ class StageSpec:
     code: lambda_.Code | None
     parquet_input: bool
     overrides: Mapping[str, Any]
-    """Fields of `Settings` that this stage has its own values for."""
+    """Fields of `EnvironmentSettings` that this stage has its own values for."""
 
     def __post_init__(self) -> None:
         module, _, function = self.worker.rpartition(".")
@@ -52,7 +52,7 @@ class StageSpec:
         if self.code is None and not (file.with_suffix(".py").is_file() or (file / "__init__.py").is_file()):
             raise ValueError(f"worker must be a function of a module under {SOURCES}, got: {self.worker!r}")
 
-    def settings(self, settings: Settings) -> Settings:
+    def settings(self, settings: EnvironmentSettings) -> EnvironmentSettings:
         """The environment's settings with the stage's own values, checked like the others."""
         return replace(settings, **self.overrides)
 
@@ -118,7 +118,7 @@ class Stage(Construct):
         *,
         spec: StageSpec,
         deployment: Deployment,
-        ledger: Ledger,
+        ledger: LedgerBucket,
         functions: StageFunctions,
         log_group: logs.ILogGroup,
     ) -> None:

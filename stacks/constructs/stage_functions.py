@@ -11,7 +11,7 @@ from stacks.constructs.python_function import OwnFunction
 if TYPE_CHECKING:
     from stacks.constructs.alerts import Alerts
     from stacks.constructs.deployment import Deployment
-    from stacks.constructs.ledger import Ledger
+    from stacks.constructs.ledger_bucket import LedgerBucket
     from stacks.constructs.register import Register
     from stacks.constructs.source_bucket import SourceBucket
 
@@ -32,7 +32,7 @@ class StageFunctions(Construct):
         construct_id: str,
         *,
         deployment: Deployment,
-        ledger: Ledger,
+        ledger: LedgerBucket,
         register: Register,
         alerts: Alerts,
         source: SourceBucket,

@@ -13,7 +13,7 @@ from aws_cdk import App
 from aws_cdk.assertions import Template
 
 from stacks.catalogue_stack import CatalogueStack
-from stacks.settings import Settings
+from stacks.settings import EnvironmentSettings
 from tests.patience import PATIENCE_SECONDS
 from tests.stacks.synthesized import Synthesized
 
@@ -53,12 +53,12 @@ class Node:
 
 
 @pytest.fixture(scope="session")
-def configured(context: dict[str, Any]) -> Callable[[str], Settings]:
+def configured(context: dict[str, Any]) -> Callable[[str], EnvironmentSettings]:
     """Settings of an environment of cdk.json."""
-    return lambda environment: Settings.from_context(Node({**context, "environment": environment}))
+    return lambda environment: EnvironmentSettings.from_context(Node({**context, "environment": environment}))
 
 
-def synthesize(settings: Settings, context: dict[str, Any]) -> Synthesized:
+def synthesize(settings: EnvironmentSettings, context: dict[str, Any]) -> Synthesized:
     # CDK's own validation takes three seconds to load; test_app.py has it.
     app = App(context=context, builtin_cloud_formation_validation=False)
     stack = CatalogueStack(app, f"catalogue-{settings.environment}", settings=settings)
@@ -66,13 +66,13 @@ def synthesize(settings: Settings, context: dict[str, Any]) -> Synthesized:
 
 
 @pytest.fixture(scope="session")
-def prod(configured: Callable[[str], Settings], context: dict[str, Any]) -> Synthesized:
+def prod(configured: Callable[[str], EnvironmentSettings], context: dict[str, Any]) -> Synthesized:
     """The example in production, with all that can be switched on."""
     return synthesize(replace(configured("prod"), **EVERYTHING_ON), context)
 
 
 @pytest.fixture(scope="session")
-def local(configured: Callable[[str], Settings], context: dict[str, Any]) -> Synthesized:
+def local(configured: Callable[[str], EnvironmentSettings], context: dict[str, Any]) -> Synthesized:
     """The example as an emulator gets it, exactly as configured."""
     return synthesize(configured("local"), context)
 

@@ -19,7 +19,7 @@ from tests.stacks.conftest import EVERYTHING_ON
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stacks.settings import Settings
+    from stacks.settings import EnvironmentSettings
     from tests.stacks.synthesized import Synthesized
 
 CFN_LINT_IGNORED = {
@@ -28,7 +28,7 @@ CFN_LINT_IGNORED = {
 
 
 def test_leaves_no_finding_of_cdk_nag_without_a_reason(
-    configured: Callable[[str], Settings], context: dict[str, Any], tmp_path: Path
+    configured: Callable[[str], EnvironmentSettings], context: dict[str, Any], tmp_path: Path
 ) -> None:
     app = App(context=context, outdir=str(tmp_path), builtin_cloud_formation_validation=False)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))

@@ -13,7 +13,7 @@ from stacks.constructs.pipeline import Pipeline
 from stacks.constructs.python_function import winnow_variables
 from stacks.constructs.source_bucket import SourceBucket
 from stacks.constructs.stage import Stage
-from stacks.settings import Settings, SettingsError
+from stacks.settings import EnvironmentSettings, EnvironmentSettingsError
 from tests.stacks.synthesized import Synthesized
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from stacks.constructs.stage import StageSpec
 
 WORKER = lambda_.Code.from_inline("def clean(event, context): ...")
-SETTINGS = Settings(environment="local", bundle_dependencies=False, tracing=False)
+SETTINGS = EnvironmentSettings(environment="local", bundle_dependencies=False, tracing=False)
 
 
 class BooksStack(Stack):
     """About as much as a pipeline of one's own takes."""
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, settings: Settings, stages: list[StageSpec]
+        self, scope: Construct, construct_id: str, *, settings: EnvironmentSettings, stages: list[StageSpec]
     ) -> None:
         super().__init__(scope, construct_id)
         source = SourceBucket(self, "Source", settings=settings)
@@ -40,7 +40,7 @@ def clean(**options: Any) -> StageSpec:
     return Stage.of("clean", worker="index.clean", **{"code": WORKER, **options})
 
 
-def synthesize(*stages: StageSpec, settings: Settings = SETTINGS) -> Synthesized:
+def synthesize(*stages: StageSpec, settings: EnvironmentSettings = SETTINGS) -> Synthesized:
     app = App(builtin_cloud_formation_validation=False)
     return Synthesized(
         dict(Template.from_stack(BooksStack(app, "Books", settings=settings, stages=[*stages])).to_json())
@@ -89,7 +89,7 @@ def test_plan_carries_pyarrow_where_a_stage_may_be_given_parquet() -> None:
 
 @pytest.mark.parametrize(("tracer_sdk", "expected"), [(False, "false"), (True, "true")])
 def test_functions_import_the_tracer_only_where_configured(*, tracer_sdk: bool, expected: str) -> None:
-    settings = Settings(bundle_dependencies=False, tracing=True, tracer_sdk=tracer_sdk)
+    settings = EnvironmentSettings(bundle_dependencies=False, tracing=True, tracer_sdk=tracer_sdk)
 
     assert synthesize(clean(), settings=settings).variables("index.clean")["WINNOW_TRACE"] == expected
 
@@ -116,7 +116,8 @@ def test_refuses_a_worker_that_is_not_there(worker: str, message: str) -> None:
 
 def test_checks_a_stages_own_limits_like_the_environments() -> None:
     with pytest.raises(
-        SettingsError, match="worker_timeout_seconds must be a whole number from 1 to 900 seconds, got: 1000"
+        EnvironmentSettingsError,
+        match="worker_timeout_seconds must be a whole number from 1 to 900 seconds, got: 1000",
     ):
         synthesize(clean(timeout_seconds=1000))
 

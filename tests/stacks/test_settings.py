@@ -7,24 +7,32 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stacks.constructs.log_group import RETENTION
-from stacks.settings import _CHECKS, LOG_RETENTION_DAYS, Removal, Settings, SettingsError
+from stacks.settings import (
+    _CHECKS,
+    LOG_RETENTION_DAYS,
+    EnvironmentSettings,
+    EnvironmentSettingsError,
+    Removal,
+)
 from tests.stacks.conftest import Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def read(values: dict[str, Any]) -> Settings:
-    return Settings.from_context(Node({"environment": "dev", "environments": {"dev": values}}))
+def read(values: dict[str, Any]) -> EnvironmentSettings:
+    return EnvironmentSettings.from_context(Node({"environment": "dev", "environments": {"dev": values}}))
 
 
 @pytest.mark.parametrize("environment", ["local", "dev", "prod"])
-def test_reads_every_environment_of_cdk_json(configured: Callable[[str], Settings], environment: str) -> None:
+def test_reads_every_environment_of_cdk_json(
+    configured: Callable[[str], EnvironmentSettings], environment: str
+) -> None:
     assert configured(environment).environment == environment
 
 
 def test_an_environment_may_leave_everything_out() -> None:
-    assert read({}) == Settings(environment="dev")
+    assert read({}) == EnvironmentSettings(environment="dev")
 
 
 def test_reads_json_into_typed_values() -> None:
@@ -71,7 +79,7 @@ def test_reads_json_into_typed_values() -> None:
     ],
 )
 def test_a_mistake_is_one_line_with_field_value_and_remedy(name: str, value: object, remedy: str) -> None:
-    with pytest.raises(SettingsError) as raised:
+    with pytest.raises(EnvironmentSettingsError) as raised:
         read({name: value})
 
     message = str(raised.value)
@@ -99,35 +107,42 @@ def test_a_mistake_is_one_line_with_field_value_and_remedy(name: str, value: obj
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(EnvironmentSettingsError, match=message):
         read(values)
 
 
 def test_names_a_setting_that_does_not_exist() -> None:
     with pytest.raises(
-        SettingsError, match=r"environments\.dev\.max_retries is not a setting; known are account, .*got: 3"
+        EnvironmentSettingsError,
+        match=r"environments\.dev\.max_retries is not a setting; known are account, .*got: 3",
     ):
         read({"max_retries": 3})
 
 
 def test_the_environment_names_itself() -> None:
-    with pytest.raises(SettingsError, match=r"environments\.dev\.environment is not a setting"):
+    with pytest.raises(EnvironmentSettingsError, match=r"environments\.dev\.environment is not a setting"):
         read({"environment": "prod"})
 
 
 @pytest.mark.parametrize("environments", [None, [], {}, "dev"])
 def test_needs_environments(environments: object) -> None:
-    with pytest.raises(SettingsError, match="environments must map names to settings"):
-        Settings.from_context(Node({"environment": "dev", "environments": environments}))
+    with pytest.raises(EnvironmentSettingsError, match="environments must map names to settings"):
+        EnvironmentSettings.from_context(Node({"environment": "dev", "environments": environments}))
 
 
 def test_lists_the_environments_there_are() -> None:
-    with pytest.raises(SettingsError, match="environment must be one of dev, prod, got: 'production'"):
-        Settings.from_context(Node({"environment": "production", "environments": {"dev": {}, "prod": {}}}))
+    with pytest.raises(
+        EnvironmentSettingsError, match="environment must be one of dev, prod, got: 'production'"
+    ):
+        EnvironmentSettings.from_context(
+            Node({"environment": "production", "environments": {"dev": {}, "prod": {}}})
+        )
 
 
 def test_the_recursion_runs_out_of_time_before_its_stage() -> None:
-    settings = Settings(worker_timeout_seconds=60, worker_retry_wait_seconds=30, stage_timeout_seconds=10_000)
+    settings = EnvironmentSettings(
+        worker_timeout_seconds=60, worker_retry_wait_seconds=30, stage_timeout_seconds=10_000
+    )
 
     assert settings.recursion_timeout_seconds == 10_000 - 150 - 3600
 
@@ -137,4 +152,4 @@ def test_every_log_retention_is_one_that_cdk_knows() -> None:
 
 
 def test_every_setting_but_the_name_is_checked() -> None:
-    assert set(_CHECKS) == {field.name for field in fields(Settings)}
+    assert set(_CHECKS) == {field.name for field in fields(EnvironmentSettings)}

@@ -16,13 +16,13 @@ from catalogue.tei.text import text_of
 from catalogue.work import SourceFile, Work
 
 if TYPE_CHECKING:
-    from catalogue.changeset import Row
+    from catalogue.changeset import ChangesetRow
 
 _HOUSES = {"Wellcome Library", "Wellcome Collection", "Wellcome Trust"}
 """Names of the keeper, past and present, that some descriptions have where their own title belongs."""
 
 
-def describe(root: Element, row: Row, warn: Warn) -> Work:
+def describe(root: Element, row: ChangesetRow, warn: Warn) -> Work:
     """The work that a description is of. What it does not say stays empty; what it says wrongly is warned of."""
     ms_desc = root.find("teiHeader/fileDesc/sourceDesc/msDesc")
     if ms_desc is None:

@@ -93,7 +93,7 @@ WORKER_DEATHS = frozenset(
 """The worker was killed rather than raised: it is not run again in place, and the next attempt is careful."""
 
 
-class Failure(NamedTuple):
+class ExecutionError(NamedTuple):
     """Why an execution failed: an error name, and a message for people. Either may be empty."""
 
     error: str
@@ -103,7 +103,7 @@ class Failure(NamedTuple):
         return ": ".join(filter(None, self))
 
 
-def innermost(error: str, cause: str) -> Failure:
+def innermost(error: str, cause: str) -> ExecutionError:
     """The error where it began. `cause` is text, or JSON of a Lambda function's error, or of a nested execution with its own cause."""
     try:
         document = json.loads(cause)
@@ -111,10 +111,10 @@ def innermost(error: str, cause: str) -> Failure:
         document = None
     if isinstance(document, Mapping):
         if "errorMessage" in document:
-            return Failure(str(document.get("errorType") or error), str(document["errorMessage"]))
+            return ExecutionError(str(document.get("errorType") or error), str(document["errorMessage"]))
         if "ExecutionArn" in document or "Cause" in document:
             return innermost(
                 str(document.get("Error") or document.get("Status") or error),
                 str(document.get("Cause") or ""),
             )
-    return Failure(error, cause)
+    return ExecutionError(error, cause)

@@ -11,7 +11,7 @@ from winnow.settings import Settings
 from winnow.storage.clients import client, lazy
 from winnow.storage.executions import StepFunctions
 from winnow.storage.ledger import Ledger
-from winnow.storage.listing import S3SourceBucket
+from winnow.storage.listing import S3SourceListing
 from winnow.storage.state_table import DynamoStateTable
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             pipeline=settings.pipeline,
             stages=settings.stages,
             ledger=Ledger.of_bucket(settings.need("ledger_bucket")),
-            source=S3SourceBucket(settings.need("source_bucket"), client("s3")),
+            source=S3SourceListing(settings.need("source_bucket"), client("s3")),
             state=DynamoStateTable(settings.need("state_table"), lazy("dynamodb")),
             executions=StepFunctions.of(execution.arn, lazy("stepfunctions")),
         )

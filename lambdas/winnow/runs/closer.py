@@ -20,7 +20,7 @@ from winnow.metrics.watch import Metric, Watch
 from winnow.proof.prove import Proof, prove, stages_of
 from winnow.register.registering import catch_up, release_holds
 from winnow.runs.run_alerts import RunAlerts
-from winnow.runs.steps import AlertStep, Step, Steps
+from winnow.runs.steps import AlertStep, ClosingStep, Steps
 
 if TYPE_CHECKING:
     from winnow.alerts.announcer import Announcer
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 UP_TO_DATE = "up to date"
 BEHIND = "behind"
 
-FIND_RUN = Step("find the run")
-RELEASE_LOCK = Step("release the lock")
-PROVE = Step("prove")
-FIND_ATTEMPTS = Step("find attempts")
+FIND_RUN = ClosingStep("find the run")
+RELEASE_LOCK = ClosingStep("release the lock")
+PROVE = ClosingStep("prove")
+FIND_ATTEMPTS = ClosingStep("find attempts")
 SEND_ALERT_OF_ATTEMPT = AlertStep("send an alert that was owed")
 LOOK_FOR_ALERTS = AlertStep("look for alerts")
 ALERT_OF_RUN = AlertStep("alert")
 ALERT_OF_PROOF = AlertStep("alert of the proof")
-COUNT_END = Step("count")
-COUNT_PROOF = Step("count what was proved")
-REPORT = Step("report")
-RELEASE_HOLDS = Step("release the replay's holds")
+COUNT_END = ClosingStep("count")
+COUNT_PROOF = ClosingStep("count what was proved")
+REPORT = ClosingStep("report")
+RELEASE_HOLDS = ClosingStep("release the replay's holds")
 
 
 class CloseRunIncomplete(WinnowError):
@@ -156,7 +156,7 @@ class Closer:
         for stage in stages_of(run):
             keys_of_stage = StageKeys(closing.run_id, stage)
             steps.take(
-                Step(f"bring the failure register up to date with {stage}"),
+                ClosingStep(f"bring the failure register up to date with {stage}"),
                 partial(catch_up, self._ledger, self._register, keys_of_stage, deadline=self._deadline),
             )
         if len(steps.failures) > failed:

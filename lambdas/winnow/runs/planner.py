@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from winnow.runs.request import RunRequest
     from winnow.storage.executions import Executions
     from winnow.storage.ledger import Ledger
-    from winnow.storage.listing import SourceBucket
+    from winnow.storage.listing import SourceListing
     from winnow.storage.state_table import StateTable
 
 SOURCE = "source"
@@ -73,7 +73,7 @@ class RunPlanner:
         pipeline: str,
         stages: Sequence[str],
         ledger: Ledger,
-        source: SourceBucket,
+        source: SourceListing,
         state: StateTable,
         executions: Executions,
     ) -> None:

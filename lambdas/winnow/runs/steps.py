@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ClosingStep:
     """A step, and the metric that counts its failures."""
 
     name: str
@@ -26,7 +26,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class AlertStep(Step):
+class AlertStep(ClosingStep):
     """A step without which an alert may not be sent."""
 
     METRIC: ClassVar[Metric] = Metric.ALERT_FAILED
@@ -40,7 +40,7 @@ class Steps:
         self.failures: list[str] = []
         """Steps that failed, and why."""
 
-    def take(self, step: Step, action: Callable[[], T]) -> T | None:
+    def take(self, step: ClosingStep, action: Callable[[], T]) -> T | None:
         """The result of the action; None if it failed."""
         try:
             return action()

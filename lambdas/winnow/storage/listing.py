@@ -40,14 +40,14 @@ def is_folder(key: str) -> bool:
     return key.endswith("/")
 
 
-class SourceBucket(Protocol):
+class SourceListing(Protocol):
     """The bucket that runs without a list of records go over."""
 
     def objects(self, prefix: str) -> Iterator[SourceObject]:
         """Everything under a prefix except folders, in ascending order of keys."""
 
 
-class S3SourceBucket:
+class S3SourceListing:
     """The source bucket in S3."""
 
     def __init__(self, bucket: str, s3: Any) -> None:

@@ -16,7 +16,7 @@ from stacks.constructs.lambda_code import LambdaCode
 from stacks.constructs.pipeline import Pipeline
 from stacks.constructs.source_bucket import SourceBucket
 from stacks.constructs.stage import Stage
-from stacks.settings import Settings
+from stacks.settings import EnvironmentSettings
 
 WORKERS = "tests.integration.faults.workers"
 
@@ -38,7 +38,13 @@ class FaultsStack(cdk.Stack):
     """
 
     def __init__(
-        self, scope: cdk.App, construct_id: str, *, settings: Settings, proxy: str, hasty_seconds: int
+        self,
+        scope: cdk.App,
+        construct_id: str,
+        *,
+        settings: EnvironmentSettings,
+        proxy: str,
+        hasty_seconds: int,
     ) -> None:
         super().__init__(scope, construct_id)
         # The workers are found through the virtual environment; the asset brings the runtime.
@@ -70,7 +76,7 @@ class FaultsStack(cdk.Stack):
 
 def main() -> None:
     app = cdk.App()
-    settings = Settings.from_context(app.node)
+    settings = EnvironmentSettings.from_context(app.node)
     CatalogueStack(app, f"catalogue-{settings.environment}", settings=settings)
     scaled = replace(
         settings,

@@ -26,7 +26,7 @@ from catalogue.identifiers import (
     new_canonical_id,
 )
 from catalogue.mint import IdentifierTaken, connect, mint
-from catalogue.settings import SettingsError
+from catalogue.settings import SettingMissing
 from tests.unit.catalogue.fakes import TABLE, OneAtATime, aws_error, create_table
 from winnow import Output, PermanentError, Record
 
@@ -297,7 +297,7 @@ def test_any_other_error_is_raised_so_that_the_runtime_finds_the_record_it_belon
 def test_a_lambda_without_its_tables_name_fails_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("catalogue.mint.client", lambda _service: None)
     monkeypatch.delenv("IDENTIFIERS_TABLE", raising=False)
-    with pytest.raises(SettingsError, match="IDENTIFIERS_TABLE is not set"):
+    with pytest.raises(SettingMissing, match="IDENTIFIERS_TABLE is not set"):
         connect()
 
 

@@ -17,7 +17,7 @@ from winnow.register.entry import hold
 from winnow.register.registering import catch_up
 from winnow.runs.closer import Closer, CloseRunIncomplete, Closing
 from winnow.runs.run_ended import RunEnded
-from winnow.runs.steps import AlertStep, Step, Steps
+from winnow.runs.steps import AlertStep, ClosingStep, Steps
 from winnow.storage.state_table import Holder
 
 LOSSY = {"records": ["a", "b~1", "b~2", "bad1", "flaky", "skip1", "twin", "a"]}
@@ -402,9 +402,11 @@ class TestLaw6:
 
 @pytest.mark.parametrize(
     ("step", "metric"),
-    [(Step("report"), Metric.WATCHING_FAILED), (AlertStep("say so"), Metric.ALERT_FAILED)],
+    [(ClosingStep("report"), Metric.WATCHING_FAILED), (AlertStep("say so"), Metric.ALERT_FAILED)],
 )
-def test_a_step_that_fails_is_counted_and_named_and_keeps_no_other_back(step: Step, metric: Metric) -> None:
+def test_a_step_that_fails_is_counted_and_named_and_keeps_no_other_back(
+    step: ClosingStep, metric: Metric
+) -> None:
     watch = Watch(pipeline="catalogue")
     steps = Steps(watch)
     assert steps.take(step, lambda: 1 / 0) is None

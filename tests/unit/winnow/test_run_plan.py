@@ -13,7 +13,7 @@ from winnow.runs.planner import Execution, RunPlan, RunPlanner
 from winnow.runs.request import RunRequest
 from winnow.storage.executions import FakeExecutions
 from winnow.storage.ledger import LINES_PER_PIECE, Ledger, record_lines
-from winnow.storage.listing import S3SourceBucket, SourceObject
+from winnow.storage.listing import S3SourceListing, SourceObject
 from winnow.storage.state_table import Holder, MemoryStateTable
 from winnow.storage.store import PART_BYTES, MemoryStore, S3Store
 
@@ -366,7 +366,7 @@ class TestListing:
             s3.put_object(Bucket="source", Key=key, Body=b"x" * len(key))
         list_page = s3.list_objects_v2
         monkeypatch.setattr(s3, "list_objects_v2", lambda **args: list_page(**args, MaxKeys=2))
-        found = list(S3SourceBucket("source", s3).objects("tei/"))
+        found = list(S3SourceListing("source", s3).objects("tei/"))
         assert [item.key for item in found] == names
         assert found[1].size == len("tei/Batak/2.xml")
         assert '"' not in found[1].etag

@@ -16,19 +16,19 @@ from winnow.core.keys import REPLAYS, RUNS, StageKeys
 if TYPE_CHECKING:
     from aws_cdk import aws_iam as iam
 
-    from stacks.settings import Settings
+    from stacks.settings import EnvironmentSettings
 
 WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 
 
-class Ledger(Construct):
+class LedgerBucket(Construct):
     """The bucket of plans, journals, outputs, failures and settlements.
 
     Evidence is written once and never changed: nobody is granted a deletion, and writes are conditional. That is
     why the bucket keeps no versions: there would never be a second one. Lifecycle rules alone remove things.
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, settings: EnvironmentSettings) -> None:
         super().__init__(scope, construct_id)
         self.bucket: s3.IBucket = s3.Bucket(
             self,

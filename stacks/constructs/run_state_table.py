@@ -12,13 +12,13 @@ from stacks.constructs.removal import removal_policy
 from stacks.settings import Removal
 
 if TYPE_CHECKING:
-    from stacks.settings import Settings
+    from stacks.settings import EnvironmentSettings
 
 
-class StateTable(Construct):
+class RunStateTable(Construct):
     """One pipeline's locks and marks: who is running, which events were taken, what was alerted."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, settings: EnvironmentSettings) -> None:
         super().__init__(scope, construct_id)
         self.table: dynamodb.ITableV2 = dynamodb.TableV2(
             self,
