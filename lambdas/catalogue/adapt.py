@@ -37,7 +37,7 @@ class TooLarge(PermanentError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SourceFile:
+class ListedFile:
     """The object a record stands for."""
 
     bucket: str
@@ -71,7 +71,7 @@ def adapt(record: Record) -> dict[str, Any] | Skip:
     The object is read as it is now, not in the version that was listed: a replay after a cataloguer's fix
     has to see the fix, and an event that comes late must not bring an old text back.
     """
-    source = SourceFile.from_record(record)
+    source = ListedFile.from_record(record)
     if source.key.endswith("/"):
         return Skip("folder marker")
     try:

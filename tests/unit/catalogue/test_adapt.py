@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from catalogue.adapt import CHANGESET, MAX_DESCRIPTION_BYTES, SourceFile, TooLarge, adapt
+from catalogue.adapt import CHANGESET, MAX_DESCRIPTION_BYTES, ListedFile, TooLarge, adapt
 from catalogue.tei.document import MalformedXml
 from tests.unit.catalogue.fakes import WRITTEN, FakeS3, aws_error, tei
 from winnow import PermanentError, Record, Skip
@@ -131,10 +131,10 @@ def test_a_file_that_cannot_be_a_description_is_refused_unread(monkeypatch: pyte
 
 def test_a_bare_id_is_a_key_in_the_source_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_BUCKET", "descriptions")
-    assert SourceFile.from_record(Record("a.xml")) == SourceFile(bucket="descriptions", key="a.xml")
+    assert ListedFile.from_record(Record("a.xml")) == ListedFile(bucket="descriptions", key="a.xml")
 
 
 def test_a_bare_id_without_a_source_bucket_is_permanent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOURCE_BUCKET", raising=False)
     with pytest.raises(PermanentError, match="set SOURCE_BUCKET"):
-        SourceFile.from_record(Record("a.xml"))
+        ListedFile.from_record(Record("a.xml"))
