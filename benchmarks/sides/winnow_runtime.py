@@ -14,8 +14,7 @@ from winnow.runtime.decorator import Worker
 from winnow.runtime.engine import run
 from winnow.runtime.options import Options
 from winnow.storage.ledger import Ledger
-from winnow.storage.store import MemoryStore
-from winnow.testing import FakeContext
+from winnow.testing import FakeContext, MemoryStore
 
 
 def main(arguments: list[str]) -> None:

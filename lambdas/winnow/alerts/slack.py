@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import random
 import time
-import urllib.error
-import urllib.request
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry
+from urllib3.exceptions import HTTPError, InvalidHeader
 
 from winnow.alerts.slack_blocks import slack_message
 from winnow.core.errors import WinnowError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 POST_TIMEOUT_SECONDS = 10.0
 FIRST_BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 20.0
+MAX_REASON_BYTES = 200
 REMEMBERED_DELIVERIES = 1_000
 """SNS message ids that a process remembers, so that a retried event does not repeat what had arrived."""
 
@@ -129,28 +131,40 @@ class _Answer:
 
 
 def _send(url: str, payload: Mapping[str, Any], *, timeout: float) -> _Answer:
+    """Send a message once. A redirect is an answer like any other: the message goes nowhere else."""
     body = json.dumps(payload, ensure_ascii=False).encode("utf-8", "replace")
-    headers = {"Content-Type": "application/json; charset=utf-8"}
-    request = urllib.request.Request(url, body, headers)  # noqa: S310  webhook_url lets only HTTP pass
     try:
-        with urllib.request.urlopen(request, timeout=max(0.1, timeout)) as answer:  # noqa: S310
-            return _Answer(status=answer.status, reason="")
-    except urllib.error.HTTPError as error:
-        with error:
-            reason = error.read(200).decode("utf-8", "replace")
+        with _pool(url).request(
+            "POST",
+            url,
+            body=body,
+            headers={"Content-Type": "application/json; charset=utf-8"},
+            timeout=max(0.1, timeout),
+            retries=False,
+            preload_content=False,
+        ) as answer:
+            reason = answer.read(MAX_REASON_BYTES).decode("utf-8", "replace")
             return _Answer(
-                status=error.code,
-                reason=reason or error.reason,
-                retry_after_seconds=_seconds(error.headers.get("Retry-After")),
+                status=answer.status,
+                reason=reason or answer.reason or "",
+                retry_after_seconds=_seconds_to_wait(answer),
             )
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HTTPError) as error:  # their texts hold the webhook's URL
         return _Answer(status=0, reason=type(error).__name__)
 
 
-def _seconds(header: str | None) -> float:
+def _pool(url: str) -> PoolManager:
+    """Connections for one message, through the proxy that the environment names for its host, if any."""
+    parts = urlsplit(url)
+    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    return ProxyManager(proxy) if proxy else PoolManager()
+
+
+def _seconds_to_wait(answer: BaseHTTPResponse) -> float:
+    """What the answer's Retry-After asks for, in seconds or as a date; 0 if it asks for nothing."""
     try:
-        return max(0.0, float(header or 0))
-    except ValueError:  # a date; Slack sends seconds
+        return Retry().get_retry_after(answer) or 0.0
+    except InvalidHeader:
         return 0.0
 
 

@@ -162,7 +162,7 @@ def trim_traceback(trace: TracebackType | None, limit: int = MAX_TRACEBACK_FRAME
 @lru_cache(maxsize=1_000)
 def _frame(file: str, line: int, name: str) -> str:
     """One frame of the user's code; empty for Winnow's. Cached: many records fail in the same place."""
-    if file.startswith(_WINNOW) and not file.endswith("testing.py"):
+    if file.startswith(_WINNOW):
         return ""
     return f'File "{file}", line {line}, in {name}\n  {linecache.getline(file, line).strip()}'
 

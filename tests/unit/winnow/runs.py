@@ -15,11 +15,8 @@ from winnow.runs.planner import Execution, RunPlanner
 from winnow.runs.request import RunRequest
 from winnow.runtime.attempt import run_attempt
 from winnow.settlement.settle import settle
-from winnow.storage.executions import FakeExecutions
 from winnow.storage.ledger import Ledger
-from winnow.storage.state_table import MemoryStateTable
-from winnow.storage.store import MemoryStore
-from winnow.testing import FakeContext
+from winnow.testing import FakeContext, FakeExecutions, MemoryStateTable, MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

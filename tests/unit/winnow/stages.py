@@ -25,8 +25,7 @@ from winnow.runtime.decorator import Worker
 from winnow.settlement.settle import settle
 from winnow.settlement.settlement import Settlement, read_settlement
 from winnow.storage.ledger import Ledger
-from winnow.storage.store import MemoryStore
-from winnow.testing import FakeContext
+from winnow.testing import FakeContext, MemoryStore
 
 RUN_ID = "01JD7ZK3V5Q8W9X0Y1Z2A3B4C5"
 STAGE = "transform"

@@ -26,7 +26,7 @@ from winnow.core.contract import Pointer
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.storage.ledger import Ledger
-from winnow.storage.store import MemoryStore
+from winnow.testing import MemoryStore
 
 RUN_ID = "01JD7ZK3V5Q8W9X0Y1Z2A3B4C5"
 EXECUTION = "arn:aws:states:eu-west-1:123456789012:execution:catalogue-transform:" + RUN_ID

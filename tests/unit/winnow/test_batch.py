@@ -23,7 +23,7 @@ from winnow.planning.batch_list import BatchList
 from winnow.planning.repeats import Repeats
 from winnow.planning.stage_planner import plan_stage
 from winnow.storage.ledger import Ledger
-from winnow.storage.store import MemoryStore
+from winnow.testing import MemoryStore
 
 SOURCE = {"bucket": "source", "key": "list.ndjson"}
 

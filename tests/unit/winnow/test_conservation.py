@@ -17,7 +17,7 @@ from winnow.proof.feed import Feed
 from winnow.proof.prove import Proof, Reached, StageProof, prove
 from winnow.proof.trace import MAX_FOLLOWED, Outcome, trace
 from winnow.storage.ledger import compress
-from winnow.storage.store import MemoryStore
+from winnow.testing import MemoryStore
 
 RECORDS = ["a", "b~1", "b~2", "bad1", "flaky", "skip1", "twin", "a"]
 

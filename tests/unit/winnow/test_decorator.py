@@ -10,8 +10,7 @@ from tests.unit.winnow.stages import Stage
 from winnow import Record, worker
 from winnow.core.errors import WinnowError
 from winnow.runtime.careful_child import find_worker
-from winnow.storage.store import MemoryStore
-from winnow.testing import FakeContext
+from winnow.testing import FakeContext, MemoryStore
 
 
 @worker

@@ -17,7 +17,7 @@ from winnow.settlement.failure_records import FailureRecord, find_failure, read_
 from winnow.settlement.result import StageResult
 from winnow.settlement.settlement import Settlement
 from winnow.storage.ledger import Ledger
-from winnow.storage.store import MemoryStore
+from winnow.testing import MemoryStore
 
 PLAN = {
     "run_id": "R1",

@@ -21,8 +21,7 @@ from winnow.batch.successes import SuccessesSource
 from winnow.journal.successes import SuccessManifest
 from winnow.runtime.careful import Limits, run_carefully
 from winnow.runtime.units import units
-from winnow.storage.store import MemoryStore
-from winnow.testing import BatchResult, run_worker
+from winnow.testing import BatchResult, MemoryStore, run_worker
 
 AMOUNTS = [1.0, 2.0, 3.0, -4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]
 ROWS: list[dict[str, Any]] = [

@@ -14,7 +14,7 @@ from winnow.journal.evidence import Evidence, fold, read_segments
 from winnow.journal.segment import MAX_REASONS, OutputIds, OutputSegment, Segment, Stop
 from winnow.journal.successes import SuccessEntry, SuccessManifest
 from winnow.storage.ledger import Ledger, compress
-from winnow.storage.store import MemoryStore
+from winnow.testing import MemoryStore
 
 ATTEMPT = KEYS.attempt(0)
 

@@ -11,11 +11,11 @@ from winnow.core import keys
 from winnow.core.errors import StageInputError
 from winnow.runs.planner import Execution, RunPlan, RunPlanner
 from winnow.runs.request import RunRequest
-from winnow.storage.executions import FakeExecutions
 from winnow.storage.ledger import LINES_PER_PIECE, Ledger, record_lines
 from winnow.storage.listing import S3SourceListing, SourceObject
-from winnow.storage.state_table import Holder, MemoryStateTable
-from winnow.storage.store import PART_BYTES, MemoryStore, S3Store
+from winnow.storage.state_table import Holder
+from winnow.storage.store import PART_BYTES, S3Store
+from winnow.testing import FakeExecutions, MemoryStateTable, MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

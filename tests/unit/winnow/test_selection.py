@@ -19,7 +19,7 @@ from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.proof.prove import prove
 from winnow.storage.ledger import Ledger
-from winnow.storage.store import MemoryStore
+from winnow.testing import MemoryStore
 
 REPLAY = "01JD7ZK3V5Q8W9X0Y1Z2A3B4R1"
 MANY = 3_000

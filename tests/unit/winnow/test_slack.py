@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from contextlib import contextmanager
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +123,28 @@ class TestWebhook:
         assert clock.slept == [7]
         assert len(slack.received) == 2
 
+    def test_waits_until_the_date_that_slack_gives(self, slack: FakeSlack) -> None:
+        date = formatdate(time.time() + 20, usegmt=True)
+        slack.answers = [(503, {"Retry-After": date}, "maintenance")]
+        clock = FakeClock()
+        webhook(FakeSecrets(slack.url()), clock).post(MESSAGE, deadline=60)
+        [slept] = clock.slept
+        assert 5 < slept <= 20
+
+    @pytest.mark.parametrize("header", ["soon", "-5", ""])
+    def test_backs_off_by_itself_when_slack_asks_for_no_time(self, slack: FakeSlack, header: str) -> None:
+        slack.answers = [(429, {"Retry-After": header}, "")]
+        clock = FakeClock()
+        webhook(FakeSecrets(slack.url()), clock).post(MESSAGE, deadline=30)
+        [slept] = clock.slept
+        assert 0.5 <= slept <= 1
+
+    def test_follows_no_redirect(self, slack: FakeSlack) -> None:
+        slack.answers = [(307, {"Location": slack.url("/elsewhere")}, "")]
+        with pytest.raises(SlackError, match="307"):
+            webhook(FakeSecrets(slack.url())).post(MESSAGE, deadline=30)
+        assert [path for path, _ in slack.received] == ["/hook"]
+
     def test_backs_off_with_jitter_while_slack_is_down(self, slack: FakeSlack) -> None:
         slack.answers = [(503, {}, ""), (500, {}, ""), (502, {}, "")]
         clock = FakeClock()
@@ -141,7 +165,7 @@ class TestWebhook:
         with FakeSlack().serve() as gone:
             url = gone.url()
         clock = FakeClock()
-        with pytest.raises(SlackError, match="no answer: URLError"):
+        with pytest.raises(SlackError, match="no answer: NewConnectionError"):
             webhook(FakeSecrets(url), clock).post(MESSAGE, deadline=10)
         assert len(clock.slept) >= 2
 

@@ -23,7 +23,8 @@ from winnow.core.errors import ObjectForbidden, SourceChanged, StageInputError
 from winnow.core.ranges import Ranges
 from winnow.journal.successes import SuccessEntry, SuccessManifest
 from winnow.storage.ledger import MAX_UNPACKED_BYTES, gunzip
-from winnow.storage.store import Head, MemoryStore
+from winnow.storage.store import Head
+from winnow.testing import MemoryStore
 
 ROWS = [{"id": f"r{n}", "data": {"n": n}} for n in range(7)]
 NDJSON = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)

@@ -12,10 +12,8 @@ from winnow.metrics.watch import Metric, Watch
 from winnow.runs.object_events import objects_created
 from winnow.runs.request import RunRequest
 from winnow.runs.starter import MAX_INPUT_BYTES, Message, Starter
-from winnow.storage.executions import FakeExecutions
 from winnow.storage.ledger import Ledger
-from winnow.storage.state_table import MemoryStateTable
-from winnow.storage.store import MemoryStore
+from winnow.testing import FakeExecutions, MemoryStateTable, MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,8 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from winnow.storage.state_table import EVENT_TTL_SECONDS, Claim, DynamoStateTable, Holder, MemoryStateTable
+from winnow.storage.state_table import EVENT_TTL_SECONDS, Claim, DynamoStateTable, Holder
+from winnow.testing import MemoryStateTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,8 @@ from winnow.core.errors import (
     SourceChanged,
     StageInputError,
 )
-from winnow.storage.store import HEAD_BYTES, PART_BYTES, STREAM_PIECE_BYTES, MemoryStore, ObjectStore, S3Store
+from winnow.storage.store import HEAD_BYTES, PART_BYTES, STREAM_PIECE_BYTES, ObjectStore, S3Store
+from winnow.testing import MemoryStore
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from winnow.runtime.recorder import Recorder, RecorderSettings
 from winnow.runtime.segment_writer import SegmentWriter
 from winnow.storage.formats import NDJSON
 from winnow.storage.ledger import Ledger
-from winnow.storage.store import MemoryStore
+from winnow.testing import MemoryStore
 
 COUNT = 200
 

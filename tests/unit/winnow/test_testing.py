@@ -90,6 +90,31 @@ def test_what_setup_raised_is_the_cause() -> None:
     assert result.failures["a"].kind == "missing"
 
 
+class Leaving(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+def test_an_error_that_exits_when_asked_for_its_words_is_contained() -> None:
+    def connect() -> None:
+        raise Leaving
+
+    @worker(setup=connect)
+    def never(record: Record) -> None: ...
+
+    assert "Leaving" in run_worker(never, ["a"]).cause
+
+    @worker
+    def leave(record: Record) -> dict[str, int]:
+        if record.id == "b":
+            raise Leaving
+        return {"n": 1}
+
+    result = run_worker(leave, ["a", "b"])
+    assert result.outputs == {"a": {"n": 1}}
+    assert result.failures["b"].error_type == "Leaving"
+
+
 @pytest.mark.parametrize("records", [[], [""], [{"data": 1}]])
 def test_records_that_cannot_be_a_batch_are_refused(records: list[Any]) -> None:
     with pytest.raises(StageInputError):

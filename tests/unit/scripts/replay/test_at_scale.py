@@ -26,9 +26,7 @@ from winnow.core.keys import StageKeys, replay_selection
 from winnow.register.entry import Status, note_success
 from winnow.register.registering import Registered, register_failures
 from winnow.settlement.failure_records import read_failures
-from winnow.storage.executions import FakeExecutions
-from winnow.storage.state_table import MemoryStateTable
-from winnow.testing import MemoryRegister
+from winnow.testing import FakeExecutions, MemoryRegister, MemoryStateTable
 
 COUNT = 50_000
 CRITERIA = Criteria(stage="mint")

@@ -1,83 +1,25 @@
-"""Run a worker over a batch in a test, without AWS: the real plan, runtime, journal and settlement, on a store in memory.
-
-from winnow.testing import run_worker
-
-result = run_worker(transform, [{"id": "a", "data": {...}}, "b"])
-assert result.outputs["a"] == {...}
-assert result.failures["b"].error_type == "PermanentError"
-"""
+"""A worker run over a batch in a test: the real plan, runtime, journal and settlement, on a store in memory."""
 
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from winnow.core.contract import Order, Policy, StageInput
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
+from winnow.journal.reports import words_of
 from winnow.metrics.watch import Watch
 from winnow.planning.stage_planner import continue_stage, plan_stage
-from winnow.register.entry import Entry, Status
-from winnow.register.item import Summary, UnresolvedEntry
-from winnow.register.table import Change, RegisterTable, RunMark
 from winnow.runtime.attempt import run_attempt
 from winnow.runtime.decorator import Worker
 from winnow.settlement.settle import settle
 from winnow.storage.formats import open_parquet
 from winnow.storage.ledger import Ledger, decompress
-from winnow.storage.store import MemoryStore
-
-
-class MemoryRegister(RegisterTable):
-    """The failure register in memory: the same promises, no network."""
-
-    def __init__(self) -> None:
-        self.entries: dict[tuple[str, str], dict[str, Entry]] = {}
-        """By pipeline and stage, then by record id."""
-        self.marks: dict[tuple[str, str], set[RunMark]] = {}
-        """By pipeline and stage."""
-        self._changing = threading.Lock()
-
-    def apply(self, pipeline: str, stage: str, record_ids: Iterable[str], change: Change) -> int:
-        entries = self.entries.setdefault((pipeline, stage), {})
-        written = 0
-        for record_id in dict.fromkeys(record_ids):
-            with self._changing:
-                changed = change(record_id, entries.get(record_id))
-                if changed is not None:
-                    entries[record_id] = changed
-                    written += 1
-        return written
-
-    def read(self, pipeline: str, stage: str, record_ids: Sequence[str]) -> dict[str, Entry]:
-        entries = self.entries.get((pipeline, stage), {})
-        return {record_id: entries[record_id] for record_id in record_ids if record_id in entries}
-
-    def mark_run(self, pipeline: str, stage: str, mark: RunMark) -> None:
-        self.marks.setdefault((pipeline, stage), set()).add(mark)
-
-    def runs_after(self, pipeline: str, stage: str, settled_at: str) -> Iterator[RunMark]:
-        later = [mark for mark in self.marks.get((pipeline, stage), ()) if mark.settled_at > settled_at]
-        yield from sorted(later, key=lambda mark: (mark.settled_at, mark.run_id))
-
-    def unresolved(self, pipeline: str, stage: str) -> Iterator[Summary]:
-        return (each for each in self.all(pipeline, stage) if each.status is not Status.RESOLVED)
-
-    def unresolved_in_brief(self, pipeline: str, stage: str) -> Iterator[UnresolvedEntry]:
-        for each in self.unresolved(pipeline, stage):
-            yield UnresolvedEntry(
-                record_id=each.record_id,
-                status=each.status,
-                first_seen=each.first_seen,
-                replay_id=each.replay_id,
-            )
-
-    def all(self, pipeline: str, stage: str) -> Iterator[Summary]:
-        return map(Summary.of_entry, list(self.entries.get((pipeline, stage), {}).values()))
+from winnow.testing.memory_store import MemoryStore
 
 
 @dataclass(slots=True)
@@ -174,7 +116,7 @@ def _attempt(worker: Worker, order: Order, ledger: Ledger, seconds: float) -> di
                 code_version="test",
             )
         except Exception as error:  # noqa: BLE001  the state machine's Catch
-            cause = json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)})
+            cause = json.dumps({"errorType": type(error).__name__, "errorMessage": words_of(error)})
             state["worker_error"] = {"Error": type(error).__name__, "Cause": cause}
         else:
             break
