@@ -1,7 +1,6 @@
 """`winnow verify`: proves from the ledger alone that a run lost nothing in silence."""
 
 import json
-from typing import Any
 
 import click
 from rich.console import Console
@@ -12,6 +11,7 @@ from scripts.deployed.target import Target
 from scripts.display.proofs import print_proof, print_trace
 from scripts.terminal.errors import Mistake
 from winnow.core import keys
+from winnow.core.run_document import RunDocument
 from winnow.proof.prove import Proof, prove
 from winnow.proof.trace import trace
 from winnow.storage.executions import StepFunctions
@@ -68,19 +68,19 @@ def verify(run: str, record_id: str | None, pipeline: str | None, as_json: bool)
         raise SystemExit(DOES_NOT_ADD_UP)
 
 
-def prove_run(target: Target, ledger: Ledger, document: dict[str, Any]) -> Proof:
+def prove_run(target: Target, ledger: Ledger, run: RunDocument) -> Proof:
     """The proof of a run, given its `run.json`."""
     machine = StepFunctions(machine_arn="", stepfunctions=target.client("stepfunctions"))
-    return prove(ledger, document["run_id"], status=machine.status(document["execution"]))
+    return prove(ledger, run.run_id, status=machine.status(run.execution))
 
 
-def _find(target: Target, run: str, name: str | None) -> tuple[Ledger, dict[str, Any]]:
+def _find(target: Target, run: str, name: str | None) -> tuple[Ledger, RunDocument]:
     """The ledger that has a run, and its `run.json`."""
     candidates = [pipelines.find(target, name)] if name else pipelines.deployed(target)
     s3 = target.client("s3")
     for pipeline in candidates:
         ledger = Ledger(S3Store(pipeline.ledger_bucket, s3))
-        document = ledger.find_json(keys.run(run))
+        document = ledger.find(keys.run(run), RunDocument.from_json)
         if document:
             return ledger, document
     among = ", ".join(pipeline.name for pipeline in candidates) or "no pipeline at all"

@@ -220,9 +220,9 @@ class FactFinder:
 
     def _started(self) -> list[tuple[str, str]]:
         return [
-            (document["started_at"], document["run_id"])
-            for document in documents(self._ledger, self._runs())
-            if document["start_at"] == self._first_stage
+            (run.started_at, run.run_id)
+            for run in documents(self._ledger, self._runs())
+            if run.start_at == self._first_stage
         ]
 
     def _given(self, run_id: str, wanted: Iterable[str]) -> dict[str, Listed]:

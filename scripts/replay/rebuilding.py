@@ -17,9 +17,8 @@ from winnow.settlement.failure_records import failure_records, read_failures
 from winnow.settlement.settlement import FINAL, read_settlement, settlements
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from winnow.batch.plan import Plan
+    from winnow.core.run_document import RunDocument
     from winnow.register.table import RegisterTable
     from winnow.settlement.settlement import Settlement
     from winnow.storage.ledger import Ledger
@@ -36,7 +35,7 @@ class _Settled:
     attempt: int
 
 
-def replay_history(ledger: Ledger, runs: Iterable[Mapping[str, object]], register: RegisterTable) -> int:
+def replay_history(ledger: Ledger, runs: Iterable[RunDocument], register: RegisterTable) -> int:
     """Register everything that the ledger knows of, in order.
 
     Args:
@@ -59,17 +58,15 @@ def replay_history(ledger: Ledger, runs: Iterable[Mapping[str, object]], registe
     return len({(event.run_id, event.stage) for event in events})
 
 
-def _events(ledger: Ledger, run: Mapping[str, object]) -> Iterator[_Settled]:
-    run_id, stages = str(run["run_id"]), run["stages"]
-    assert isinstance(stages, list)
-    for stage in stages:
-        plan = find_plan(ledger, StageKeys(run_id, stage))
+def _events(ledger: Ledger, run: RunDocument) -> Iterator[_Settled]:
+    for stage in run.stages:
+        plan = find_plan(ledger, StageKeys(run.run_id, stage))
         if plan is None:
             continue
         for settlement in settlements(ledger, plan):
             if settlement.verdict in FINAL or (settlement.verdict is Verdict.RETRY and settlement.alert_now):
                 yield _Settled(
-                    at=settlement.settled_at, run_id=run_id, stage=stage, attempt=settlement.attempt
+                    at=settlement.settled_at, run_id=run.run_id, stage=stage, attempt=settlement.attempt
                 )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.core import keys
 from winnow.core.contract import ULID
+from winnow.core.run_document import RunDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,9 +31,9 @@ def newest_first(ids: Iterable[str]) -> list[str]:
     return sorted((run for run in ids if ULID.fullmatch(run)), reverse=True)
 
 
-def documents(ledger: Ledger, ids: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The `run.json` of each that has one."""
+def documents(ledger: Ledger, ids: Iterable[str]) -> Iterator[RunDocument]:
+    """The `run.json` of each that has one. Raises `DamagedDocument`."""
     with ThreadPoolExecutor(max_workers=READERS) as pool:
-        for found in pool.map(lambda run: ledger.find_json(keys.run(run)), ids):
+        for found in pool.map(lambda run: ledger.find(keys.run(run), RunDocument.from_json), ids):
             if found:
                 yield found

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from winnow.metrics.watch import Metric, get_logger, watched
-from winnow.runs.planner import Execution, RunPlanner
 from winnow.runs.request import RunRequest
+from winnow.runs.run_planner import Execution, RunPlanner
 from winnow.settings import Settings
 from winnow.storage.clients import client, lazy
 from winnow.storage.executions import StepFunctions

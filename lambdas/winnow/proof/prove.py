@@ -8,21 +8,19 @@ intervals and segments, not with the number of records.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from winnow.core import keys
-from winnow.core.contract import Pointer
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
+from winnow.core.run_document import RunDocument
 from winnow.proof.result import Proof, Reached, StageProof
 from winnow.proof.stage_audit import Given, StageAudit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from winnow.storage.ledger import Ledger
 
-__all__ = ["Proof", "Reached", "StageProof", "prove", "read_run", "stages_of"]
+__all__ = ["Proof", "Reached", "StageProof", "prove", "read_run"]
 
 
 def prove(ledger: Ledger, run_id: str, *, status: str | None = None) -> Proof:
@@ -38,32 +36,26 @@ def prove(ledger: Ledger, run_id: str, *, status: str | None = None) -> Proof:
     """
     run = read_run(ledger, run_id)
     proofs: list[StageProof] = []
-    given = Given(pointer=Pointer.from_event(run["records"], "records"))
-    for stage in stages_of(run):
+    given = Given(pointer=run.records)
+    for stage in run.stages_to_run:
         audit = StageAudit(ledger, StageKeys(run_id, stage))
         proofs.append(audit.prove(given))
         given = audit.leaves
     problems = []
-    if status == "SUCCEEDED" and not run.get("stepped_aside"):
+    if status == "SUCCEEDED" and not run.stepped_aside:
         problems = [
             f"the run succeeded, but stage {proof.stage} is {proof.reached}"
             for proof in proofs
             if proof.reached is not Reached.DONE
         ]
-    return Proof(run_id=run_id, pipeline=run["pipeline"], stages=tuple(proofs), problems=tuple(problems))
+    return Proof(run_id=run_id, pipeline=run.pipeline, stages=tuple(proofs), problems=tuple(problems))
 
 
-def read_run(ledger: Ledger, run_id: str) -> Mapping[str, Any]:
-    """A run's `run.json`. Raises `LedgerObjectMissing` with a line for people."""
-    run: Mapping[str, Any] | None = ledger.find_json(keys.run(run_id))
+def read_run(ledger: Ledger, run_id: str) -> RunDocument:
+    """A run's `run.json`. Raises `LedgerObjectMissing` with a line for people, or `DamagedDocument`."""
+    run = ledger.find(keys.run(run_id), RunDocument.from_json)
     if run is None:
         raise LedgerObjectMissing(
             f"run {run_id} is not in s3://{ledger.bucket}: check the id, and which environment it ran in"
         )
     return run
-
-
-def stages_of(run: Mapping[str, Any]) -> list[str]:
-    """The stages that a run goes through, in order."""
-    stages: list[str] = run["stages"]
-    return stages[stages.index(run["start_at"]) :]

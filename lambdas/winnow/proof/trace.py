@@ -12,7 +12,7 @@ from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.evidence import read_segments
 from winnow.journal.segment import OutputIds, Segment
-from winnow.proof.prove import read_run, stages_of
+from winnow.proof.prove import read_run
 from winnow.settlement.failure_records import FailureRecord, failure_records, find_failure
 from winnow.settlement.settlement import FINAL, Settlement, before_anything, settlements
 from winnow.storage.formats import open_parquet
@@ -90,7 +90,7 @@ def trace(ledger: Ledger, run_id: str, record_id: str) -> Trace:
     steps: list[Step] = []
     following = [record_id]
     cut = False
-    for stage in stages_of(read_run(ledger, run_id)):
+    for stage in read_run(ledger, run_id).stages_to_run:
         plan = find_plan(ledger, StageKeys(run_id, stage))
         if plan is None:
             break

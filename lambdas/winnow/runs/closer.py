@@ -16,8 +16,9 @@ from winnow.core import keys
 from winnow.core.contract import RUN_ID, now
 from winnow.core.errors import WinnowError
 from winnow.core.keys import AttemptKeys, StageKeys
+from winnow.core.run_document import RunDocument
 from winnow.metrics.watch import Metric, Watch
-from winnow.proof.prove import Proof, prove, stages_of
+from winnow.proof.prove import Proof, prove
 from winnow.register.registering import catch_up, release_holds
 from winnow.runs.run_alerts import RunAlerts
 from winnow.runs.steps import AlertStep, ClosingStep, Steps
@@ -108,7 +109,8 @@ class Closer:
         """
         steps = Steps(self._watch)
         run = steps.take(FIND_RUN, lambda: self._find(ended))
-        closing = Closing(run_id=run["run_id"] if run else ended.name, status=ended.status)
+        was_planned = run is not None or bool(steps.failures)
+        closing = Closing(run_id=run.run_id if run else ended.name, status=ended.status)
         self._watch.identify(run_id=closing.run_id)
         steps.take(RELEASE_LOCK, lambda: self._state.release_lock(self._pipeline, ended.execution))
         alerts = RunAlerts(
@@ -119,9 +121,9 @@ class Closer:
             announcer=self._announcer,
             watch=self._watch,
         )
-        if run and not run["stepped_aside"]:
+        if run and not run.stepped_aside:
             self._close(steps, closing, alerts, ended, run)
-        elif run == {}:  # PlanRun failed before it wrote the run down; only the event tells of it
+        elif not was_planned:  # PlanRun failed before it wrote the run down; only the event tells of it
             steps.take(ALERT_OF_RUN, lambda: alerts.send_of_run(ended, None))
             steps.take(COUNT_END, lambda: self._count_end(closing.run_id, ended))
             steps.take(RELEASE_HOLDS, lambda: self._release_unplanned(closing, ended))
@@ -133,7 +135,7 @@ class Closer:
         return closing
 
     def _close(
-        self, steps: Steps, closing: Closing, alerts: RunAlerts, ended: RunEnded, run: Mapping[str, Any]
+        self, steps: Steps, closing: Closing, alerts: RunAlerts, ended: RunEnded, run: RunDocument
     ) -> None:
         proof = steps.take(PROVE, lambda: prove(self._ledger, closing.run_id, status=ended.status))
         closing.proof = proof
@@ -150,10 +152,10 @@ class Closer:
             steps.take(REPORT, lambda: self._report(closing, ended, proof))
             steps.take(COUNT_PROOF, lambda: self._count_proof(closing.run_id, ended, proof))
 
-    def _bring_register_up_to_date(self, steps: Steps, closing: Closing, run: Mapping[str, Any]) -> None:
+    def _bring_register_up_to_date(self, steps: Steps, closing: Closing, run: RunDocument) -> None:
         """Register what stages could not, and release what a replay still holds."""
         failed = len(steps.failures)
-        for stage in stages_of(run):
+        for stage in run.stages_to_run:
             keys_of_stage = StageKeys(closing.run_id, stage)
             steps.take(
                 ClosingStep(f"bring the failure register up to date with {stage}"),
@@ -164,8 +166,8 @@ class Closer:
             self._watch.count(Metric.REGISTER_BEHIND)
             return  # the register does not know all successes yet: a record released now may have succeeded, and would be replayed for nothing
         closing.register = UP_TO_DATE
-        if run.get("replay"):
-            steps.take(RELEASE_HOLDS, lambda: self._release(closing, run["stages"]))
+        if run.replay_id:
+            steps.take(RELEASE_HOLDS, lambda: self._release(closing, run.stages))
 
     def _release_unplanned(self, closing: Closing, ended: RunEnded) -> None:
         """Release the entries of a replay that was never planned."""
@@ -179,30 +181,30 @@ class Closer:
     def _release(self, closing: Closing, stages: Sequence[str], replay_id: str = "") -> None:
         closing.released += release_holds(self._register, self._pipeline, stages, replay_id or closing.run_id)
 
-    def _find(self, ended: RunEnded) -> Mapping[str, Any]:
-        """The `run.json` of an execution; empty where PlanRun failed before it wrote one."""
+    def _find(self, ended: RunEnded) -> RunDocument | None:
+        """The `run.json` of an execution; None where PlanRun failed before it wrote one."""
         for name in self._names(ended):
             if isinstance(name, str) and RUN_ID.fullmatch(name):
-                run: Mapping[str, Any] | None = self._ledger.find_json(keys.run(name))
-                if run and run["execution"] == ended.execution:
+                run = self._ledger.find(keys.run(name), RunDocument.from_json)
+                if run and run.execution == ended.execution:
                     return run
-        return {}
+        return None
 
     def _names(self, ended: RunEnded) -> Iterator[object]:
         yield from dict.fromkeys((ended.name, ended.output.get("run_id"), ended.input.get("run_id")))
         yield self._state.find_run(ended.execution)
 
-    def _attempts(self, run: Mapping[str, Any]) -> Iterator[tuple[str, AttemptKeys]]:
+    def _attempts(self, run: RunDocument) -> Iterator[tuple[str, AttemptKeys]]:
         """Every attempt of every stage, with the execution that made it."""
-        for stage in stages_of(run):
+        for stage in run.stages_to_run:
             number = 0
             while True:
-                attempt = StageKeys(run["run_id"], stage).attempt(number)
+                attempt = StageKeys(run.run_id, stage).attempt(number)
                 claim = self._ledger.find_json(attempt.claim)
                 # The parent settles an attempt whose execution died before it could claim it.
                 if claim is None and self._ledger.find_json(attempt.settlement) is None:
                     break
-                yield claim["execution"] if claim else run["execution"], attempt
+                yield claim["execution"] if claim else run.execution, attempt
                 number += 1
 
     def _report(self, closing: Closing, ended: RunEnded, proof: Proof) -> None:

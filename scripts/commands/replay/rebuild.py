@@ -51,7 +51,7 @@ def rebuild(pipeline: str | None, dry_run: bool, as_json: bool) -> None:
             rebuilt,
             pipeline=site.pipeline.name,
             stages=site.pipeline.stages,
-            known_runs=frozenset(run["run_id"] for run in runs),
+            known_runs=frozenset(run.run_id for run in runs),
             now=site.clock(),
             write=not dry_run,
             say=lambda text: console.print(f"  {text}"),

@@ -11,8 +11,8 @@ from winnow.core.contract import Order, Pointer, Policy, StageInput
 from winnow.core.keys import StageKeys
 from winnow.metrics.watch import Watch
 from winnow.planning.stage_planner import continue_stage, plan_stage
-from winnow.runs.planner import Execution, RunPlanner
 from winnow.runs.request import RunRequest
+from winnow.runs.run_planner import Execution, RunPlanner
 from winnow.runtime.attempt import run_attempt
 from winnow.settlement.settle import settle
 from winnow.storage.ledger import Ledger

@@ -132,11 +132,10 @@ class TestARunThatSucceeded:
         assert world.state.acquire_lock("catalogue", Holder(run_id="next", execution="arn:next")) is None
 
     def test_leaves_the_lock_to_its_holder_when_it_stepped_aside(self) -> None:
-        world = World()
+        world = World(LOSSY)
         holder = Holder(run_id="before", execution="arn:before")
         world.state.acquire_lock("catalogue", holder)
-        run = {"run_id": RUN_ID, "execution": EXECUTION, "stepped_aside": "another runs"}
-        world.ledger.write_json(keys.run(RUN_ID), run)
+        world.pipeline.change(keys.run(RUN_ID), lambda run: run.update(stepped_aside="another runs"))
         assert world.close().to_payload()["holds"] is None
         assert world.state.acquire_lock("catalogue", Holder(run_id="x", execution="arn:x")) == holder
         assert world.counted(Metric.RUN_SUCCEEDED) == 0
@@ -331,8 +330,8 @@ class TestTheRegister:
     def test_leaves_a_replay_its_holds_when_a_duplicate_started_by_hand_fails(self) -> None:
         world = World(LOSSY)
         self.held(world, "P1")
-        run = {"run_id": "P1", "execution": EXECUTION, "stepped_aside": None}
-        world.ledger.write_json(keys.run("P1"), run)
+        run = world.ledger.read_json(keys.run(RUN_ID))
+        world.ledger.write_json(keys.run("P1"), run | {"run_id": "P1"})
         event = json.dumps(self.replay("P1"))
         closing = world.close("FAILED", executionArn=f"{EXECUTION}-by-hand", name="by-hand", input=event)
         assert closing.released == 0
@@ -391,11 +390,21 @@ class TestLaw6:
     ) -> None:
         world = World(FATAL)
 
-        def refuse(_: str) -> None:
+        def refuse(*_: object) -> None:
             raise OSError("S3 refuses")
 
-        monkeypatch.setattr(world.ledger, "find_json", refuse)
+        monkeypatch.setattr(world.ledger, "find", refuse)
         with pytest.raises(CloseRunIncomplete, match="find the run: S3 refuses"):
+            world.close("FAILED")
+        assert world.sns.published == []
+
+    def test_raises_and_names_a_run_document_that_is_damaged(self) -> None:
+        """It must not be taken for a run that was never planned: that would be closed without proof."""
+        world = World(FATAL)
+        world.ledger.write_json(keys.run(RUN_ID), {})
+        with pytest.raises(
+            CloseRunIncomplete, match=r"find the run: s3://ledger/runs/.*/run\.json is damaged: `stages`"
+        ):
             world.close("FAILED")
         assert world.sns.published == []
 

@@ -10,6 +10,7 @@ import pytest
 
 from winnow.batch.plan import Plan
 from winnow.core.errors import DamagedDocument, LedgerObjectMissing
+from winnow.core.run_document import RunDocument
 from winnow.journal.segment import OutputIds
 from winnow.journal.successes import SuccessManifest
 from winnow.planning.claim import AttemptClaim
@@ -114,7 +115,25 @@ MANIFEST = {
     "lost_in_run": 4,
     "entries": [{"key": "o", "ids_key": "i", "lines": 6}],
 }
+RUN = {
+    "run_id": "R1",
+    "pipeline": "catalogue",
+    "stages": ["adapt", "transform", "mint"],
+    "start_at": "transform",
+    "trigger": {"kind": "replay", "note": "after the fix"},
+    "replay": {"id": "R1"},
+    "execution": "arn:aws:states:eu-west-1:000000000000:execution:catalogue:R1",
+    "started_at": "2026-11-20T12:00:00.000Z",
+    "records": {
+        "bucket": "ledger",
+        "key": "runs/R1/transform/input.ndjson",
+        "only": {"bucket": "b", "key": "k"},
+    },
+    "stepped_aside": None,
+}
+NULLABLE = {"cause", "replay", "stepped_aside"}
 DOCUMENTS: list[tuple[Any, dict[str, Any]]] = [
+    (RunDocument, RUN),
     (Plan, PLAN),
     (FailureRecord, FAILURE),
     (StageResult, RESULT),
@@ -138,7 +157,7 @@ def test_a_stored_document_keeps_its_shape(kind: Any, example: dict[str, Any]) -
 
 @pytest.mark.parametrize(
     ("kind", "example", "field"),
-    [(kind, example, field) for kind, example in DOCUMENTS for field in example if field != "cause"],
+    [(kind, example, field) for kind, example in DOCUMENTS for field in example if field not in NULLABLE],
     ids=lambda each: each if isinstance(each, str) else getattr(each, "__name__", ""),
 )
 def test_a_document_that_lacks_a_field_is_named_with_the_field(
@@ -153,6 +172,10 @@ def test_a_document_that_lacks_a_field_is_named_with_the_field(
 @pytest.mark.parametrize(
     ("kind", "example", "change", "problem"),
     [
+        (RunDocument, RUN, {"start_at": "publish"}, "`start_at` must be one of `stages`, got: 'publish'"),
+        (RunDocument, RUN, {"stages": "adapt"}, "`stages` must be of type list, got: 'adapt'"),
+        (RunDocument, RUN, {"replay": {}}, "`id` must be of type str, got: None"),
+        (RunDocument, RUN, {"records": {"bucket": "b"}}, "records.key: must be a non-empty string"),
         (Plan, PLAN, {"count": "9"}, "`count` must be of type int, got: '9'"),
         (Plan, PLAN, {"count": -1}, "`count` must be of type int, got: -1"),
         (Plan, PLAN, {"dropped": [4, 3]}, "`dropped`: ranges must be ascending whole numbers"),

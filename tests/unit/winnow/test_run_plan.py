@@ -9,8 +9,8 @@ from moto import mock_aws
 
 from winnow.core import keys
 from winnow.core.errors import StageInputError
-from winnow.runs.planner import Execution, RunPlan, RunPlanner
 from winnow.runs.request import RunRequest
+from winnow.runs.run_planner import Execution, RunPlan, RunPlanner
 from winnow.storage.ledger import LINES_PER_PIECE, Ledger, record_lines
 from winnow.storage.listing import S3SourceListing, SourceObject
 from winnow.storage.state_table import Holder

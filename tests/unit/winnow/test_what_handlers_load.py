@@ -72,6 +72,7 @@ MAY_LOAD = {
     | ALERTS
     | {
         "alerts.announcer",
+        "core.run_document",
         "core.sfn_errors",
         "runs.closer",
         "runs.run_alerts",
@@ -89,7 +90,7 @@ MAY_LOAD = {
         "planning.stage_planner",
         "planning.repeats",
     },
-    "plan_run": STARTING | {"runs.planner"},
+    "plan_run": STARTING | {"core.document", "core.ranges", "core.run_document", "runs.run_planner"},
     "register": REGISTER,
     "settle": SETTLE,
     "slack": CORE | ALERTS | {"alerts.slack", "alerts.slack_blocks", "storage.clients"},

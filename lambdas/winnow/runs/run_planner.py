@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from winnow.core import keys
 from winnow.core.contract import ULID, Pointer, SourceFormat, new_run_id, now
 from winnow.core.errors import LedgerConflict, StageInputError
+from winnow.core.run_document import RunDocument
 from winnow.runs.request import TriggerKind
 from winnow.storage.executions import RUNNING
 from winnow.storage.state_table import Holder, take_lock
@@ -110,41 +111,40 @@ class RunPlanner:
 
     def _claim(self, run_id: str, request: RunRequest, execution: Execution) -> str | None:
         """Make the run id this execution's own, before anything else is written under it; why it steps aside, if it does."""
-        found = self._ledger.find_json(keys.run(run_id))
-        if found is None:
-            found = {
-                "run_id": run_id,
-                "pipeline": self._pipeline,
-                "stages": list(self._stages),
-                "start_at": request.start_at,
-                "trigger": request.trigger.to_payload(),
-                "replay": {"id": request.replay_id} if request.replay_id else None,
-                "execution": execution.arn,
-                "started_at": now(),
-                "records": self._expected(run_id, request),
-                "stepped_aside": self._overlap(request, Holder(run_id=run_id, execution=execution.arn)),
-            }
-            try:
-                self._ledger.write_json(keys.run(run_id), found, if_absent=True)
-            except LedgerConflict:
-                found = self._ledger.read_json(keys.run(run_id))
-        if found["execution"] != execution.arn:
-            raise StageInputError(
-                "run_id", run_id, f"was used before, by {found['execution']}; leave it out for a new one"
+        run = self._ledger.find(keys.run(run_id), RunDocument.from_json)
+        if run is None:
+            run = RunDocument(
+                run_id=run_id,
+                pipeline=self._pipeline,
+                stages=tuple(self._stages),
+                start_at=request.start_at,
+                trigger=request.trigger.to_payload(),
+                replay_id=request.replay_id,
+                execution=execution.arn,
+                started_at=now(),
+                records=self._expected(run_id, request),
+                stepped_aside=self._overlap(request, Holder(run_id=run_id, execution=execution.arn)),
             )
-        reason: str | None = found["stepped_aside"]
-        return reason
+            try:
+                self._ledger.write_json(keys.run(run_id), run.to_json(), if_absent=True)
+            except LedgerConflict:
+                run = self._ledger.read(keys.run(run_id), RunDocument.from_json)
+        if run.execution != execution.arn:
+            raise StageInputError(
+                "run_id", run_id, f"was used before, by {run.execution}; leave it out for a new one"
+            )
+        return run.stepped_aside
 
-    def _expected(self, run_id: str, request: RunRequest) -> dict[str, Any]:
+    def _expected(self, run_id: str, request: RunRequest) -> Pointer:
         """Where the run's records are, or will be."""
         if isinstance(request.records, Pointer):
-            return request.records.to_payload()
+            return request.records
         key = (
             keys.run_source(run_id)
             if request.records is None
             else keys.StageKeys(run_id, request.start_at).input
         )
-        return self._ledger.pointer(key)
+        return Pointer(bucket=self._ledger.bucket, key=key)
 
     def _records(self, run_id: str, request: RunRequest) -> Pointer:
         stage = keys.StageKeys(run_id, request.start_at)
