@@ -69,7 +69,7 @@ class Deployed:
         return next(str(each["OutputValue"]) for each in stacks[0]["Outputs"] if each["OutputKey"] == key)
 
     def put_readings(self, count: int) -> dict[str, str]:
-        """Put so many records into the ledger's bucket, as whoever starts a run does."""
+        """Put so many records into the ledger's bucket, as the caller of a run does."""
         key = f"readings/{count}.ndjson"
         body = "".join(map(_reading, range(count))).encode()
         self.s3.put_object(Bucket=self.ledger_bucket, Key=key, Body=body)

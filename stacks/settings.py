@@ -129,7 +129,7 @@ class EnvironmentSettings:
     def recursion_timeout_seconds(self) -> int:
         """How long an attempt waits for all that follow it.
 
-        It must be the first to run out of time: a machine's own timeout cannot be caught, so nobody would settle.
+        It must be the first to run out of time: a machine's own timeout cannot be caught, so the stage would not be settled.
         """
         first_attempt = 2 * self.worker_timeout_seconds + self.worker_retry_wait_seconds
         return self.stage_timeout_seconds - first_attempt - PLANNING_AND_SETTLING_SECONDS

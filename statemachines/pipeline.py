@@ -172,7 +172,7 @@ class PipelineMachine:
     def _sum_up(self) -> dict[str, Any]:
         return {
             "Type": "Pass",
-            "Comment": "Never green with silent loss: what the whole run lost stands first in its output.",
+            "Comment": "Never green with silent loss: what the whole run lost comes first in its output.",
             "Parameters": {
                 "run_id.$": "$.run_id",
                 "lost.$": f"$.stages.{self.stages[-1].name}.lost.run",

@@ -30,7 +30,7 @@ def fill(template: object, values: Mapping[str, object]) -> Any:
 
     Raises:
         TemplateError: a placeholder has no value, a value has no placeholder, or a value other than a string
-            stands within a longer string.
+            is part of a longer string.
     """
     wanted = placeholders(template)
     if missing := sorted(wanted - values.keys()):
@@ -62,7 +62,7 @@ def _fill(node: object, values: Mapping[str, object]) -> object:
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TemplateError(
-            f"${{{name}}} stands within a longer string, so its value must be one, got: {value!r}"
+            f"${{{name}}} is part of a longer string, so its value must be one, got: {value!r}"
         )
     return value
 

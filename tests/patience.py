@@ -1,4 +1,4 @@
-"""How long tests wait for what is to come, and nothing else: whoever waits goes on at once when it is there."""
+"""How long tests wait for a condition, at most: a test goes on as soon as it holds."""
 
 import os
 import select
@@ -24,7 +24,7 @@ def await_(what: str, condition: Callable[[], T | None], *, poll_seconds: float 
 
 
 def wait_for_end_of(pid: int) -> None:
-    """Return when a process has ended that is nobody's child here; fails when it does not."""
+    """Return when a process has ended that is not a child of this one; fails when it does not."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:

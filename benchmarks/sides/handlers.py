@@ -22,7 +22,7 @@ def failing_noop(every: int) -> Handler:
 
 
 def busy(rounds: int) -> Handler:
-    """Keeps the processor busy with a fixed amount of work, which takes longer when somebody else is busy, too."""
+    """Keeps the processor busy with a fixed amount of work, which takes longer when other processes are busy, too."""
 
     def handler(record: Any) -> None:  # noqa: ARG001  Powertools gives it by this name
         for _ in range(rounds):

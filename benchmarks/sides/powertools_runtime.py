@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _message(number: int) -> dict[str, Any]:
-    """An SQS message, without the fields that nobody reads here: less to parse than in reality."""
+    """An SQS message, without the fields that are not read here: less to parse than in reality."""
     return {
         "messageId": f"record-{number:08d}",
         "body": json.dumps({"n": number}),

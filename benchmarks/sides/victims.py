@@ -45,7 +45,7 @@ class WholeStore(DiskStore):
         coming.parent.mkdir(parents=True, exist_ok=True)
         coming.write_bytes(body)
         if if_absent:
-            super().put(key, body, if_absent=True)  # by the harness only, which nobody kills
+            super().put(key, body, if_absent=True)  # by the harness only, which is not killed
             coming.unlink()
             return
         path = self._path(key)

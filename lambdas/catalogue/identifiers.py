@@ -5,7 +5,7 @@ Two items say the same thing from both sides, and are only ever written together
     pk = source#<xml:id>          canonical_id, owner (key of the file), minted_at
     pk = canonical#<canonical id> source_identifier
 
-So no identifier can get two canonical ids and no canonical id two identifiers, whoever else is minting.
+So no identifier can get two canonical ids and no canonical id two identifiers, whatever else is minting.
 
 An identifier belongs to the file that claimed it first. To give it to another (the file was moved, or the wrong one
 of two was first), remove the attribute `owner` of its item: the next file that claims it becomes its owner, and the
@@ -74,7 +74,7 @@ class Identifier:
 
 
 def new_canonical_id() -> str:
-    """Random, so that nobody can guess a neighbour's; starts with a letter, so that it can be an XML id and a file name."""
+    """Random, so that a neighbour's cannot be guessed; starts with a letter, so that it can be an XML id and a file name."""
     return secrets.choice(LETTERS) + "".join(secrets.choice(ALPHABET) for _ in range(CANONICAL_ID_CHARS - 1))
 
 
@@ -153,8 +153,8 @@ class IdentifierTable:
             except ClientError as error:
                 if not _is_contention(error):
                     raise
-                # One refusal undoes the whole transaction. Whoever was refused over an identifier finds it in the table
-                # now; whoever drew a taken canonical id draws again; the rest were only in bad company.
+                # One refusal undoes the whole transaction. A claim that was refused over an identifier finds it in the table
+                # now; one that drew a taken canonical id draws again; the rest were refused only with them.
                 found |= self._read([claim.source_identifier for claim in pending])
                 pending = [claim for claim in pending if claim.source_identifier not in found]
                 if not pending:

@@ -50,7 +50,7 @@ class Stress:
 
     @classmethod
     def of_seed(cls, text: str | None) -> Self:
-        """Of a seed as somebody typed it, or of any.
+        """Of a seed that was given, or of a random one.
 
         Raises:
             ValueError: it is no whole number.
@@ -113,7 +113,7 @@ class Stress:
 
 
 def _burden(seed: int) -> None:
-    """Compute and rest by turns, until standard input ends with whoever started this."""
+    """Compute and rest by turns, until standard input ends with the process that started this."""
     turns = random.Random(seed)  # noqa: S311  no secret
     while True:
         until = time.monotonic() + turns.uniform(0, LONGEST_LOAD_SECONDS)

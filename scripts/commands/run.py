@@ -1,4 +1,4 @@
-"""`winnow run`: starts a run, follows it, and says what it came to."""
+"""`winnow run`: starts a run, follows it, and says how it ended."""
 
 import json
 import sys

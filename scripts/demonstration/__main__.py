@@ -36,7 +36,7 @@ MANUSCRIPTS = ROOT / "tests" / "data" / "manuscripts"
 CORRECTIONS = ROOT / "tests" / "data" / "corrections"
 PIPELINE = "catalogue"
 WAIT_SCALE = 0.1
-"""Nobody wants to watch a backoff of half a minute."""
+"""A demonstration does not wait half a minute for a backoff."""
 HIT = 20
 """Records that the mistaken deployment is shown with."""
 
@@ -48,7 +48,7 @@ HIT = 20
 @click.option("--keep", is_flag=True, help="Leave the system running at the end, for `winnow … --local`.")
 def main(source: Path | None, keep: bool) -> None:  # noqa: FBT001 click passes options by name
     """Show what Winnow does, on this machine and nowhere else: no account, no Docker, nothing installed globally."""
-    # Both even where whoever started this has them ignored, as shells do for what runs in the background.
+    # Both, even where the parent process ignores them, as shells do for background jobs.
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(highlight=False)
@@ -103,7 +103,7 @@ class _Demo:
                 if first.lost:
                     self._say("\nEach failure is on record until its record succeeds, by cause:")
                     exhibit.winnow("replay", "list")
-            with self._act("3. Somebody corrects the records, and the pipeline runs again"):
+            with self._act("3. The records are corrected, and the pipeline runs again"):
                 second = self._correct_and_run(exhibit, first)
             with self._act("4. A worker is deployed with a mistake, and what that cost is replayed"):
                 rest = self._break_and_replay(exhibit, second or first)
@@ -125,7 +125,7 @@ class _Demo:
         self._say("On this machine, and nowhere else, you will see:")
         self._say("  1. the very app that goes to AWS, deployed to an embedded AWS")
         self._say(f"  2. {run}, and the alert it sends")
-        self._say("  3. a second run after somebody corrected what was wrong")
+        self._say("  3. a second run after the records were corrected")
         self._say("  4. a deployment that breaks a stage, and a replay of exactly what it cost")
 
     def _say(self, text: str) -> None:
@@ -204,7 +204,9 @@ class _Demo:
         self._say(
             "an identifier taken from the file's name, a bare & escaped, a comment moved out of an attribute."
         )
-        self._say("The others wait, by name in the list of failures, for somebody who knows the manuscripts.")
+        self._say(
+            "The others stay in the list of failures, by name, until an expert on the manuscripts corrects them."
+        )
         return LocalSource(path=self._source.path, files={key: partial(bytes, mended[key]) for key in mended})
 
     def _close(self, runs: Sequence[tuple[str, RunProgress | None]]) -> None:

@@ -8,7 +8,7 @@ from winnow.core.errors import PermanentError
 
 
 def mend(key: str, content: bytes) -> bytes | None:
-    """A corrected description; None where it takes somebody who knows the manuscript."""
+    """A corrected description; None where only an expert on the manuscript can correct it."""
     text = content.decode("utf-8", "replace")
     for each in (_text_before_declaration, _comments_in_attributes, _bare_ampersands, _missing_identifier):
         text = each(key, text)

@@ -65,7 +65,7 @@ def find(target: Target, name: str, *, field: str = "PIPELINE") -> DeployedPipel
     Args:
         target: where to look.
         name: as it is deployed.
-        field: the argument or option that named it, for whom it is a mistake.
+        field: the argument or option that named it, as the mistake's name.
 
     Raises:
         Mistake: there is none.

@@ -35,7 +35,7 @@ def follow(looks: Iterable[RunProgress], console: Console) -> RunProgress:
 
 def _follow_on_terminal(looks: Iterable[RunProgress], console: Console) -> RunProgress:
     last = None
-    # Transient: what it came to is printed by whoever asked, in the place they want it.
+    # Transient: the caller prints the result, in the place it wants.
     with Live(console=console, transient=True, refresh_per_second=8) as live:
         for last in looks:
             live.update(Group(_headline(last), stages_table(last)))

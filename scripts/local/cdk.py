@@ -121,7 +121,7 @@ class Synthesis:
         if self._command:
             try:
                 self._command.wait()
-                # Somebody else may have made the very same meanwhile.
+                # Another process may have made the same meanwhile.
                 with contextlib.suppress(OSError):
                     (self._folder / "assembly").rename(self._made)
             finally:
@@ -141,7 +141,7 @@ def bootstrap(endpoint: Endpoint, log: Path) -> Command:
 def deploy(assembly: Path, endpoint: Endpoint, log: Path) -> Command:
     """Deploy all stacks of a synthesised app to an emulator."""
     arguments = ["deploy", "--all", f"--app={assembly}", "--require-approval=never", "--progress=events"]
-    # A change set is for people to look at before it is applied; here nobody does.
+    # A change set is for review before it is applied; here there is no review.
     arguments.append("--method=direct")
     return Command(arguments, environment=endpoint.environment(), log=log, folder=log.parent)
 

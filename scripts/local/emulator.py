@@ -1,4 +1,4 @@
-"""The embedded AWS: one ministack process on loopback, on a free port, gone with whoever started it."""
+"""The embedded AWS: one ministack process on loopback, on a free port, stopped with the process that started it."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ LOOPBACK = "127.0.0.1,localhost"
 READY_WITHIN_SECONDS = 60
 PROGRAM = Path(__file__).with_name("emulator_process.py")
 ATTEMPTS = 3
-"""To start: somebody else may take the free port in the moment before it is used."""
+"""To start: another process may take the free port just before it is used."""
 
 
 class EmulatorError(CommandFailed):
@@ -32,7 +32,7 @@ class EmulatorError(CommandFailed):
 
 
 class PortTakenError(EmulatorError):
-    """Somebody else was quicker to use the free port."""
+    """Another process took the free port first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

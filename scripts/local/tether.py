@@ -1,14 +1,14 @@
-"""Runs a command that does not outlive whoever started it, however that one ends.
+"""Runs a command that does not outlive the process that started it, however that process ends.
 
     python -I tether.py [--lock FILE] [--remove FOLDER] -- COMMAND...
 
 Standard input is the tether. When it closes, because the owner returned, raised, was interrupted or was killed
 outright, the command's whole process group is killed and FOLDER removed. A line that says "release" cuts the
-tether: the command then runs on by itself until somebody stops the tether with SIGTERM. When the command ends by
-itself, FOLDER stays for whoever wants to know why.
+tether: the command then runs on by itself until the tether is stopped with SIGTERM. When the command ends by
+itself, FOLDER stays, to find out why.
 
-FILE is locked as long as the command runs, and holds the tether's process id: whoever can take the lock knows
-that nothing is running, and a process id that was given to somebody else meanwhile is never signalled.
+FILE is locked as long as the command runs, and holds the tether's process id: a process that can take the lock knows
+that nothing is running, and a process id that was given to another process meanwhile is never signalled.
 
 Only the standard library, nothing of Winnow: it starts in a tenth of a second.
 """
@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import IO
 
 LOCK_IS_TAKEN = 75
-"""Exit code when somebody else holds the lock (EX_TEMPFAIL)."""
+"""Exit code when another process holds the lock (EX_TEMPFAIL)."""
 LOCK_WITHIN_SECONDS = 1.0
-"""Long enough to outlast somebody who only looks whether the lock is held."""
+"""Longer than a process holds the lock that only checks whether it is held."""
 STOPPED_WITHIN_SECONDS = 60
 """The kill takes no time; removing a folder of ten thousand files on a busy machine does."""
 
@@ -149,7 +149,7 @@ def main() -> int:
         os.killpg(command.pid, signal.SIGKILL)
     code = command.wait()
     if arguments.remove and received != signal.SIGCHLD:
-        # Gone at once, so that whoever waits for it may use the place again.
+        # Gone at once, so that a process that waits for it can use the place again.
         removed = arguments.remove.with_name(f".{arguments.remove.name}-{os.getpid()}")
         with contextlib.suppress(OSError):
             arguments.remove.rename(removed)

@@ -1,4 +1,4 @@
-"""Why a selection is empty: most often somebody, or the pipeline itself, was quicker."""
+"""Why a selection is empty: most often another operator, or the pipeline itself, was quicker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ledger and the source say about failures that somebody wants to replay."""
+"""What the ledger and the source say about failures that are to be replayed."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class FactFinder:
                     if item:
                         found[Place(run_id, self._first_stage, ordinal)] = item
             except (LedgerObjectMissing, SourceChanged):
-                continue  # a list of somebody's own, which is gone or another now: it tells of no objects
+                continue  # an operator's own list, which is gone or has changed: it tells of no objects
         return found
 
     def _item(self, record_id: str, data: object, at: str) -> Listed | None:

@@ -78,5 +78,5 @@ def _group(entries: list[Summary], now: str, is_new_code: Callable[[Summary], bo
 
 
 def is_worth_replaying(now: str, is_new_code: Callable[[Summary], bool]) -> Callable[[Summary], bool]:
-    """Whether nobody is at work on an entry, and new code is the reason to try it again."""
+    """Whether an entry is open, and new code is the reason to try it again."""
     return lambda entry: status_of(entry, now) is Status.OPEN and is_new_code(entry)

@@ -37,7 +37,7 @@ class Lane:
             raise Mistake("--lane", self.name, "must be lower-case letters, digits and -, at most 32")
 
     def enter(self, replay_id: str) -> list[str]:
-        """Take a place. Nobody else gets it while the replay runs.
+        """Take a place. No other replay gets it while this one runs.
 
         Returns:
             The replays in the way; none when the place is taken.

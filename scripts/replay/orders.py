@@ -24,7 +24,7 @@ class Candidate:
 
 
 def replay_id(pipeline: str, start_at: str, candidates: Iterable[Candidate], generation: int = 0) -> str:
-    """The id of the replay of a selection: the same selection gives the same id, whoever asks, however often.
+    """The id of the replay of a selection: the same selection always gives the same id.
 
     Args:
         pipeline: its name.
@@ -51,7 +51,7 @@ class ReplayOrder:
     start_at: str
     candidates: tuple[Candidate, ...]
     is_resumed: bool = False
-    """It holds its records already, as whoever pressed the button first did not get as far as to start it."""
+    """It holds its records already: it was prepared before, and not started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def divide(
     status: Callable[[str], str | None],
     cut: Cut,
 ) -> Division:
-    """Say what is to be started, what was started already, and what somebody else has.
+    """Say what is to be started, what was started already, and what another replay holds.
 
     A replay whose operator's machine died between taking hold and starting is taken up again under its own id.
 
@@ -144,7 +144,7 @@ def _own(
 def fresh_order(
     pipeline: str, start_at: str, candidates: Sequence[Candidate], status: Callable[[str], str | None]
 ) -> ReplayOrder:
-    """The order of a replay that has not ended: what still stands open after one did was not settled by it."""
+    """The order of a replay that has not ended: what is still open after one ended was not settled by it."""
     for generation in range(MAX_GENERATIONS):
         name = replay_id(pipeline, start_at, candidates, generation)
         state = status(name)

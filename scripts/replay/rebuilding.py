@@ -115,7 +115,7 @@ class Difference:
 
 
 def reconcile(found: Entry | None, rebuilt: Entry, *, known_runs: frozenset[str], now: str) -> Entry:
-    """The entry that shall stand: as the ledger tells it, with what only the register knows.
+    """The entry to write: as the ledger tells it, with what only the register knows.
 
     That is a hold, a waiver, and occurrences in runs that the ledger does not have any more.
     """

@@ -55,7 +55,7 @@ class LeftOut:
 
 
 def refusal(entry: Summary, facts: EntryFacts, rules: Rules) -> str:
-    """Why an entry is not replayed, whoever holds it; empty when it may be."""
+    """Why an entry is not replayed, apart from who holds it; empty when it may be."""
     start = rules.start_at or entry.stage
     if entry.status is Status.RESOLVED:
         return "already resolved"
@@ -78,7 +78,7 @@ def refusal(entry: Summary, facts: EntryFacts, rules: Rules) -> str:
 def _would_fail_again(entry: Summary, facts: EntryFacts, rules: Rules, start: str) -> bool:
     """Same code, same input, and no luck involved.
 
-    From an earlier stage the input is made anew. The first stage's input is the source itself, which somebody may have mended.
+    From an earlier stage the input is made anew. The first stage's input is the source itself, which may have been corrected.
     """
     same_input = start == entry.stage and not (start == rules.first_stage and facts.source_changed)
     same_code = entry.code_version == rules.code_versions.get(entry.stage, "")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from winnow.register.entry import Entry
 
 LEASE = timedelta(hours=6)
-"""A stage's own time limit by default. The end of the run lets go at once; this is for replays whose end nobody heard of."""
+"""A stage's own time limit by default. The end of the run releases the hold at once; this is for replays whose end was never reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Started:
     count: int
     """Records that the replay has."""
     lost: LeftOut
-    """Records that somebody else was quicker to take, or that changed meanwhile."""
+    """Records that another replay took first, or that changed meanwhile."""
     now: bool = False
     """It was started by this."""
     before: bool = False
@@ -82,7 +82,7 @@ def start(site: Site, order: ReplayOrder, *, lane: Lane | None = None, lease: ti
         },
     )
     if not is_new and not _is_running(site, order):
-        # It has ended since this was chosen, so nobody else would let go before the lease ends.
+        # It has ended since this was chosen, so nothing else would release it before the lease ends.
         let_go(site, order, mine)
     return Started(replay_id=order.replay_id, count=count, lost=lost, now=is_new, before=not is_new)
 
@@ -132,9 +132,9 @@ def let_go(site: Site, order: ReplayOrder, candidates: Iterable[Candidate]) -> N
 
 
 def _write(site: Site, replay_id: str, candidates: Iterable[Candidate]) -> bool:
-    """Write the selection once: whoever presses the button at the same moment starts the same.
+    """Write the selection once: two operators who start it at the same moment start the same replay.
 
-    Where an earlier press has written another one, that stands; what it does not name is given back when the replay is closed.
+    Where an earlier start has written another one, that one is used; records that it does not name are released when the replay is closed.
 
     Returns:
         Whether all that the written selection names is held.

@@ -12,7 +12,7 @@ def step(console: Console, doing: str) -> Iterator[Callable[[str], None]]:
     """Show that something is being done, and how long it took.
 
     Yields:
-        To say more about it: what it is doing now, and with the last call what it came to.
+        To say more about it: what it is doing now, and with the last call its result.
     """
     said = doing
     since = time.monotonic()

@@ -54,9 +54,9 @@ def code_version(
 
 
 def shipped_with(module: str, *, sources: Path = SOURCES) -> set[Path]:
-    """The files under `lambdas/` that a module comes to: what it imports, near and far, and data that lies beside.
+    """The files under `lambdas/` that a module needs: what it imports, near and far, and data that lies beside.
 
-    Imports within functions count. A module that does not lie under `lambdas/` comes to nothing.
+    Imports within functions count. A module that does not lie under `lambdas/` adds none.
     """
     found: set[Path] = set()
     todo = [module]

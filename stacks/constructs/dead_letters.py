@@ -1,4 +1,4 @@
-"""Where what could not be delivered waits for somebody to look at it."""
+"""Where messages that could not be delivered wait for an operator."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 class LedgerBucket(Construct):
     """The bucket of plans, journals, outputs, failures and settlements.
 
-    Evidence is written once and never changed: nobody is granted a deletion, and writes are conditional. That is
+    Evidence is written once and never changed: no deletion is granted, and writes are conditional. That is
     why the bucket keeps no versions: there would never be a second one. Lifecycle rules alone remove things.
     """
 

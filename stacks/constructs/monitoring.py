@@ -22,7 +22,7 @@ PERIOD = Duration.minutes(5)
 class Monitoring(Construct):
     """Alarms on what no alert of a run's own can tell.
 
-    A run that failed is alerted by the run closer, with what to do about it. Its alarms therefore notify nobody: one
+    A run that failed is alerted by the run closer, with what to do about it. Its alarms therefore send no notification: one
     failure, one message. What they do notify of is a way to be told that is itself broken.
     """
 

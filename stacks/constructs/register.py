@@ -48,7 +48,7 @@ class Register(Construct):
         )
 
     def grant_read_write(self, grantee: iam.IGrantable) -> None:
-        """May look entries up and change them; nobody may delete one."""
+        """May look entries up and change them; nothing may delete one."""
         iam.Grant.add_to_principal(
             grantee=grantee,
             actions=["dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query"],

@@ -26,7 +26,7 @@ class SourceBucket(Construct):
     """A bucket in which every object under a prefix is a record. It tells EventBridge of every arrival.
 
     Where data outlives its stack, overwritten versions are kept for a while: a corrected record replaces a broken
-    one, and somebody may want to see what was broken about it.
+    one, and it may be needed to see what was wrong.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, settings: EnvironmentSettings) -> None:

@@ -58,7 +58,7 @@ class StageSpec:
 
 
 class Stage(Construct):
-    """A stage machine and its worker. Can be started by itself: it does not know where in a pipeline it stands.
+    """A stage machine and its worker. Can be started by itself: it does not know its place in a pipeline.
 
     The caller still has to grant the worker what its own work needs:
     `identifiers.grant_read_write_data(pipeline.stages["mint"].worker)`.

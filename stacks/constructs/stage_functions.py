@@ -79,5 +79,5 @@ class StageFunctions(Construct):
             ledger.grant_write(each.function)
         register.grant_read_write(self.register.function)
         alerts.grant_publish(self.alert.function)
-        # A stage may be started with a list that somebody put next to the records.
+        # A stage may be started with a list that lies next to the records.
         source.grant_read(self.plan.function)

@@ -298,7 +298,7 @@ def test_a_run_stands_while_the_register_is_unavailable_and_says_so(
     assert alert["counts"]["new"] == 1
     if register == "behind":
         assert desk.site.register.find("catalogue", "adapt", broken) is None
-        desk.close_again(run_id)  # as its Lambda does by itself, or as somebody does from its dead letters
+        desk.close_again(run_id)  # as its Lambda does by itself, or as an operator does from its dead letters
         assert desk.report(run_id)["register"] == "up to date"  # type: ignore[index]
     entry = desk.entry("adapt", broken)
     assert (entry.status, entry.occurrences, entry.last.run_id) == ("open", 1, run_id)

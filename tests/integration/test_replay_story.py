@@ -29,7 +29,7 @@ WARNED_OF = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chapter:
-    """What a run came to, and the register and the alerts right after it."""
+    """A run's result, and the register and the alerts right after it."""
 
     run_id: str
     code: int

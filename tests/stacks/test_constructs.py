@@ -1,4 +1,4 @@
-"""What somebody meets who builds a pipeline of their own."""
+"""What a user meets who builds a pipeline of their own."""
 
 from __future__ import annotations
 

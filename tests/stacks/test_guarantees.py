@@ -507,7 +507,7 @@ def test_every_delivery_of_an_event_that_fails_is_kept(prod: Synthesized) -> Non
 
 
 def test_a_failed_run_is_one_message(prod: Synthesized) -> None:
-    """The run closer sends it, so the alarms on the same failure notify nobody."""
+    """The run closer sends it, so the alarms on the same failure send no notification."""
     for name, alarm in prod.properties("AWS::CloudWatch::Alarm").items():
         silent = any(each in name for each in ALARMS)
         assert ("AlarmActions" not in alarm) == silent, name

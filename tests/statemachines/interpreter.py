@@ -50,7 +50,7 @@ class Execution:
     calls: list[tuple[str, Any]]
     """Functions that were called, with what."""
     waits: list[float]
-    """Seconds before retries, which nobody really waited for."""
+    """Seconds before retries, which were not really waited for."""
 
     def called(self, name: str) -> list[Any]:
         """Payloads that a function was called with."""

@@ -23,7 +23,7 @@ def titles(forms: Iterable[Form]) -> tuple[Title, ...]:
 
 
 def languages(elements: Iterable[Element], warn: Warn) -> tuple[Language, ...]:
-    """The languages that `textLang` elements name, each once; warns of codes that nobody knows."""
+    """The languages that `textLang` elements name, each once; warns of unknown codes."""
     found: dict[str, Language] = {}
     for element in elements:
         for language in _languages(element, warn):

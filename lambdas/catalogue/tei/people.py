@@ -42,7 +42,7 @@ _VIAF = re.compile(r"(?:person|personal)_\s*(\d+)")
 
 
 def contributors(unit: Element) -> tuple[Contributor, ...]:
-    """Everybody whom a description, or a part of one, names with a role; each once, authors of literature not at all."""
+    """All people that a description, or a part of one, names with a role; each once, authors of literature not at all."""
     return _distinct(_everybody(unit))
 
 
@@ -70,7 +70,7 @@ def _everybody(element: Element) -> Iterator[Contributor]:
 
 
 def _responsible(element: Element) -> Iterator[Contributor]:
-    """From the elements that are there to name somebody."""
+    """From the elements that name people."""
     if element.tag == "respStmt":
         names = [child for child in element if child.tag in {"persName", "orgName", "name"}]
         for role in filter(None, (text_of(resp) for resp in element.iter("resp"))):

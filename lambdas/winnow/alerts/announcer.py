@@ -57,7 +57,7 @@ class Announcer:
             LedgerObjectMissing: the attempt has nothing to alert.
         """
         content = AlertContent.from_json(ledger.read_json(keys.alert))
-        if not content.is_news or ledger.find_json(keys.alerted) is not None:
+        if not content.needs_alert or ledger.find_json(keys.alerted) is not None:
             return None
         message_id = self.announce(content, execution=execution)
         with suppress(LedgerConflict):  # a second delivery of the same order, at the same moment

@@ -164,7 +164,7 @@ class AlertContent:
     failures_file: Pointer | None = None
 
     @property
-    def is_news(self) -> bool:
+    def needs_alert(self) -> bool:
         """Whether an alert is needed. A stage in which only known failures failed again needs none.
 
         A stage that stopped needs one all the same, unless it was given nothing but records that are known to be wrong: an
@@ -281,20 +281,26 @@ class CauseTally:
         return tuple(self._examples)
 
 
-def split_by_news(content: AlertContent, *, new: int, known: int, news: CauseTally) -> AlertContent:
+def split_new_from_known(
+    content: AlertContent, *, new: int, known: int, new_causes: CauseTally
+) -> AlertContent:
     """An alert that names only the new failures. Where a whole stage failed, all of its causes matter, so they stay.
 
     Args:
         content: as Settle wrote it, which takes every failure for new; or as this function returned it before.
         new: failures that no alert has named.
         known: the others that the alert is about.
-        news: the new ones, by cause.
+        new_causes: the new ones, by cause.
     """
     counts = content.counts and replace(content.counts, new=new, known=known)
     if content.verdict == Event.TOTAL_FAILURE:
         return replace(content, counts=counts)
     return replace(
-        content, counts=counts, causes=news.causes, more_causes=news.more_causes, examples=news.examples
+        content,
+        counts=counts,
+        causes=new_causes.causes,
+        more_causes=new_causes.more_causes,
+        examples=new_causes.examples,
     )
 
 

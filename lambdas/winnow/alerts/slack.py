@@ -206,7 +206,7 @@ class Courier:
                 continue
             try:
                 self._webhook.post(slack_message(notification.subject, notification.body), deadline=deadline)
-            except Exception as error:  # noqa: BLE001  whatever befalls one, the others are tried
+            except Exception as error:  # noqa: BLE001  one that fails keeps no other back
                 problems.append(f"{notification.message_id}: {error}")
             else:
                 sent += 1

@@ -198,7 +198,7 @@ def record_data(row: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How a stage spends its tries. It stands in the state machine's definition, where operators can read it."""
+    """How a stage spends its tries. It is part of the state machine's definition, where operators can read it."""
 
     max_tries: int = 4
     """Tries in all; 3 retries, as in the RFC."""

@@ -10,7 +10,7 @@ from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from winnow.alerts.content import AlertContent, CauseTally, split_by_news
+from winnow.alerts.content import AlertContent, CauseTally, split_new_from_known
 from winnow.batch.plan import Plan, find_ids, find_plan, read_plan
 from winnow.core.contract import Order, Verdict, now
 from winnow.core.errors import LedgerObjectMissing
@@ -150,9 +150,9 @@ def _narrow_alert(ledger: Ledger, alert_key: str, alerted_key: str, made: Regist
     found = ledger.find(alert_key, AlertContent.from_json)
     if found is None or ledger.find_json(alerted_key) is not None:
         return bool(made.new)
-    content = split_by_news(found, new=made.new, known=made.known, news=made.tally)
+    content = split_new_from_known(found, new=made.new, known=made.known, new_causes=made.tally)
     ledger.write_json(alert_key, content.to_json())
-    return content.is_news
+    return content.needs_alert
 
 
 def _resolve_by_later_runs(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from winnow.storage.state_table import StateTable
 
 SOURCE = "source"
-"""What stands before the first stage in the pipeline machine's data."""
+"""The name of what comes before the first stage in the pipeline machine's data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -205,11 +205,11 @@ class Starter:
             Ids of messages to be delivered again: those that tell of nothing that can be used (until the queue gives them up to
             its dead-letter queue), and those that another Lambda may be working on.
         """
-        news: list[tuple[Message, ObjectCreated]] = []
+        created_objects: list[tuple[Message, ObjectCreated]] = []
         again: list[str] = []
         for message in messages:
             try:
-                news += [
+                created_objects += [
                     (message, created) for created in objects_created(message.body) if self._is_ours(created)
                 ]
             except StageInputError as error:
@@ -217,9 +217,9 @@ class Starter:
                 self._watch.count(Metric.RUN_REFUSED)
                 again.append(message.message_id)
         mine = Claim(run_id=new_run_id(), lease_until=dead_at + LEASE_MARGIN_SECONDS)
-        taken = self._take_all([created for _, created in news], mine)
+        taken = self._take_all([created for _, created in created_objects], mine)
         owned: list[tuple[Message, ObjectCreated]] = []
-        for (message, created), outcome in zip(news, taken, strict=True):
+        for (message, created), outcome in zip(created_objects, taken, strict=True):
             if outcome is _Taken.MINE:
                 owned.append((message, created))
             elif outcome is _Taken.BUSY:
@@ -244,12 +244,14 @@ class Starter:
             and not is_folder(item.key)
         )
 
-    def _take_all(self, news: Sequence[ObjectCreated], mine: Claim) -> list[_Taken]:
+    def _take_all(self, created_objects: Sequence[ObjectCreated], mine: Claim) -> list[_Taken]:
         with ThreadPoolExecutor(max_workers=CLAIMERS) as pool:
-            standing = list(pool.map(lambda created: self._state.claim(created.event_id, mine), news))
+            standing = list(
+                pool.map(lambda created: self._state.claim(created.event_id, mine), created_objects)
+            )
         exists: dict[str, bool] = {}
         taken: list[_Taken] = []
-        for created, claim in zip(news, standing, strict=True):
+        for created, claim in zip(created_objects, standing, strict=True):
             if claim.run_id == mine.run_id:
                 taken.append(_Taken.MINE)
                 continue
@@ -264,9 +266,9 @@ class Starter:
                 taken.append(_Taken.MINE if won else _Taken.BUSY)
         return taken
 
-    def _run_over(self, news: Sequence[ObjectCreated], run_id: str) -> RunRequest:
+    def _run_over(self, created_objects: Sequence[ObjectCreated], run_id: str) -> RunRequest:
         newest: dict[str, ObjectCreated] = {}
-        for created in news:
+        for created in created_objects:
             known = newest.get(created.item.key)
             if known is None or created.is_newer_than(known):
                 newest[created.item.key] = created

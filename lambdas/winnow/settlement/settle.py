@@ -110,7 +110,7 @@ def _read_evidence(ledger: Ledger, plan: Plan, before: Settlement) -> Evidence:
 
 
 def _write_once(ledger: Ledger, plan: Plan, settlement: Settlement) -> Settlement:
-    """Write a settlement. If another Settle was faster, its settlement stands."""
+    """Write a settlement. If another Settle was faster, its settlement counts."""
     key = plan.keys.attempt(settlement.attempt).settlement
     try:
         ledger.write_json(key, settlement.to_json(), if_absent=True)

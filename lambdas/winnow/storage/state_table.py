@@ -53,7 +53,7 @@ class StateTable(Protocol):
         """Give the lock back; False when the execution did not hold it."""
 
     def claim(self, event_id: str, claim: Claim) -> Claim:
-        """Claim an event; returns the claim that stands, which is this one or an earlier one."""
+        """Claim an event; returns the claim that counts, which is this one or an earlier one."""
 
     def take_over_claim(self, event_id: str, claim: Claim, *, previous: Claim) -> bool:
         """Replace a claim whose Lambda died; False after a write conflict."""

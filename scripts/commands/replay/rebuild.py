@@ -35,7 +35,7 @@ Examples:
 def rebuild(pipeline: str | None, dry_run: bool, as_json: bool) -> None:
     """Go through all runs that the ledger has, in order, and put the failure register right.
 
-    What only the register knows cannot be made again and is kept where it stands: who holds an entry, waivers with their
+    What only the register knows cannot be made again and is kept as it is: who holds an entry, waivers with their
     reasons, and occurrences in runs whose evidence has expired. An entry that was reopened by hand after it had resolved itself
     becomes resolved again. Do not run it while runs are under way: what they register meanwhile may be put back by it.
     """

@@ -52,7 +52,7 @@ Record = Mapping[str, Any] | str
 
 
 class Closed(Exception):
-    """The tests are over; whoever still waits for something need not."""
+    """The tests are over; a thread that still waits for something can stop."""
 
 
 def await_(what: str, condition: Callable[[], T | None], *, lab: Lab | None = None) -> T:
@@ -319,7 +319,7 @@ class Run:
         return self
 
     def stopped(self) -> Run:
-        """Wait for the end only: a run that never came to be has no report."""
+        """Wait for the end only: a run that was never planned has no report."""
         await_(f"the end of {self.run_id}", lambda: self.status() != "RUNNING", lab=self.lab)
         return self
 
@@ -470,7 +470,7 @@ class Run:
         assert proof.holds, proof.all_problems
 
     def assert_alerted(self, lost: set[str]) -> None:
-        """The alerts name each lost record once, and nobody else: by example as far as examples go, all in a list."""
+        """The alerts name each lost record once, and no other: by example as far as examples go, all in a list."""
         alerts = self.alerts()
         named = [example["record_id"] for alert in alerts for example in alert["examples"]]
         assert len(named) == len(set(named))

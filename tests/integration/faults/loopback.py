@@ -72,7 +72,7 @@ Policy = Callable[[Call], "int | Gate"]
 
 
 class Gate:
-    """Keeps whoever comes to it waiting until it is opened."""
+    """Keeps every caller waiting until it is opened."""
 
     def __init__(self) -> None:
         self._reached = threading.Event()
@@ -109,7 +109,7 @@ class Dependency(Loopback):
                     verdict = 200
                 try:
                     self.answer(verdict, b"{}")
-                except OSError:  # whoever called was killed meanwhile
+                except OSError:  # the caller was killed meanwhile
                     self.close_connection = True
 
         super().__init__(Handler)
@@ -226,7 +226,7 @@ class Proxy(Loopback):
                         gate.wait()
                 status = proxy._status_for(request)
                 if status is None:
-                    # Whoever asked may have given up meanwhile, or been killed.
+                    # The caller may have given up meanwhile, or been killed.
                     with suppress(BrokenPipeError, ConnectionResetError):
                         proxy._pass_on(self, body)
                     return

@@ -1,4 +1,4 @@
-"""Executions that somebody stops by hand."""
+"""Executions that an operator stops by hand."""
 
 from __future__ import annotations
 

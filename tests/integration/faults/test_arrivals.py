@@ -15,7 +15,7 @@ from winnow.core.contract import ULID
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
 
 TOGETHER = [f"together/{number:02} é+%2F.xml" for number in range(40)]
-"""With what somebody might decode once too often."""
+"""With characters that are wrong when they are decoded twice."""
 TOLD_OFTEN = "told-often.xml"
 DELIVERIES = 3
 

@@ -9,7 +9,7 @@ from winnow import PermanentError, Record, Skip, worker
 
 
 class Unreadable(PermanentError):
-    """What somebody who was too strict once called it."""
+    """What a stricter version once called it."""
 
 
 @worker

@@ -141,7 +141,7 @@ class Desk:
                         self.stepfunctions.stop_execution(executionArn=execution["executionArn"])
 
     def forget(self, stage: str, record_id: str) -> None:
-        """Delete an entry of the register, as nobody should."""
+        """Delete an entry of the register, which no part of Winnow does."""
         key = {"pk": {"S": partition(self.pipeline.name, stage, record_id)}, "sk": {"S": record_id}}
         self.dynamodb.delete_item(TableName=self.pipeline.register_table, Key=key)
 
@@ -163,7 +163,7 @@ class Desk:
             update()
 
     def close_again(self, run_id: str) -> None:
-        """Deliver the news of a run's end once more."""
+        """Deliver the event of a run's end once more."""
         ended = self.describe(self.execution(run_id))
         moments = {name: int(ended[name].timestamp() * 1000) for name in ("startDate", "stopDate")}
         names = ("executionArn", "stateMachineArn", "name", "status", "input", "output")

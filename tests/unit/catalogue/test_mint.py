@@ -166,7 +166,7 @@ def test_a_canonical_id_that_is_taken_is_drawn_again(dynamodb: OneAtATime) -> No
 
 
 class Rival(OneAtATime):
-    """A client that lets somebody else act just before the first transaction of ours."""
+    """A client that lets another process act just before the first transaction of ours."""
 
     def __init__(self, client: Any, act: Callable[[], object]) -> None:
         super().__init__(client)

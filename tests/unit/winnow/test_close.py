@@ -425,5 +425,5 @@ def test_a_step_that_fails_is_counted_and_named_and_keeps_no_other_back(
 
 
 def test_takes_an_event_without_its_payloads() -> None:
-    news = ended(input=None, output="not json", startDate=None, stopDate=None)
-    assert (news.input, news.output, news.seconds, news.reason) == ({}, {}, None, "")
+    event = ended(input=None, output="not json", startDate=None, stopDate=None)
+    assert (event.input, event.output, event.seconds, event.reason) == ({}, {}, None, "")

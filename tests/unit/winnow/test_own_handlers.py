@@ -186,11 +186,13 @@ def settled(account: Account, run_id: str) -> dict[str, Any]:
 
 
 def test_register_says_what_is_news(account: Account) -> None:
-    for run_id, news in (("R1", True), ("R1", True), ("R2", False)):
+    for run_id, is_new in (("R1", True), ("R1", True), ("R2", False)):
         state = settled(account, run_id)
         event = {"execution": account.execution(run_id), "state": state}
-        assert call(register.handler, event) == {**state, "alert": news}
-        assert account.ledger.read_json(keys.StageKeys(run_id, "adapt").attempt(0).registered)["news"] == news
+        assert call(register.handler, event) == {**state, "alert": is_new}
+        assert (
+            account.ledger.read_json(keys.StageKeys(run_id, "adapt").attempt(0).registered)["news"] == is_new
+        )
 
 
 def test_register_fails_where_the_machine_can_see_it(

@@ -87,7 +87,7 @@ class TestAFailure:
         assert (entry.alerted, entry.told_by, entry.history) == ("f1", "R1", (entry.last,))
 
     @pytest.mark.parametrize(
-        ("found", "seen", "status", "news"),
+        ("found", "seen", "status", "is_new"),
         [
             pytest.param(opened(), failure("R2", 9), "open", False, id="known"),
             pytest.param(opened(), failure("R2", 9, "f2"), "open", True, id="fails differently"),
@@ -107,10 +107,10 @@ class TestAFailure:
         ],
     )
     def test_of_a_record_that_is_registered(
-        self, found: Entry, seen: FailureRecord, status: str, *, news: bool
+        self, found: Entry, seen: FailureRecord, status: str, *, is_new: bool
     ) -> None:
         noted = note_failure(found, seen)
-        assert (noted.entry.status, noted.is_new, noted.changed) == (status, news, True)
+        assert (noted.entry.status, noted.is_new, noted.changed) == (status, is_new, True)
         assert noted.entry.occurrences == 2
         assert noted.entry.version == found.version + 1
         assert noted.entry.last.run_id == seen.run_id

@@ -123,7 +123,7 @@ class TestMarks:
 
 
 class FlakyDynamo:
-    """Says that a condition failed without telling who stands in the way, and then nobody does."""
+    """Says that a condition failed without naming the item in the way; then there is none."""
 
     def __init__(self) -> None:
         self.puts = 0

@@ -86,7 +86,7 @@ def half(record: Record) -> dict[str, Any]:
 
 @worker(flush_seconds=1, batch=10)
 def join(records: list[Record]) -> list[Output]:
-    """Join each ten into one, twice over, with somebody who was never there, and without those that say so."""
+    """Join each ten into one, twice over, with a record that was never there, and without those that say so."""
     named = [record for record in records if not (record.data or {}).get("left_out")]
     if not named:
         return []

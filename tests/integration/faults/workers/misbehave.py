@@ -56,7 +56,7 @@ def _call(url: str, record_id: str) -> None:
 def _allocate_past_the_limit() -> None:
     """Grow until the memory is used up, and then die as Lambda has it: the emulator enforces no limit itself.
 
-    Where somebody else enforces one, this ends earlier.
+    Where the machine enforces one, this ends earlier.
     """
     limit = int(os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]) * 1024 * 1024
     hoard = []

@@ -27,7 +27,7 @@ class Pipe:
     def read(self) -> bytes:
         """What comes next; empty at the end."""
         ready, _, _ = select.select([self._end], [], [], PATIENCE_SECONDS)
-        assert ready, "nobody wrote, and nobody ended"
+        assert ready, "nothing was written, and no process ended"
         return os.read(self._end, 100)
 
 
