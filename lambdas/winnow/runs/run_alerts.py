@@ -58,7 +58,8 @@ class RunAlerts:
         if not found or found["verdict"] != Event.TOTAL_FAILURE:
             return False
         return (
-            self._ledger.find_json(attempt.alerted) is not None or not AlertContent.from_json(found).needs_alert
+            self._ledger.find_json(attempt.alerted) is not None
+            or not AlertContent.from_json(found).needs_alert
         )
 
     def send_of_run(self, ended: RunEnded, proof: Proof | None) -> None:
