@@ -31,6 +31,7 @@ from winnow.proof.prove import prove
 from winnow.proof.trace import Trace, trace
 from winnow.register.entry import Status
 from winnow.register.table import RegisterTable
+from winnow.settlement.result import StageResult
 from winnow.settlement.settlement import read_settlement
 from winnow.storage.ledger import Ledger
 from winnow.storage.store import S3Store
@@ -108,7 +109,7 @@ class Exhibit:
     def passed(self, run_id: str, stage: str, *, at_most: int) -> list[str]:
         """Ids of records that succeeded in a stage, as it knew them; the first so many."""
         plan = read_plan(self.ledger, StageKeys(run_id, stage))
-        last = self.ledger.read_json(plan.keys.result)["attempts"] - 1
+        last = self.ledger.read(plan.keys.result, StageResult.from_json).attempts - 1
         settled = read_settlement(self.ledger, plan, last)
         assert settled
         return [

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Self
 
 from scripts.deployed.pipelines import DeployedPipeline
@@ -14,6 +15,7 @@ from winnow.core.ranges import Ranges
 from winnow.core.sfn_errors import innermost
 from winnow.journal.evidence import fold, read_segment
 from winnow.journal.segment import Segment
+from winnow.settlement.result import StageResult
 from winnow.settlement.settlement import FINAL, Settlement, before_anything, settlements
 from winnow.storage.executions import RUNNING
 from winnow.storage.ledger import Ledger
@@ -24,13 +26,24 @@ PAUSE_SECONDS = 2.0
 """Between looks at a run in an account: each costs about six requests."""
 
 
+class StageState(StrEnum):
+    """How far a stage of a run is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    DONE = "done"
+    FAILED = "failed"
+    NOT_RUN = "not run"
+    """The run ended before the stage was planned."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageProgress:
     """One stage of a run, in counts that always add up: in = succeeded + skipped + failed + outstanding."""
 
     stage: str
-    state: str
-    """`waiting`, `running`, `retrying`, `done`, `failed` or `not run`."""
+    state: StageState
     records_in: int = 0
     succeeded: int = 0
     skipped: int = 0
@@ -132,9 +145,11 @@ class RunWatch:
         stages: list[StageProgress] = []
         for stage in self._stages:
             stages.append(stage.look(run_has_ended=has_ended))
-            if stages[-1].state != "done" and not has_ended:
+            if stages[-1].state is not StageState.DONE and not has_ended:
                 break
-        stages += [StageProgress(stage=stage.name, state="waiting") for stage in self._stages[len(stages) :]]
+        stages += [
+            StageProgress(stage=stage.name, state=StageState.WAITING) for stage in self._stages[len(stages) :]
+        ]
         until = execution.get("stopDate")
         cause = execution.get("cause") or ""
         return RunProgress(
@@ -161,29 +176,29 @@ class _StageWatch:
     def look(self, *, run_has_ended: bool) -> StageProgress:
         if self._final:
             return self._final
-        result = self._ledger.find_json(self._keys.result)
+        result = self._ledger.find(self._keys.result, StageResult.from_json)
         if result:
             self._final = self._from_result(result)
             return self._final
         if not self._plan:
             self._plan = find_plan(self._ledger, self._keys)
             if not self._plan:
-                return StageProgress(stage=self.name, state="not run" if run_has_ended else "waiting")
+                state = StageState.NOT_RUN if run_has_ended else StageState.WAITING
+                return StageProgress(stage=self.name, state=state)
             self._settled = before_anything(self._plan)
         return self._from_journal(self._plan, run_has_ended=run_has_ended)
 
-    def _from_result(self, result: dict[str, Any]) -> StageProgress:
-        counts, output = result["counts"], result["output"]
-        failures = output["failures"] and output["failures"]["error_file_location"]
+    def _from_result(self, result: StageResult) -> StageProgress:
+        counts, failures = result.counts, result.output.failures
         return StageProgress(
             stage=self.name,
-            state="failed" if result["verdict"] == Verdict.TOTAL_FAILURE else "done",
-            records_in=counts["in"],
-            succeeded=counts["succeeded"],
-            skipped=counts["skipped"],
-            failed=counts["failed"],
-            tries=output["tries"],
-            failures_file=f"s3://{failures['bucket']}/{failures['key']}" if failures else None,
+            state=StageState.FAILED if result.verdict is Verdict.TOTAL_FAILURE else StageState.DONE,
+            records_in=counts.records_in,
+            succeeded=counts.succeeded,
+            skipped=counts.skipped,
+            failed=counts.failed,
+            tries=result.output.tries,
+            failures_file=str(failures) if failures else None,
         )
 
     def _from_journal(self, plan: Plan, *, run_has_ended: bool) -> StageProgress:
@@ -194,9 +209,10 @@ class _StageWatch:
         permanent = (
             (settled.permanent | evidence.failed.get(Kind.PERMANENT, Ranges.empty())) - succeeded - skipped
         )
+        going_on = StageState.RETRYING if retries else StageState.RUNNING
         return StageProgress(
             stage=self.name,
-            state="failed" if run_has_ended else "retrying" if retries else "running",
+            state=StageState.FAILED if run_has_ended else going_on,
             records_in=plan.count,
             succeeded=len(succeeded),
             skipped=len(skipped),

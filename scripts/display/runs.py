@@ -7,17 +7,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from scripts.deployed.progress import RunProgress, StageProgress
+from scripts.deployed.progress import RunProgress, StageProgress, StageState
 
 STATE_STYLES = {
-    "waiting": "dim",
-    "not run": "dim",
-    "running": "cyan",
-    "retrying": "yellow",
-    "done": "green",
-    "failed": "bold red",
+    StageState.WAITING: "dim",
+    StageState.NOT_RUN: "dim",
+    StageState.RUNNING: "cyan",
+    StageState.RETRYING: "yellow",
+    StageState.DONE: "green",
+    StageState.FAILED: "bold red",
 }
-UNPLANNED = {"waiting", "not run"}
+UNPLANNED = {StageState.WAITING, StageState.NOT_RUN}
 """States of a stage that was not given any records."""
 STATUS_STYLES = {"RUNNING": "cyan", "SUCCEEDED": "green"}
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.deployed import prices
 from winnow.core.keys import StageKeys
+from winnow.planning.claim import AttemptClaim
+from winnow.settlement.result import StageResult
 from winnow.settlement.settlement import Settlement
 
 if TYPE_CHECKING:
@@ -100,17 +102,17 @@ def measure(ledger: Ledger, stage: str, runs: Iterable[str]) -> Speed | None:
 
 def _stage_run(ledger: Ledger, keys: StageKeys) -> tuple[int, float] | None:
     """Records tried and seconds taken, attempt by attempt: what lies between attempts is waiting."""
-    result = ledger.find_json(keys.result)
-    if result is None or not result["counts"]["in"]:
+    result = ledger.find(keys.result, StageResult.from_json)
+    if result is None or not result.counts.records_in:
         return None
     records, seconds = 0, 0.0
-    for number in range(result["attempts"]):
+    for number in range(result.attempts):
         attempt = keys.attempt(number)
-        claim, settled = ledger.find_json(attempt.claim), ledger.find_json(attempt.settlement)
-        if claim and settled:
-            settlement = Settlement.from_json(settled)
+        claim = ledger.find(attempt.claim, AttemptClaim.from_json)
+        settlement = ledger.find(attempt.settlement, Settlement.from_json)
+        if claim and settlement:
             records += len(settlement.given)
-            seconds += (_moment(settlement.settled_at) - _moment(claim["claimed_at"])).total_seconds()
+            seconds += (_moment(settlement.settled_at) - _moment(claim.claimed_at)).total_seconds()
     return (records, seconds) if records else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from winnow.batch.plan import find_plan
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.register.entry import Status
+from winnow.settlement.failure_records import read_failed_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +49,8 @@ def _failed_since(site: Site, criteria: Criteria, run_id: str) -> Iterator[str]:
     """What became of the records that a run lost, where it is not the last that they failed in."""
     for stage in site.stages(criteria):
         try:
-            lines = islice(site.ledger.read_lines(StageKeys(run_id, stage).failures), LOOKED_UP)
-            ids = [json.loads(line)["record_id"] for line in lines]
+            failures = islice(read_failed_ids(site.ledger, StageKeys(run_id, stage).failures), LOOKED_UP)
+            ids = [record_id for _, record_id in failures]
         except LedgerObjectMissing:
             continue
         for entry in site.entries_of(stage, ids):

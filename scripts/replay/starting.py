@@ -145,7 +145,7 @@ def _write(site: Site, replay_id: str, candidates: Iterable[Candidate]) -> bool:
         site.ledger.write_json(key, Selection(parts=parts).to_json(), if_absent=True)
     except LedgerConflict:
         ours = {(part.run_id, part.stage): part.ordinals for part in parts}
-        written = Selection.from_json(site.ledger.read_json(key))
+        written = site.ledger.read(key, Selection.from_json)
         nothing = Ranges.empty()
         return not any(part.ordinals - ours.get((part.run_id, part.stage), nothing) for part in written.parts)
     return True

@@ -56,7 +56,7 @@ class Announcer:
         Raises:
             LedgerObjectMissing: the attempt has nothing to alert.
         """
-        content = AlertContent.from_json(ledger.read_json(keys.alert))
+        content = ledger.read(keys.alert, AlertContent.from_json)
         if not content.needs_alert or ledger.find_json(keys.alerted) is not None:
             return None
         message_id = self.announce(content, execution=execution)

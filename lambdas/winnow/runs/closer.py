@@ -18,6 +18,7 @@ from winnow.core.errors import WinnowError
 from winnow.core.keys import AttemptKeys, StageKeys
 from winnow.core.run_document import RunDocument
 from winnow.metrics.watch import Metric, Watch
+from winnow.planning.claim import AttemptClaim
 from winnow.proof.prove import Proof, prove
 from winnow.register.registering import catch_up, release_holds
 from winnow.runs.run_alerts import RunAlerts
@@ -200,11 +201,11 @@ class Closer:
             number = 0
             while True:
                 attempt = StageKeys(run.run_id, stage).attempt(number)
-                claim = self._ledger.find_json(attempt.claim)
+                claim = self._ledger.find(attempt.claim, AttemptClaim.from_json)
                 # The parent settles an attempt whose execution died before it could claim it.
                 if claim is None and self._ledger.find_json(attempt.settlement) is None:
                     break
-                yield claim["execution"] if claim else run.execution, attempt
+                yield claim.execution if claim else run.execution, attempt
                 number += 1
 
     def _report(self, closing: Closing, ended: RunEnded, proof: Proof) -> None:

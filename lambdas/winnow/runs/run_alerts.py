@@ -54,13 +54,10 @@ class RunAlerts:
 
     def has_told(self, attempt: AttemptKeys) -> bool:
         """Whether an alert of this attempt, or of an earlier run, says why the run failed: then the run needs none of its own."""
-        found = self._ledger.find_json(attempt.alert)
-        if not found or found["verdict"] != Event.TOTAL_FAILURE:
+        alert = self._ledger.find(attempt.alert, AlertContent.from_json)
+        if alert is None or alert.verdict != Event.TOTAL_FAILURE:
             return False
-        return (
-            self._ledger.find_json(attempt.alerted) is not None
-            or not AlertContent.from_json(found).needs_alert
-        )
+        return self._ledger.find_json(attempt.alerted) is not None or not alert.needs_alert
 
     def send_of_run(self, ended: RunEnded, proof: Proof | None) -> None:
         if ended.succeeded:

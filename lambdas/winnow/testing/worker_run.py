@@ -12,10 +12,13 @@ from winnow.core.contract import Order, Policy, StageInput
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.journal.reports import words_of
+from winnow.journal.successes import SuccessManifest
 from winnow.metrics.watch import Watch
 from winnow.planning.stage_planner import continue_stage, plan_stage
 from winnow.runtime.attempt import run_attempt
 from winnow.runtime.decorator import Worker
+from winnow.settlement.failure_records import read_failures
+from winnow.settlement.result import StageResult
 from winnow.settlement.settle import settle
 from winnow.storage.formats import open_parquet
 from winnow.storage.ledger import Ledger, decompress
@@ -125,11 +128,11 @@ def _attempt(worker: Worker, order: Order, ledger: Ledger, seconds: float) -> di
 
 def _result(ledger: Ledger, state: Mapping[str, Any]) -> BatchResult:
     keys = StageKeys(state["order"]["run_id"], state["order"]["stage"])
-    result = ledger.read_json(keys.result)
+    result = ledger.read(keys.result, StageResult.from_json)
     outputs: dict[str, Any] = {}
     lineage: dict[str, str | list[str]] = {}
-    for entry in ledger.read_json(keys.successes)["entries"]:
-        for line in _lines(ledger, entry["key"]):
+    for entry in ledger.read(keys.successes, SuccessManifest.from_json).entries:
+        for line in _lines(ledger, entry.key):
             outputs[line["id"]] = line["data"]
             lineage[line["id"]] = line["from"]
     return BatchResult(
@@ -137,11 +140,11 @@ def _result(ledger: Ledger, state: Mapping[str, Any]) -> BatchResult:
         cause=state["cause"] or "",
         outputs=outputs,
         lineage=lineage,
-        skipped=result["output"]["skipped"]["count"],
+        skipped=result.output.skipped,
         failures=_failures(ledger, keys.failures),
-        tries=result["output"]["tries"],
-        warnings=result["counts"]["warnings"],
-        counts=result["counts"],
+        tries=result.output.tries,
+        warnings=result.counts.warnings,
+        counts=result.counts.to_json(),
         ledger=ledger,
     )
 
@@ -158,12 +161,12 @@ def _lines(ledger: Ledger, key: str) -> list[dict[str, Any]]:
 
 def _failures(ledger: Ledger, key: str) -> dict[str, Failure]:
     try:
-        lines = [json.loads(line) for line in ledger.read_lines(key)]
+        records = list(read_failures(ledger, key))
     except LedgerObjectMissing:
         return {}
     return {
-        line["record_id"]: Failure(
-            kind=line["kind"], error_type=line["error_type"], message=line["message"], tries=line["tries"]
+        record.record_id: Failure(
+            kind=record.kind.value, error_type=record.error_type, message=record.message, tries=record.tries
         )
-        for line in lines
+        for record in records
     }

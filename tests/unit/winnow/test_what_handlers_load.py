@@ -74,6 +74,7 @@ MAY_LOAD = {
         "alerts.announcer",
         "core.run_document",
         "core.sfn_errors",
+        "planning.claim",
         "runs.closer",
         "runs.run_alerts",
         "runs.run_ended",

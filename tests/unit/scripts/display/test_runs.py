@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from scripts.deployed.progress import RunProgress, StageProgress
+from scripts.deployed.progress import RunProgress, StageProgress, StageState
 from scripts.display.runs import follow, print_end
 
 
@@ -15,13 +15,17 @@ def progress(status: str, *stages: StageProgress) -> RunProgress:
 
 RUNNING = progress(
     "RUNNING",
-    StageProgress(stage="adapt", state="retrying", records_in=1_636, succeeded=1_600, failed=30, tries=2),
-    StageProgress(stage="mint", state="waiting"),
+    StageProgress(
+        stage="adapt", state=StageState.RETRYING, records_in=1_636, succeeded=1_600, failed=30, tries=2
+    ),
+    StageProgress(stage="mint", state=StageState.WAITING),
 )
 ENDED = progress(
     "SUCCEEDED",
-    StageProgress(stage="adapt", state="done", records_in=1_636, succeeded=1_606, failed=30, tries=2),
-    StageProgress(stage="mint", state="done", records_in=1_606, succeeded=1_606, tries=1),
+    StageProgress(
+        stage="adapt", state=StageState.DONE, records_in=1_636, succeeded=1_606, failed=30, tries=2
+    ),
+    StageProgress(stage="mint", state=StageState.DONE, records_in=1_606, succeeded=1_606, tries=1),
 )
 
 
