@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from winnow.batch.plan import find_plan, read_plan
 from winnow.core.contract import Verdict
+from winnow.core.errors import DamagedDocument, LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.register.entry import Entry, Status
 from winnow.register.registering import Registered, register_failures, resolve_successes
@@ -35,27 +36,40 @@ class _Settled:
     attempt: int
 
 
-def replay_history(ledger: Ledger, runs: Iterable[RunDocument], register: RegisterTable) -> int:
+@dataclass(slots=True)
+class History:
+    """What was read of a ledger's runs."""
+
+    stage_runs: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
+    """By run id: why it cannot be read. The other runs are read all the same."""
+
+
+def replay_history(ledger: Ledger, runs: Iterable[RunDocument], register: RegisterTable) -> History:
     """Register everything that the ledger knows of, in order.
 
     Args:
         ledger: of the pipeline.
         runs: each one's `run.json`.
         register: an empty one.
-
-    Returns:
-        How many stage runs there were.
     """
-    events = sorted(
-        (event for run in runs for event in _events(ledger, run)),
-        key=lambda each: (each.at, each.run_id, each.attempt),
-    )
-    for event in events:
-        plan = read_plan(ledger, StageKeys(event.run_id, event.stage))
-        settlement = read_settlement(ledger, plan, event.attempt)
-        assert settlement is not None
-        _register(ledger, register, plan, settlement)
-    return len({(event.run_id, event.stage) for event in events})
+    history = History()
+    events: list[_Settled] = []
+    for run in runs:
+        try:
+            events += list(_events(ledger, run))
+        except (DamagedDocument, LedgerObjectMissing) as error:
+            history.damaged[run.run_id] = str(error)
+    for event in sorted(events, key=lambda each: (each.at, each.run_id, each.attempt)):
+        try:
+            plan = read_plan(ledger, StageKeys(event.run_id, event.stage))
+            settlement = read_settlement(ledger, plan, event.attempt)
+            assert settlement is not None
+            _register(ledger, register, plan, settlement)
+        except (DamagedDocument, LedgerObjectMissing) as error:
+            history.damaged.setdefault(event.run_id, str(error))
+    history.stage_runs = len({(event.run_id, event.stage) for event in events})
+    return history
 
 
 def _events(ledger: Ledger, run: RunDocument) -> Iterator[_Settled]:
@@ -89,6 +103,8 @@ class Difference:
     """What a register says otherwise than the ledger, in records."""
 
     stage_runs: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
+    """By run id: why it cannot be read. What the register knows of these runs is kept."""
     same: int = 0
     missing: list[str] = field(default_factory=list)
     """The ledger has them, the register does not."""
@@ -105,6 +121,7 @@ class Difference:
     def to_json(self) -> dict[str, object]:
         return {
             "stage_runs": self.stage_runs,
+            "damaged_runs": self.damaged,
             "same": self.same,
             "missing": len(self.missing),
             "changed": len(self.changed),
@@ -117,7 +134,7 @@ class Difference:
 def reconcile(found: Entry | None, rebuilt: Entry, *, known_runs: frozenset[str], now: str) -> Entry:
     """The entry to write: as the ledger tells it, with what only the register knows.
 
-    That is a hold, a waiver, and occurrences in runs that the ledger does not have any more.
+    That is a hold, a waiver, and occurrences and successes in runs that the ledger does not have any more, or cannot read.
     """
     if found is None:
         return replace(rebuilt, version=1)
@@ -133,7 +150,9 @@ def reconcile(found: Entry | None, rebuilt: Entry, *, known_runs: frozenset[str]
             first_seen=min(found.first_seen, rebuilt.first_seen),
         )
     if rebuilt.status is Status.OPEN:
-        if found.held(now):
+        if found.resolution and found.resolution.run_id not in known_runs:
+            entry = replace(entry, status=found.status, resolution=found.resolution)
+        elif found.held(now):
             entry = replace(entry, status=found.status, hold=found.hold, waiver=found.waiver)
         elif found.waived(now) and found.waiver and found.waiver.fingerprint == entry.last.fingerprint:
             entry = replace(entry, status=found.status, waiver=found.waiver)
@@ -158,7 +177,7 @@ def compare(
         rebuilt: made by `replay_history`.
         pipeline: its name.
         stages: of the pipeline.
-        known_runs: the ledger's.
+        known_runs: the ledger's, those that can be read.
         now: this moment.
         write: whether to put it right.
         say: told how far it is.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.core import keys
 from winnow.core.contract import ULID
+from winnow.core.errors import DamagedDocument
 from winnow.core.run_document import RunDocument
 
 if TYPE_CHECKING:
@@ -31,9 +32,30 @@ def newest_first(ids: Iterable[str]) -> list[str]:
     return sorted((run for run in ids if ULID.fullmatch(run)), reverse=True)
 
 
-def documents(ledger: Ledger, ids: Iterable[str]) -> Iterator[RunDocument]:
-    """The `run.json` of each that has one. Raises `DamagedDocument`."""
+def documents(
+    ledger: Ledger, ids: Iterable[str], damaged: dict[str, str] | None = None
+) -> Iterator[RunDocument]:
+    """The `run.json` of each run that has one.
+
+    Args:
+        ledger: of the pipeline.
+        ids: of runs.
+        damaged: takes, by run id, why a document cannot be read.
+
+    Raises:
+        DamagedDocument: one cannot be read, and `damaged` is not given.
+    """
+
+    def find(run_id: str) -> RunDocument | None:
+        try:
+            return ledger.find(keys.run(run_id), RunDocument.from_json)
+        except DamagedDocument as error:
+            if damaged is None:
+                raise
+            damaged[run_id] = str(error)
+            return None
+
     with ThreadPoolExecutor(max_workers=READERS) as pool:
-        for found in pool.map(lambda run: ledger.find(keys.run(run), RunDocument.from_json), ids):
+        for found in pool.map(find, ids):
             if found:
                 yield found

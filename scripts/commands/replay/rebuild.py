@@ -14,13 +14,15 @@ from winnow.register.table import RegisterUnavailable
 from winnow.testing import MemoryRegister
 
 DIFFERS = 1
+"""The register is not, or not for certain, what the ledger says."""
 
 
 @click.command(
     short_help="Make the failure register again from the ledger.",
     epilog="""
 \b
-Exit codes: 0 the register is what the ledger says (now), 1 with --dry-run: it differs.
+Exit codes: 0 the register is what the ledger says (now), 1 a run in the ledger is damaged and was skipped,
+or, with --dry-run, the register differs.
 
 \b
 Examples:
@@ -41,29 +43,33 @@ def rebuild(pipeline: str | None, dry_run: bool, as_json: bool) -> None:
     """
     site = Site.open(current_target(), pipeline)
     console = Console(stderr=True, highlight=False)
-    runs = list(documents(site.ledger, run_ids(site.s3, site.ledger.bucket)))
+    damaged: dict[str, str] = {}
+    runs = list(documents(site.ledger, run_ids(site.s3, site.ledger.bucket), damaged))
     console.print(f"reading {len(runs):,} runs in s3://{site.ledger.bucket}", soft_wrap=True)
     rebuilt = MemoryRegister()
-    stage_runs = replay_history(site.ledger, runs, rebuilt)
+    history = replay_history(site.ledger, runs, rebuilt)
+    damaged |= history.damaged
     try:
         difference = compare(
             site.register,
             rebuilt,
             pipeline=site.pipeline.name,
             stages=site.pipeline.stages,
-            known_runs=frozenset(run.run_id for run in runs),
+            known_runs=frozenset(run.run_id for run in runs) - damaged.keys(),
             now=site.clock(),
             write=not dry_run,
             say=lambda text: console.print(f"  {text}"),
         )
     except RegisterUnavailable as error:
         raise CommandRefused(f"{error}; what was put right stays so, do it again to complete it") from error
-    difference.stage_runs = stage_runs
+    difference.stage_runs, difference.damaged = history.stage_runs, damaged
     if as_json:
         click.echo(json.dumps(difference.to_json()))
     else:
         _print(difference, dry_run=dry_run)
-    if dry_run and difference.to_write:
+    for problem in damaged.values():
+        console.print(f"skipped: {problem}", soft_wrap=True, markup=False)
+    if damaged or (dry_run and difference.to_write):
         raise SystemExit(DIFFERS)
 
 
@@ -75,6 +81,10 @@ def _print(difference: Difference, *, dry_run: bool) -> None:
     for name, ids in (("missing", difference.missing), ("different", difference.changed)):
         if ids:
             click.echo(f"{len(ids):,} {verb} put right that are {name}, e.g. {ids[0]}")
+    if difference.damaged:
+        click.echo(
+            f"{len(difference.damaged):,} runs are damaged and were skipped; what the register knows of them is kept"
+        )
     if difference.kept:
         click.echo(
             f"{difference.kept:,} have a hold, a waiver or older occurrences that the ledger does not know; kept"

@@ -454,6 +454,38 @@ class TestRebuild:
         assert bench.entry("mint", "T-c").status is Status.RESOLVED
         assert bench.entry("adapt", "e").status is Status.WAIVED
 
+    @pytest.mark.parametrize("document", ["run.json", "mint/plan.json", "mint/failures.ndjson.gz"])
+    def test_one_damaged_run_does_not_stop_the_rest(self, bench: Bench, document: str) -> None:
+        self.story(bench)
+        bench.run(bench.upload(x="bad-x"), "AFTER")
+        key = f"runs/{RUNS[0]}/{document}"
+        assert key in set(bench.ledger.store.keys("runs/")), sorted(
+            bench.ledger.store.keys(f"runs/{RUNS[0]}")
+        )
+        bench.ledger.store.put(key, bench.ledger.store.get(key).body[:20])
+        result = bench.winnow("rebuild")
+        assert result.exit_code == 1
+        assert f"skipped: s3://{bench.ledger.bucket}/{key} is damaged" in result.stderr
+        assert "1 runs are damaged and were skipped" in result.stdout
+
+    def test_a_damaged_run_is_counted_in_json(self, bench: Bench) -> None:
+        self.story(bench)
+        bench.ledger.write_json(f"runs/{RUNS[0]}/run.json", {})
+        before = bench.entry("adapt", "e")
+        result = bench.winnow("rebuild", "--json")
+        assert result.exit_code == 1
+        assert list(json.loads(result.stdout)["damaged_runs"]) == [RUNS[0]]
+        assert bench.entry("adapt", "e") == before
+
+    def test_what_a_damaged_run_resolved_stays_resolved(self, bench: Bench) -> None:
+        self.story(bench)
+        before = bench.entry("mint", "T-c")
+        assert before.status is Status.RESOLVED
+        assert before.resolution
+        bench.ledger.write_json(f"runs/{before.resolution.run_id}/run.json", {})
+        assert bench.winnow("rebuild").exit_code == 1
+        assert bench.entry("mint", "T-c").status is Status.RESOLVED
+
 
 def _content(entry: Entry) -> str:
     return json.dumps(dataclasses.asdict(entry) | {"version": 0}, sort_keys=True)
