@@ -17,7 +17,7 @@ def test_a_placeholder_within_a_text_takes_texts() -> None:
 
 
 def test_a_placeholder_within_a_text_refuses_other_values() -> None:
-    with pytest.raises(TemplateError, match=r"\$\{Seconds\} stands within a longer string.* got: 30"):
+    with pytest.raises(TemplateError, match=r"\$\{Seconds\} is part of a longer string.* got: 30"):
         fill("after ${Seconds} s", {"Seconds": 30})
 
 

@@ -31,7 +31,7 @@ from winnow.alerts.content import MAX_EXAMPLES
 from winnow.batch.opening import detect, open_source
 from winnow.batch.rows import RowSpan
 from winnow.core import keys
-from winnow.core.contract import MAX_INLINE_BYTES, Pointer, SourceFormat
+from winnow.core.contract import MAX_INLINE_BYTES, Pointer, SourceFormat, attempt_execution_name
 from winnow.core.keys import StageKeys
 from winnow.proof.prove import prove
 from winnow.storage.ledger import Ledger
@@ -398,10 +398,10 @@ class Run:
         machine = self.pipeline.machine(stage or self.subject()).replace(":stateMachine:", ":execution:")
         found = []
         for attempt in range(100):
-            name = f"{machine}:{self.run_id}" + (f"-{attempt}" if attempt else "")
-            if not self._exists(name):
+            name = attempt_execution_name(self.run_id, attempt) if attempt else self.run_id
+            if not self._exists(f"{machine}:{name}"):
                 break
-            found.append(name)
+            found.append(f"{machine}:{name}")
         return found
 
     def _exists(self, execution: str) -> bool:

@@ -94,7 +94,7 @@ REFUSED_BY_THE_STAGE: dict[str, tuple[Callable[[Lab], object], str]] = {
     ),
     "wrong-try-count": (
         lambda _: {"records": ["a"], "try_count": "two"},
-        "try_count: must be a whole number from 0, got: 'two'",
+        "try_count: must be a whole number from 0 to 19, got: 'two'",
     ),
     "nothing-owed": (
         lambda _: {"records": ["a"], "only": []},
