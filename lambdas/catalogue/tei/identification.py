@@ -79,7 +79,7 @@ def subjects(root: Element) -> tuple[Subject, ...]:
 
 
 def _subject(label: str, scheme: str | None, reference: str) -> Subject:
-    """The identifier knows its scheme better than the list it stands in."""
+    """The identifier knows its scheme better than the list that contains it."""
     identifier = _SUBJECT_ID.search(reference)
     if not identifier:
         return Subject(label=label, scheme=scheme, identifier=None)
