@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SOURCE = "source"
-"""Stands before the first stage in `$.stages`: the records that the run was given."""
+"""The entry before the first stage in `$.stages`: the records that the run was given."""
 
 OWN_STATES = ("PlanRun", "WhereToStart?", "SteppedAside", "UnknownStage", "SumUp")
 

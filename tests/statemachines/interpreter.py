@@ -74,7 +74,7 @@ class Interpreter:
     _executions: int = 0
 
     def invoke(self, arn: str, body: str, response_headers: dict[str, str]) -> bytes:
-        """Stands in for Lambda."""
+        """Replaces Lambda."""
         name = arn.removeprefix(ARN)
         payload = json.loads(body)
         self.calls.append((name, payload))

@@ -36,7 +36,7 @@ DIED = (
     SfnError.RUNTIME_OUT_OF_MEMORY,
 )
 ABORTED = "ExecutionAborted"
-"""Stands for States.TaskFailed, a name that moto lets no function fail under."""
+"""Replaces States.TaskFailed, a name that moto lets no function fail under."""
 
 
 def settled(verdict: str, *, alert: bool = False, wait_seconds: int = 0) -> dict[str, Any]:
