@@ -136,7 +136,7 @@ class Batch:
         return self.folder / f"calls-{self.number}"
 
     def run(self, kills: int, usual: dict[bool, float]) -> Toll:
-        """Kill up to so many of its attempts, then let it come to its end, then look at the books.
+        """Kill up to `kills` of its attempts, let it end, then compare the ledger with what was expected.
 
         Args:
             kills: at most.
