@@ -1,4 +1,4 @@
-"""Where a command is aimed: at what the environment points at, or with `--local` at the emulator of `winnow local`."""
+"""Chooses the target of a command: the AWS account of the environment, or with `--local` the emulator of `winnow local`."""
 
 import functools
 import os
@@ -23,7 +23,7 @@ _LOCAL = "winnow.local"
 
 @contextmanager
 def aimed_at(endpoint: Endpoint) -> Iterator[None]:
-    """Have `at_environment` find an emulator for a while, in this process."""
+    """Within it, `at_environment` returns an emulator."""
     before = os.environ.get("AWS_ENDPOINT_URL")
     os.environ["AWS_ENDPOINT_URL"] = endpoint.url
     try:
@@ -35,7 +35,7 @@ def aimed_at(endpoint: Endpoint) -> Iterator[None]:
 
 
 def at_environment() -> Target:
-    """Aim at what the environment points at."""
+    """The target that the environment variables name."""
     url = os.environ.get("AWS_ENDPOINT_URL", "")
     if url.startswith("http:") and urlsplit(url).hostname in LOOPBACK_HOSTS:
         named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -49,13 +49,13 @@ def at_environment() -> Target:
 
 
 def local_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--local`, which aims a command at the emulator of `winnow local`; understood before and after its name."""
+    """Add `--local`, which runs a command against the emulator of `winnow local`; accepted before and after its name."""
     return click.option(
         "--local",
         is_flag=True,
         expose_value=False,
         callback=_aim_locally,
-        help="Aim at the emulator of `winnow local`.",
+        help="Use the emulator of `winnow local`.",
     )(command)
 
 
@@ -64,10 +64,10 @@ def _aim_locally(context: click.Context, _: click.Parameter, value: bool) -> Non
 
 
 def current_target() -> Target:
-    """Where the running command is aimed.
+    """The target of the running command.
 
     Raises:
-        Mistake: `--local`, and no emulator is running.
+        Mistake: `--local` is given and no emulator is running.
     """
     if not click.get_current_context().meta.get(_LOCAL):
         return at_environment()

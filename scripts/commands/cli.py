@@ -14,7 +14,7 @@ from scripts.terminal.errors import CommandFailed
 
 
 class _Group(click.Group):
-    """Tells in one line what AWS refused, or why it cannot be reached, whichever command met it."""
+    """Reports an AWS error of any command in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -31,8 +31,8 @@ class _Group(click.Group):
 Examples:
   winnow local up                                       the whole system on this machine
   winnow run catalogue --source ./manuscripts --local   run it over a folder
-  winnow replay list                                    what failed and is not mended
-  winnow replay run --run RUN --execute                 run what failed in a run again
+  winnow replay list                                    failures that are still open
+  winnow replay run --run RUN --execute                 replay the failures of one run
   winnow verify RUN --local                             prove that nothing was lost
   winnow verify RUN --id Arabic/WMS_1.xml               what became of one record
 
@@ -48,8 +48,8 @@ Completion of commands and options, for this shell (or put the line into its sta
 def main() -> None:
     """Batch pipelines in which one bad record never sinks a batch.
 
-    Commands speak to whatever the environment points at (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …);
-    with --local to the emulator that `winnow local up` runs.
+    Commands use the AWS account of the environment (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …).
+    With --local they use the emulator that `winnow local up` runs.
     """
 
 

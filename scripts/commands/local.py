@@ -20,8 +20,8 @@ from winnow.core.contract import now
 Examples:
   winnow local up                     start it and deploy this clone's app
   winnow local up --wait-scale 0.1    with waits and retries ten times as fast
-  winnow run catalogue --local        commands aim at it with --local
-  winnow local down                   stop it; everything in it is forgotten
+  winnow run catalogue --local        commands use it with --local
+  winnow local down                   stop it and delete all of its data
 """
 )
 def local() -> None:
@@ -34,7 +34,7 @@ def local() -> None:
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Factor on every wait of a state machine: 0.1 makes retries come ten times as fast.",
+    help="Factor on every wait of a state machine; with 0.1 retries are ten times as fast.",
 )
 def up(wait_scale: float) -> None:
     """Start the embedded AWS and deploy the app."""
@@ -42,7 +42,7 @@ def up(wait_scale: float) -> None:
     state = LocalState.read()
     if state or emulator.is_running(local_state.HOME):
         raise CommandRefused(
-            "it is up already (winnow local status); to deploy changed code: winnow local down, then up"
+            "the emulator is already running (winnow local status); to deploy changed code: winnow local down, then up"
         )
     with deploy_to_emulator(local_state.HOME, console, wait_scale=wait_scale) as running:
         state = LocalState(endpoint=running.endpoint, started_at=now())
@@ -53,7 +53,7 @@ def up(wait_scale: float) -> None:
 
 @local.command()
 def status() -> None:
-    """Say whether it is up, where, what is deployed and how to reach it."""
+    """Show whether it is running, its address, the deployed pipelines and how to connect."""
     state = LocalState.read()
     if not state:
         starting = emulator.is_running(local_state.HOME)
@@ -64,12 +64,12 @@ def status() -> None:
 
 @local.command()
 def down() -> None:
-    """Stop it, with everything that runs in it."""
+    """Stop it and all runs in it; delete its data."""
     click.echo("stopped" if emulator.stop(local_state.HOME) else "not running")
 
 
 def print_state(state: LocalState, console: Console) -> None:
-    """Where the local emulator is, what is deployed, and how to reach it with other tools."""
+    """Print the address of the local emulator, the deployed pipelines, and how other tools connect to it."""
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)

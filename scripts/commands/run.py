@@ -37,7 +37,7 @@ INTERRUPTED = 130
     epilog="""
 \b
 Exit codes: 0 all records went through, 3 the run succeeded but lost records,
-1 it failed, 2 it was asked for what cannot be.
+1 the run failed, 2 the arguments are wrong and nothing was started.
 
 \b
 Examples:
@@ -78,28 +78,28 @@ def run(
     watch: bool | None,
     as_json: bool,
 ) -> None:
-    """Start a run of PIPELINE, follow it to its end and print what became of its records."""
+    """Start a run of PIPELINE, follow it to its end and print the result of each stage."""
     if source and records:
         raise Mistake("--records", records, "cannot go with --source; give one of them")
     if id_column and not records:
         raise Mistake("--id-column", id_column, "needs --records")
     target = current_target()
-    order = _Order(target, pipelines.find(target, pipeline))
+    new_run = _NewRun(target, pipelines.find(target, pipeline))
     console = Console(stderr=True, quiet=not (sys.stderr.isatty() if watch is None else watch))
     if source:
-        order.over_source(source, include=include, console=console)
+        new_run.over_source(source, include=include, console=console)
     if records:
-        order.over_records(records, id_column=id_column, start_at=start_at)
-    execution = order.start(start_at)
+        new_run.over_records(records, id_column=id_column, start_at=start_at)
+    execution = new_run.start(start_at)
     console.print(
-        f"run {order.run_id} of {pipeline} started in {target.name}", highlight=False, soft_wrap=True
+        f"run {new_run.run_id} of {pipeline} started in {target.name}", highlight=False, soft_wrap=True
     )
-    watch_run = RunWatch.of(target, order.pipeline, execution)
+    watch_run = RunWatch.of(target, new_run.pipeline, execution)
     try:
         ended = follow(watch_run.until_it_ends(), console)
     except KeyboardInterrupt:
         click.echo(
-            f"not followed any more; run {order.run_id} goes on. Its end: winnow verify {order.run_id}",
+            f"stopped watching; run {new_run.run_id} continues. To see its result: winnow verify {new_run.run_id}",
             err=True,
         )
         raise SystemExit(INTERRUPTED) from None
@@ -111,7 +111,7 @@ def run(
 
 
 def exit_code(ended: RunProgress) -> int:
-    """What a run's end means to a shell."""
+    """The exit code for a run that has ended."""
     if ended.status != "SUCCEEDED":
         return FAILED
     return LOST_RECORDS if ended.lost else 0
@@ -125,8 +125,8 @@ def _print(ended: RunProgress, target: Target) -> None:
     print_failures(ended, target.client("s3"), console)
 
 
-class _Order:
-    """A run on its way to being started."""
+class _NewRun:
+    """A run that is not started yet: collects its input, then starts it."""
 
     def __init__(self, target: Target, pipeline: DeployedPipeline) -> None:
         self.pipeline = pipeline
@@ -136,7 +136,7 @@ class _Order:
         self._input: dict[str, Any] = {"run_id": self.run_id, "trigger": {"kind": "manual"}}
 
     def over_source(self, source: str, *, include: str, console: Console) -> None:
-        """Run over part of the source bucket, or over what is uploaded to it now, and nothing else."""
+        """Use part of the source bucket, or upload local files to it and use only these."""
         address = _S3Address.parse("--source", source)
         if address:
             if address.bucket != self.pipeline.source_bucket:
@@ -156,7 +156,7 @@ class _Order:
         self._list(run_source(self.run_id), b"".join(record_lines(rows)))
 
     def over_records(self, records: str, *, id_column: str | None, start_at: str | None) -> None:
-        """Run over a list of records."""
+        """Use a list of records."""
         address = _S3Address.parse("--records", records)
         if address:
             if not address.key:
@@ -184,7 +184,7 @@ class _Order:
             The ARN of its execution.
 
         Raises:
-            Mistake: the pipeline would refuse it.
+            CommandRefused: the pipeline would refuse this input.
         """
         if start_at:
             self._input["start_at"] = start_at
@@ -203,14 +203,18 @@ class _Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _S3Address:
-    """Where an s3:// address points."""
+    """The bucket and the key of an s3:// address."""
 
     bucket: str
     key: str
 
     @classmethod
     def parse(cls, option: str, text: str) -> "_S3Address | None":
-        """Read an address; None for anything that is none."""
+        """Parse an address; None for text that does not begin with s3://.
+
+        Raises:
+            Mistake: the address has no bucket.
+        """
         if not text.startswith("s3://"):
             return None
         parts = urlsplit(text)

@@ -1,4 +1,4 @@
-"""`winnow verify`: proves from the ledger alone that a run lost nothing in silence."""
+"""`winnow verify`: proves from the ledger alone that a run lost no record silently."""
 
 import json
 
@@ -22,7 +22,7 @@ DOES_NOT_ADD_UP = 1
 
 
 @click.command(
-    short_help="Prove that a run lost nothing in silence.",
+    short_help="Prove that a run lost no record silently.",
     epilog="""
 \b
 Exit codes: 0 the ledger adds up, 1 it does not, 2 there is no such run or record.
@@ -35,15 +35,15 @@ Examples:
 """,
 )
 @click.argument("run")
-@click.option("--id", "record_id", metavar="ID", help="Say what became of this record instead.")
+@click.option("--id", "record_id", metavar="ID", help="Show the result of this record in each stage instead.")
 @click.option("--pipeline", metavar="PIPELINE", help="Look in this pipeline only. [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @local_option
 def verify(run: str, record_id: str | None, pipeline: str | None, as_json: bool) -> None:
-    """Prove that RUN lost nothing in silence: at every stage in = succeeded + skipped + failed.
+    """Prove that RUN lost no record silently: at every stage in = succeeded + skipped + failed.
 
-    Everything is derived again from the evidence in the ledger: the batch, the journal, the outputs and the list of
-    failures. What the run itself claims is only compared with it.
+    The command derives every count again from the evidence in the ledger: the batch, the journal, the outputs and the
+    list of failures. It then compares these counts with those that the run reported.
     """
     target = current_target()
     ledger, document = _find(target, run, pipeline)
@@ -83,5 +83,5 @@ def _find(target: Target, run: str, name: str | None) -> tuple[Ledger, RunDocume
         document = ledger.find(keys.run(run), RunDocument.from_json)
         if document:
             return ledger, document
-    among = ", ".join(pipeline.name for pipeline in candidates) or "no pipeline at all"
+    among = ", ".join(pipeline.name for pipeline in candidates) or "no pipeline"
     raise Mistake("RUN", run, f"must be in a ledger of {target.name}, which has {among}")

@@ -1,4 +1,4 @@
-"""Why records were lost, for people."""
+"""Prints why records were lost."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def lost_records(stage: StageProgress, s3: Any) -> list[str]:
 
 
 def print_failures(ended: RunProgress, s3: Any, console: Console) -> None:
-    """The causes of every stage's failures and the first records, as an alert has them, and where all are."""
+    """Print for every stage the causes of its failures, the first failed records, and the file that lists all."""
     for stage in ended.stages:
         if stage.failures_file:
             _print_stage(stage, stage.failures_file, s3, console)

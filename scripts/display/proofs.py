@@ -1,4 +1,4 @@
-"""The proof that a run lost nothing in silence, for people."""
+"""Prints the proof that a run lost no record silently."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ OUTCOME_STYLES = {Outcome.SUCCEEDED: "green", Outcome.FAILED: "bold red", Outcom
 
 
 def print_proof(proof: Proof, console: Console) -> None:
-    """A run's proof: what each stage was given and what became of it, every number derived from evidence."""
+    """Print a run's proof: the input and the results of each stage, every number derived from evidence."""
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("Stage")
     # The header is the law itself.
@@ -65,11 +65,11 @@ def _conclusion(proof: Proof) -> Text:
 
 
 def print_trace(trace: Trace, console: Console) -> None:
-    """What became of one record, stage by stage."""
+    """Print the results of one record, stage by stage."""
     for step in trace.steps:
         console.print(Text("\n").join(_step(step)), soft_wrap=True)
     if trace.cut:
-        console.print("[dim]It became more records than are followed here.[/]")
+        console.print("[dim]Not all records made from it are shown: there are too many.[/]")
 
 
 def _step(step: Step) -> Iterator[Text]:

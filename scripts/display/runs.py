@@ -1,4 +1,4 @@
-"""What people see of a run: a table that moves on a terminal, plain lines everywhere else."""
+"""Shows the progress of a run: a live table on a terminal, plain lines everywhere else."""
 
 from collections.abc import Iterable
 
@@ -26,7 +26,7 @@ def follow(looks: Iterable[RunProgress], console: Console) -> RunProgress:
     """Show a run until it ends.
 
     Returns:
-        How it ended.
+        The last progress.
     """
     if console.is_terminal:
         return _follow_on_terminal(looks, console)
@@ -103,6 +103,6 @@ def _cells(stage: StageProgress) -> list[RenderableType]:
 
 
 def print_end(progress: RunProgress, console: Console) -> None:
-    """How a run ended."""
+    """Print the final state of a run."""
     console.print(_headline(progress))
     console.print(stages_table(progress))

@@ -1,1 +1,1 @@
-"""How every command tells what it does, and what went wrong."""
+"""How every command reports its progress and its errors."""

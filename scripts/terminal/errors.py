@@ -1,4 +1,4 @@
-"""How commands end when they cannot do what was asked: one clear line on standard error, never a traceback."""
+"""Errors that end a command: one clear line on standard error, never a traceback."""
 
 import click
 
@@ -10,13 +10,13 @@ class CommandFailed(click.ClickException):
 
 
 class CommandRefused(click.ClickException):
-    """What the user asked for cannot be; exit code 2."""
+    """The user asked for something impossible; exit code 2."""
 
     exit_code = 2
 
 
 class Mistake(CommandRefused):
-    """One option or argument is wrong: says which, the remedy and the value, as everywhere in Winnow."""
+    """One option or argument is wrong; the message gives its name, the remedy and the value."""
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
         super().__init__(f"{field} {remedy}, got: {str(value)!r}")

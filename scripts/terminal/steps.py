@@ -1,4 +1,4 @@
-"""Work that takes a while, told as it goes: a spinner on a terminal, a line when it is done everywhere."""
+"""Progress of long work: a spinner on a terminal, and a line at the end everywhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from rich.console import Console
 
 @contextmanager
 def step(console: Console, doing: str) -> Iterator[Callable[[str], None]]:
-    """Show that something is being done, and how long it took.
+    """Show that a step is in progress, and at its end how long it took.
 
     Yields:
         To say more about it: what it is doing now, and with the last call its result.

@@ -209,4 +209,4 @@ def test_every_run_of_the_story_adds_up(
 def test_the_register_is_what_the_ledger_says(desk: Desk, renamed: tuple[str, Chapter]) -> None:
     done = desk.replay("rebuild", "--dry-run")
     assert done.returncode == 0, done.stdout
-    assert f"{len(renamed[1].register)} entries are as the ledger says" in done.stdout
+    assert f"{len(renamed[1].register)} entries agree with the ledger" in done.stdout

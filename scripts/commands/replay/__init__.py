@@ -1,4 +1,4 @@
-"""`winnow replay`: failures that were recorded, and running them again."""
+"""`winnow replay`: lists recorded failures and replays them."""
 
 import click
 
@@ -11,12 +11,12 @@ from scripts.commands.replay.waive import waive
 
 
 @click.group(
-    short_help="Failures that were recorded, and running them again.",
+    short_help="List recorded failures and replay them.",
     epilog="""
 \b
 Examples:
-  winnow replay list                                     what failed, by cause
-  winnow replay show Arabic/WMS_1.xml                    one failure whole
+  winnow replay list                                     open failures, by cause
+  winnow replay show Arabic/WMS_1.xml                    all details of one failure
   winnow replay run --stage mint                         what a replay would do
   winnow replay run --stage mint --execute --watch       do it
   winnow replay run --stage mint --from start --execute  from the first stage on
@@ -24,9 +24,9 @@ Examples:
 """,
 )
 def replay() -> None:
-    """What failed, what became of it, and running it again after a fix.
+    """List recorded failures, and replay them after a fix.
 
-    A failure resolves itself when the same record later succeeds in the same stage, in any run.
+    A failure becomes resolved when the same record later succeeds in the same stage, in any run.
     """
 
 

@@ -1,4 +1,4 @@
-"""`winnow replay list`: what failed and is not mended."""
+"""`winnow replay list`: lists recorded failures, by default those that are not resolved."""
 
 import json
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from scripts.replay.site import Site
 
 @click.command(
     name="list",
-    short_help="What failed, by cause.",
+    short_help="List failures, by cause.",
     epilog="""
 \b
 Examples:
@@ -27,13 +27,13 @@ Examples:
 """,
 )
 @criteria_options
-@click.option("--records", is_flag=True, help="Single failures instead of causes.")
+@click.option("--records", is_flag=True, help="List each failure instead of causes.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per line and nothing else.")
 @local_option
 def list_failures(options: dict[str, Any], records: bool, as_json: bool) -> None:
     """List failures, grouped by cause.
 
-    Permanent failures whose stage has new code since are marked: they may be worth replaying.
+    Permanent failures are marked if new code of their stage was deployed after they failed: a replay may succeed.
     """
     site = Site.open(current_target(), options["pipeline"])
     entries = site.entries(site.criteria(options))

@@ -1,4 +1,4 @@
-"""`winnow replay rebuild`: makes the failure register again from the ledger."""
+"""`winnow replay rebuild`: rebuilds the failure register from the ledger."""
 
 import json
 
@@ -18,7 +18,7 @@ DIFFERS = 1
 
 
 @click.command(
-    short_help="Make the failure register again from the ledger.",
+    short_help="Rebuild the failure register from the ledger.",
     epilog="""
 \b
 Exit codes: 0 the register is what the ledger says (now), 1 a run in the ledger is damaged and was skipped,
@@ -35,7 +35,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @local_option
 def rebuild(pipeline: str | None, dry_run: bool, as_json: bool) -> None:
-    """Go through all runs that the ledger has, in order, and put the failure register right.
+    """Read all runs in the ledger, in order, and correct the failure register.
 
     What only the register knows cannot be made again and is kept as it is: who holds an entry, waivers with their
     reasons, and occurrences in runs whose evidence has expired. An entry that was reopened by hand after it had resolved itself
@@ -76,7 +76,7 @@ def rebuild(pipeline: str | None, dry_run: bool, as_json: bool) -> None:
 def _print(difference: Difference, *, dry_run: bool) -> None:
     verb = "would be" if dry_run else "were"
     click.echo(
-        f"{difference.same:,} entries are as the ledger says, over {difference.stage_runs:,} stage runs"
+        f"{difference.same:,} entries agree with the ledger, over {difference.stage_runs:,} stage runs"
     )
     for name, ids in (("missing", difference.missing), ("different", difference.changed)):
         if ids:
@@ -87,9 +87,9 @@ def _print(difference: Difference, *, dry_run: bool) -> None:
         )
     if difference.kept:
         click.echo(
-            f"{difference.kept:,} have a hold, a waiver or older occurrences that the ledger does not know; kept"
+            f"{difference.kept:,} have a hold, a waiver or older occurrences that the ledger does not have; kept"
         )
     if difference.beyond:
         click.echo(
-            f"{len(difference.beyond):,} are of runs that the ledger no longer has, e.g. {difference.beyond[0]}; kept"
+            f"{len(difference.beyond):,} belong to runs that the ledger no longer has, e.g. {difference.beyond[0]}; kept"
         )

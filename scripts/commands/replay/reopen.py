@@ -1,4 +1,4 @@
-"""`winnow replay reopen`: takes back a waiver, or a resolution that was none."""
+"""`winnow replay reopen`: opens waived or wrongly resolved failures again."""
 
 from typing import Any
 

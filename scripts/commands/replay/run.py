@@ -1,4 +1,4 @@
-"""`winnow replay run`: runs what failed again, from the stage it failed in or an earlier one."""
+"""`winnow replay run`: replays failed records, from the stage they failed in or an earlier one."""
 
 import dataclasses
 import json
@@ -28,11 +28,11 @@ from winnow.register.table import RegisterUnavailable
 
 
 @click.command(
-    short_help="Run what failed again.",
+    short_help="Replay failed records.",
     epilog="""
 \b
-Exit codes: 0 done (or shown), 1 a replay failed or its canary did not pass, 2 nothing that could be
-replayed, 3 with --watch: it went through, but records were lost again.
+Exit codes: 0 done (or shown), 1 a replay failed or its canary did not pass, 2 nothing can be replayed,
+3 with --watch: the replay succeeded but lost records again.
 
 \b
 Examples:
@@ -48,20 +48,22 @@ Examples:
 @click.option(
     "--all", "everything", is_flag=True, help="Everything that is open; needed where no filter is given."
 )
-@click.option("--execute", is_flag=True, help="Do it. Without, it is only shown what would run.")
+@click.option("--execute", is_flag=True, help="Start the replays. Without it, the command only shows them.")
 @click.option(
     "--from", "from_stage", metavar="STAGE|start", help="Start earlier. [default: where they failed]"
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many records of each stage.")
-@click.option("--canary", type=click.IntRange(min=1), help="So many first; the rest only if they pass.")
+@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of records of each stage.")
 @click.option(
-    "--lane", "lane_name", metavar="NAME", help="Start only while the lane of this name has a place."
+    "--canary", type=click.IntRange(min=1), help="Replay this many first; the rest only if they succeed."
+)
+@click.option(
+    "--lane", "lane_name", metavar="NAME", help="Start only if the lane of this name has a free place."
 )
 @click.option(
     "--lane-limit", type=click.IntRange(min=1), default=1, show_default=True, help="Places in the lane."
 )
-@click.option("--watch", is_flag=True, help="Follow what was started to its end.")
-@click.option("--force", is_flag=True, help="Permanent failures too whose stage has no new code.")
+@click.option("--watch", is_flag=True, help="Follow each replay to its end.")
+@click.option("--force", is_flag=True, help="Also replay permanent failures whose stage has no new code.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per replay and nothing else.")
 @local_option
 def run(
@@ -77,9 +79,10 @@ def run(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Run failed records again: those that match, one run for each stage they failed in.
+    """Replay the failed records that match, in one run for each stage they failed in.
 
-    What cannot be replayed is left out and named with the reason. Pressing the button twice starts it once.
+    Records that cannot be replayed are left out and listed with the reason. The command is idempotent: the same
+    selection starts one replay.
     """
     site = Site.open(current_target(), options["pipeline"])
     criteria = site.criteria(options)
@@ -113,7 +116,7 @@ def run(
 
 
 class _Command:
-    """One press of the button."""
+    """One call of `winnow replay run`."""
 
     def __init__(
         self, site: Site, *, canary: int | None, lane: Lane | None, watch: bool, as_json: bool
@@ -131,7 +134,7 @@ class _Command:
         """Decide what is replayed.
 
         Raises:
-            CommandRefused: nothing is, and why.
+            CommandRefused: nothing can be replayed; the message says why.
         """
         entries = self._site.entries(criteria)
         stages = self._site.pipeline.stages
@@ -144,7 +147,7 @@ class _Command:
         return choice
 
     def show(self, choice: ChosenReplays) -> None:
-        """The dry run."""
+        """Print the dry run."""
         if len(choice.orders) > 1:
             self._console.print(
                 f"{len(choice.orders)} replays, as their records failed in different stages:\n"
@@ -173,9 +176,9 @@ class _Command:
 
     def _tell_rest(self, choice: ChosenReplays) -> None:
         for name, status in choice.started.items():
-            self._say(f"replay {name} of this selection was started already; it is {status}")
+            self._say(f"replay {name} of this selection was already started; its status is {status}")
         if choice.beyond_limit:
-            self._console.print(f"left for another time, by --limit: {choice.beyond_limit:,}")
+            self._console.print(f"not included because of --limit: {choice.beyond_limit:,}")
         if len(choice.left_out):
             self._console.print(f"left out: {len(choice.left_out):,}")
             print_left_out(choice.left_out, self._console)
@@ -201,7 +204,7 @@ class _Command:
                 try:
                     started = self._start(part)
                 except RegisterUnavailable as error:
-                    raise CommandRefused(f"{error}; nothing was started, try again in a minute") from error
+                    raise CommandRefused(f"{error}; nothing was started, retry in a minute") from error
                 if not (started.now or started.before):
                     lost.append(refusals(started.lost) or _waits(started))
                     break
@@ -237,7 +240,7 @@ class _Command:
                 f"replay {started.replay_id} started: {records(started.count)}, from {order.start_at}, in {self._site.target.name}"
             )
         elif started.before:
-            self._say(f"replay {started.replay_id} of this selection was started already")
+            self._say(f"replay {started.replay_id} of this selection was already started")
         if len(started.lost):
             self._console.print(f"left out: {len(started.lost):,}")
             print_left_out(started.lost, self._console)
@@ -254,7 +257,7 @@ class _Command:
             }
             click.echo(json.dumps(document, ensure_ascii=False))
         elif started.now and not self._watch:
-            self._say(f"  what becomes of it: winnow verify {started.replay_id}")
+            self._say(f"  to see its result: winnow verify {started.replay_id}")
         return started
 
     def _follow(self, order: ReplayOrder) -> RunProgress:
@@ -270,4 +273,4 @@ class _Command:
 def _waits(started: Started) -> str:
     if not started.waits_for:
         return ""
-    return f"replay {started.replay_id} was not started: its lane is full ({', '.join(started.waits_for)}); try again when there is a place, or raise --lane-limit"
+    return f"replay {started.replay_id} was not started: its lane is full ({', '.join(started.waits_for)}); retry when a place is free, or raise --lane-limit"

@@ -1,4 +1,4 @@
-"""`winnow replay show`: one failure whole."""
+"""`winnow replay show`: shows all details of one failure."""
 
 import json
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from winnow.register.entry import Entry
 
 
 @click.command(
-    short_help="One failure whole.",
+    short_help="Show all details of one failure.",
     epilog="""
 \b
 Examples:
@@ -41,7 +41,7 @@ def show(record_id: str, pipeline: str | None, stage: str | None, as_json: bool)
     ]
     if not entries:
         raise Mistake(
-            "ID", record_id, "must be a record that failed once, spelt as `winnow replay list` has it"
+            "ID", record_id, "must be the id of a record that has failed, as `winnow replay list` prints it"
         )
     console = Console(highlight=False)
     for entry in entries:

@@ -27,9 +27,9 @@ Examples:
 @click.option("--waive-until", metavar="WHEN", help="When it is to count again: 2026-06-01, or 30d from now.")
 @local_option
 def waive(options: dict[str, Any], reason: str, waive_until: str | None) -> None:
-    """Accept failures as they are: they are counted, but no longer alerted.
+    """Accept failures as they are: they are still counted, but no longer alerted.
 
-    A record that fails differently is alerted all the same.
+    If a waived record fails for another reason, it is alerted.
     """
     said = check_reason(reason)
     site = Site.open(current_target(), options["pipeline"])
@@ -52,5 +52,5 @@ def _later(text: str | None) -> str:
         text = (moment + timedelta(**{UNITS[ahead[2]]: int(ahead[1])})).isoformat()
     until = read_moment("--waive-until", text, moment)
     if until and datetime.fromisoformat(until) <= moment:
-        raise Mistake("--waive-until", text, "must lie ahead")
+        raise Mistake("--waive-until", text, "must be in the future")
     return until

@@ -111,7 +111,7 @@ class TestShow:
     def test_says_when_there_is_no_such_failure(self, bench: Bench) -> None:
         result = bench.winnow("show", "nobody")
         assert result.exit_code == 2
-        assert "ID must be a record that failed once" in result.stderr
+        assert "ID must be the id of a record that has failed" in result.stderr
 
 
 class TestDryRun:
@@ -169,7 +169,7 @@ class TestRun:
         bench.winnow("run", "--stage", "mint", "--execute")
         result = bench.winnow("run", "--stage", "mint", "--execute")
         assert result.exit_code == 0
-        assert "of this selection was started already; it is RUNNING" in result.stdout
+        assert "of this selection was already started; its status is RUNNING" in result.stdout
         [name] = bench.stepfunctions.started
         [line] = bench.lines("run", "--stage", "mint", "--execute")
         assert (line["replay_id"], line["started"], line["started_before"]) == (name, False, True)
@@ -192,7 +192,7 @@ class TestRun:
         bench.stepfunctions.play = lambda _: "ABORTED"
         bench.winnow("run", "--stage", "mint", "--execute")
         result = bench.winnow("run", "--stage", "mint", "--execute")
-        assert "it is ABORTED" in result.stdout
+        assert "its status is ABORTED" in result.stdout
         (first,) = bench.stepfunctions.started
         bench.register.apply("catalogue", "mint", ["T-c"], lambda _, found: _let_lease_end(found))
         bench.stepfunctions.play = bench.replay
@@ -226,7 +226,7 @@ class TestRun:
     def test_limit_takes_the_first_of_each_stage(self, bench: Bench) -> None:
         fail(bench, mint__T_a="transient", mint__T_b="transient", mint__T_c="transient")
         result = bench.winnow("run", "--stage", "mint", "--limit", "2", "--execute")
-        assert "left for another time, by --limit: 1" in result.stdout
+        assert "not included because of --limit: 1" in result.stdout
         (name,) = bench.stepfunctions.started
         assert bench.selected(name) == [(RUNS[0], "mint", [0, 2])]
 
@@ -294,7 +294,7 @@ class TestAMistake:
             ("run --id nobody", "nothing to replay: no failure matches"),
             ("run --run nobody", "nothing to replay: pipeline catalogue has no failures of run nobody"),
             ("waive --reason why", "a selection is needed"),
-            ("waive --id T-c --reason why --waive-until 2020-01-01", "--waive-until must lie ahead"),
+            ("waive --id T-c --reason why --waive-until 2020-01-01", "--waive-until must be in the future"),
             ("waive --id T-a --reason \t", "--reason must say why"),
             ("reopen --id T-c --reason why", "nothing was opened again: T-c: open already"),
         ],
