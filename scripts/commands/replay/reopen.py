@@ -22,7 +22,7 @@ Examples:
 """,
 )
 @criteria_options
-@click.option("--reason", required=True, help="Why; kept in the entry's history.")
+@click.option("--reason", required=True, help="Why. Asked for as a confirmation; it is not stored.")
 @local_option
 def reopen(options: dict[str, Any], reason: str) -> None:
     """Open failures again that were waived or resolved."""
