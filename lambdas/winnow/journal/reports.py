@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -167,14 +167,17 @@ def _frame(file: str, line: int, name: str) -> str:
     return f'File "{file}", line {line}, in {name}\n  {linecache.getline(file, line).strip()}'
 
 
-_VARIABLE = re.compile(
-    r"""'[^']*'|"[^"]*"|‘[^’]*’|\b0x[0-9a-fA-F]+\b|\b[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,})*\b|\d+"""
-)
+@cache
+def _variable() -> re.Pattern[str]:
+    """What differs between messages of one shape. Compiled on first use: most cold starts see no failure."""
+    return re.compile(
+        r"""'[^']*'|"[^"]*"|‘[^’]*’|\b0x[0-9a-fA-F]+\b|\b[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,})*\b|\d+"""
+    )
 
 
 def fingerprint(stage: str, error_type: str, message: str) -> str:
     """Same stage, same error type, same shape of message (numbers, quoted text and hex taken out): same cause."""
-    return _fingerprint(stage, error_type, _VARIABLE.sub("#", message)[:MAX_FINGERPRINT_SHAPE_CHARS])
+    return _fingerprint(stage, error_type, _variable().sub("#", message)[:MAX_FINGERPRINT_SHAPE_CHARS])
 
 
 @lru_cache(maxsize=1_000)
