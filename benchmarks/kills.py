@@ -198,7 +198,7 @@ class Batch:
     def _audit_calls(self, attempts: list[bool]) -> None:
         """No call of a handler for what was journaled before; of each attempt that was killed, only the last calls are lost."""
         plan = read_plan(self.ledger, self.keys)
-        ordinals = {i: n for n, i in ids_of(self.ledger, self.keys, plan.everything)}
+        ordinals = {i: n for n, i in ids_of(self.ledger, plan, plan.everything)}
         made: dict[int, list[int]] = {}
         for line in self.calls.read_text().splitlines():
             number, _, record_id = line.partition(" ")

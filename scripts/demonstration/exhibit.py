@@ -112,9 +112,7 @@ class Exhibit:
         last = self.ledger.read(plan.keys.result, StageResult.from_json).attempts - 1
         settled = read_settlement(self.ledger, plan, last)
         assert settled
-        return [
-            record_id for _, record_id in islice(ids_of(self.ledger, plan.keys, settled.succeeded), at_most)
-        ]
+        return [record_id for _, record_id in islice(ids_of(self.ledger, plan, settled.succeeded), at_most)]
 
     @property
     def _register(self) -> RegisterTable:

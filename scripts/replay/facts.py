@@ -204,7 +204,7 @@ class FactFinder:
             ordinals = Ranges.of(place.ordinal for place in places)
             wanted = {
                 record_id: Place(run_id, self._first_stage, ordinal)
-                for ordinal, record_id in ids_of(self._ledger, mine.keys, ordinals)
+                for ordinal, record_id in ids_of(self._ledger, mine, ordinals)
             }
             for at, run in later:
                 if at <= mine.created_at or not wanted:

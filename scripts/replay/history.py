@@ -115,7 +115,7 @@ def ancestors(ledger: Ledger, entry: Entry) -> Iterator[tuple[Ancestor, ...]]:
 def _ancestor(ledger: Ledger, lineage: Lineage, place: Place) -> Ancestor:
     plan = lineage.plan(place.run_id, place.stage)
     here = Ranges.of([place.ordinal])
-    _, record_id = next(ids_of(ledger, plan.keys, here))
+    _, record_id = next(ids_of(ledger, plan, here))
     pointer = plan.source.pointer
     source: Mapping[str, Any] = {"bucket": pointer.bucket, "key": pointer.key}
     if (

@@ -28,6 +28,7 @@ from statemachines.pipeline import (
     check_stage_names,
     pascal_case,
 )
+from winnow.core.contract import OnConflict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +58,7 @@ class Pipeline(Construct):
         settings: EnvironmentSettings,
         source: SourceBucket,
         stages: Sequence[StageSpec],
+        on_conflict: OnConflict = OnConflict.FAIL,
     ) -> None:
         """Define the pipeline.
 
@@ -67,12 +69,14 @@ class Pipeline(Construct):
             settings: of the environment.
             source: every object in it is a record, unless a run is given others.
             stages: in the order in which they run.
+            on_conflict: what becomes of rows of a list that repeat an id with other content.
         """
         super().__init__(scope, construct_id)
         check_pipeline_name(name)
         check_stage_names([spec.name for spec in stages])
         self.name = name
         self.settings = settings
+        self._on_conflict = on_conflict
         self._deployment = Deployment(
             pipeline=name,
             settings=settings,
@@ -114,6 +118,7 @@ class Pipeline(Construct):
             ledger=self.ledger,
             functions=self.functions,
             log_group=self.executions,
+            on_conflict=self._on_conflict,
         )
 
     def _plan_run(self) -> OwnFunction:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stacks.constructs.ledger_bucket import LedgerBucket
     from stacks.constructs.stage_functions import StageFunctions
     from stacks.settings import EnvironmentSettings
+    from winnow.core.contract import OnConflict
 
 INVOCATION_SLACK_SECONDS = 30
 """A Task waits this much longer than its function may run: the function's own end says more than a Task's timeout."""
@@ -121,6 +122,7 @@ class Stage(Construct):
         ledger: LedgerBucket,
         functions: StageFunctions,
         log_group: logs.ILogGroup,
+        on_conflict: OnConflict,
     ) -> None:
         super().__init__(scope, construct_id)
         settings = spec.settings(deployment.settings)
@@ -160,7 +162,7 @@ class Stage(Construct):
             "Machine",
             definition=StageMachine(
                 stage=spec.name,
-                policy=settings.retry_policy,
+                policy=replace(settings.retry_policy, on_conflict=on_conflict),
                 plan_function_arn=functions.plan.function.function_arn,
                 worker_function_arn=self.worker.function_arn,
                 settle_function_arn=functions.settle.function.function_arn,

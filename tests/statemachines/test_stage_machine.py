@@ -96,6 +96,7 @@ def test_hands_each_function_its_contract(interpreter: Interpreter, definition: 
         "spend_tries_first": False,
         "backoff_seconds": 7,
         "max_backoff_seconds": 600,
+        "on_conflict": "fail",
     }
     assert plan["execution"].startswith("arn:aws:states:")
     assert worker == ORDER

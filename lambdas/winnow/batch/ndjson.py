@@ -1,22 +1,20 @@
-"""A list of records as JSON Lines: plain, gzip or zstd."""
+"""A list of records as text: JSON Lines or a JSON array; plain, gzip or zstd."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Set as AbstractSet
 from typing import Any
 
-from winnow.batch.rows import Chunk, Cursor, RowSpan, Unreadable
+from winnow.batch.lines import MAX_ROW_BYTES, Row, TooLong, read_rows
+from winnow.batch.rows import Chunk, Cursor, RowIds, RowSpan, Unreadable, content_digest
 from winnow.core.contract import Pointer, record_data
-from winnow.core.errors import StageInputError
 from winnow.storage.jsonlines import loads
-from winnow.storage.ledger import MAX_UNPACKED_BYTES, gunzip, split_lines
 from winnow.storage.store import ObjectStore
 
 
 class NdjsonSource:
-    """One JSON document per line: an id, or an object with one."""
+    """One JSON document per row: an id, or an object with one."""
 
     def __init__(self, store: ObjectStore, pointer: Pointer, etag: str | None = None) -> None:
         self._store = store
@@ -24,33 +22,36 @@ class NdjsonSource:
         self._etag = etag
         self._id_field = pointer.id_column or "id"
 
-    def _lines(self) -> Iterator[list[str | bytes]]:
-        """Lines, as many at once as a piece of the object holds; bytes where a line is not UTF-8."""
+    def _rows(self) -> Iterator[list[Row]]:
         pieces = self._store.stream(self._pointer.key, bucket=self._pointer.bucket, if_match=self._etag)
-        first = True
-        for lines in split_lines(_decoded(pieces, self._pointer)):
-            text = _texts(lines)
-            if first and isinstance(text[0], str):
-                text[0] = text[0].removeprefix("\ufeff")
-            first = False
-            yield text
+        return read_rows(pieces, self._pointer)
 
-    def ids(self) -> Iterator[list[str | Unreadable | None]]:
+    def ids(self) -> Iterator[RowIds]:
+        return (ids for ids, _ in self.ids_with_content(frozenset()))
+
+    def ids_with_content(self, hashes: AbstractSet[int]) -> Iterator[tuple[RowIds, dict[int, bytes]]]:
         line = 0
-        for lines in self._lines():
-            found: list[str | Unreadable | None] = []
-            for text in lines:
+        for rows in self._rows():
+            found: RowIds = []
+            contents: dict[int, bytes] = {}
+            for text in rows:
                 line += 1
                 if not text or text.isspace():
                     found.append(None)
                     continue
                 try:
-                    found.append(self._id(loads(_utf8(text))))
+                    document = loads(_utf8(text))
+                    record_id = self._id(document)
                 except (ValueError, RecursionError) as error:
                     found.append(Unreadable(line, f"is not JSON ({error}); write one JSON document per line"))
+                    continue
                 except _NoId as error:
                     found.append(Unreadable(line, str(error)))
-            yield found
+                    continue
+                if hashes and isinstance(record_id, str) and hash(record_id) in hashes:
+                    contents[len(found)] = content_digest(document, _utf8(text))
+                found.append(record_id)
+            yield found, contents
 
     def _id(self, row: Any) -> Any:
         if isinstance(row, str):
@@ -62,7 +63,7 @@ class NdjsonSource:
     def chunks(self, runs: Iterable[RowSpan]) -> Iterator[Chunk]:
         cursor = Cursor(runs)
         row = 0
-        for lines in self._lines():
+        for lines in self._rows():
             for offset, length, ordinal in cursor.take(row, len(lines)):
                 part = lines if length == len(lines) else lines[offset : offset + length]
                 yield Chunk(ordinal, part, self._pointer.bucket, self._pointer.key, row + offset + 1)
@@ -77,62 +78,11 @@ class NdjsonSource:
         return document[self._id_field], record_data(document)
 
 
-def _texts(lines: list[bytes]) -> list[str | bytes]:
-    try:
-        return [*b"\n".join(lines).decode().split("\n")]
-    except UnicodeDecodeError:  # some line is not UTF-8; the others are still read
-        return [_text(line) for line in lines]
-
-
-def _text(line: bytes) -> str | bytes:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return line
-
-
-def _utf8(line: str | bytes) -> str:
-    return line if isinstance(line, str) else line.decode()
+def _utf8(row: Row) -> str:
+    if isinstance(row, TooLong):
+        raise _NoId(f"is longer than {MAX_ROW_BYTES:,} bytes; put large data into an object of its own")
+    return row if isinstance(row, str) else row.decode()
 
 
 class _NoId(Exception):
     """The row holds no id."""
-
-
-def _decoded(pieces: Iterator[bytes], pointer: Pointer) -> Iterator[bytes]:
-    """Decompress by the first bytes. The name may be wrong."""
-    first = next(pieces, b"")
-    rest = chain((first,), pieces)
-    try:
-        if first[:2] == b"\x1f\x8b":
-            yield from gunzip(rest)
-        elif first[:4] == b"\x28\xb5\x2f\xfd":
-            yield from _unzstd(rest)
-        else:
-            yield from rest
-    except (zlib.error, EOFError) as error:
-        raise StageInputError(
-            "records", str(pointer), f"cannot be decompressed ({error}); write it again"
-        ) from error
-
-
-def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    try:
-        from compression import zstd  # type: ignore[import-not-found]  # noqa: PLC0415  Python 3.14, which runs in Lambda
-    except ImportError:
-        from backports import zstd  # noqa: PLC0415  only lists that are zstd need either
-    unpacker, begun = zstd.ZstdDecompressor(), False
-    for piece in pieces:
-        data = piece
-        while data or not unpacker.needs_input:
-            begun = True
-            try:
-                yield unpacker.decompress(data, MAX_UNPACKED_BYTES)
-            except zstd.ZstdError as error:
-                raise EOFError(str(error)) from error
-            data = b""
-            if unpacker.eof:
-                data = unpacker.unused_data
-                unpacker, begun = zstd.ZstdDecompressor(), False
-    if begun:
-        raise EOFError("it ends too early")

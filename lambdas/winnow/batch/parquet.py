@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any
 
-from winnow.batch.rows import LINES_PER_CHUNK, Chunk, Cursor, RowSpan, TableRow, Unreadable
+from winnow.batch.rows import (
+    LINES_PER_CHUNK,
+    Chunk,
+    Cursor,
+    RowIds,
+    RowSpan,
+    TableRow,
+    Unreadable,
+    content_digest,
+)
 from winnow.core.contract import Pointer
 from winnow.core.errors import StageInputError
 from winnow.storage.formats import is_text, open_parquet, parquet_batches
@@ -37,11 +47,11 @@ class ParquetSource:
     def _batches(self, **options: Any) -> Iterator[Any]:
         return parquet_batches(self._file(), str(self._pointer), **options)
 
-    def ids(self) -> Iterator[list[str | Unreadable | None]]:
+    def ids(self) -> Iterator[RowIds]:
         row = 0
         for table in self._batches(batch_size=100_000, columns=[self._id_column]):
             values = table.column(0).to_pylist()
-            found: list[str | Unreadable | None] = [
+            found: RowIds = [
                 Unreadable(row + i + 1, f'has no "{self._id_column}"; give every row one')
                 if value is None
                 else value
@@ -49,6 +59,16 @@ class ParquetSource:
             ]
             row += len(values)
             yield found
+
+    def ids_with_content(self, hashes: AbstractSet[int]) -> Iterator[tuple[RowIds, dict[int, bytes]]]:
+        tables = self._batches(batch_size=100_000)
+        for ids, table in zip(self.ids(), tables, strict=True):
+            contents = {}
+            for number, record_id in enumerate(ids):
+                if isinstance(record_id, str) and hash(record_id) in hashes:
+                    [row] = TableRow.all_of(table.slice(number, 1))
+                    contents[number] = content_digest(row.read())
+            yield ids, contents
 
     def chunks(self, runs: Iterable[RowSpan]) -> Iterator[Chunk]:
         cursor = Cursor(runs)

@@ -39,16 +39,27 @@ class Plan:
     run_id: str
     pipeline: str
     stage: str
+    batch_id: str
+    """Folder of the list of ids. Each call of Plan writes to one of its own, so a slow one cannot change the list of another."""
     digest: str
     """Of the list of ids. A journal with another digest is not about this batch."""
     count: int
     """Distinct records in the batch."""
     source: SourceRef
     dropped: Ranges
-    """Rows of the source that are not in the batch: blank lines, repeated ids, ids not asked for."""
+    """Rows of the source that are not in the batch: blank lines, duplicates, superseded rows, ids not asked for."""
     duplicates: int
+    """Rows that repeat an id with the same content."""
+    superseded: int
+    """Rows that repeat an id with other content, where the pipeline is set to take the first or the last."""
+    conflicts: int
+    """Rejected rows that repeat an id with other content."""
     rejected: Ranges
-    """Ordinals that no worker is given: unreadable rows, unusable ids, ids asked for that the source does not have."""
+    """Ordinals that no worker is given: unreadable rows, unusable ids, conflicts, ids asked for that the source does not have."""
+    subset: bool
+    """Only some of the source's records were asked for."""
+    numbered_ids: bool
+    """Some ids hold a `#`, so they may be those that outputs of a generator are given, `ID#1`."""
     lost_upstream: int
     """Records the run had lost before this stage."""
     created_at: str
@@ -60,12 +71,17 @@ class Plan:
             run_id=required(value, "run_id", str),
             pipeline=required(value, "pipeline", str),
             stage=required(value, "stage", str),
+            batch_id=required(value, "batch_id", str),
             digest=required(value, "digest", str),
             count=required(value, "count", int),
             source=nested(value, "source", SourceRef.from_json),
             dropped=ranges(value, "dropped"),
             duplicates=required(value, "duplicates", int),
+            superseded=required(value, "superseded", int),
+            conflicts=required(value, "conflicts", int),
             rejected=ranges(value, "rejected"),
+            subset=required(value, "subset", bool),
+            numbered_ids=required(value, "numbered_ids", bool),
             lost_upstream=required(value, "lost_upstream", int),
             created_at=required(value, "created_at", str),
         )
@@ -75,12 +91,17 @@ class Plan:
             "run_id": self.run_id,
             "pipeline": self.pipeline,
             "stage": self.stage,
+            "batch_id": self.batch_id,
             "digest": self.digest,
             "count": self.count,
             "source": self.source.to_json(),
             "dropped": self.dropped.to_json(),
             "duplicates": self.duplicates,
+            "superseded": self.superseded,
+            "conflicts": self.conflicts,
             "rejected": self.rejected.to_json(),
+            "subset": self.subset,
+            "numbered_ids": self.numbered_ids,
             "lost_upstream": self.lost_upstream,
             "created_at": self.created_at,
         }
@@ -97,6 +118,10 @@ class Plan:
     def blocks(self) -> range:
         """Numbers of the objects that hold the batch's ids."""
         return range(-(-self.count // BLOCK_IDS))
+
+    def block_key(self, block: int) -> str:
+        """The object that holds a block of the batch's ids."""
+        return self.keys.batch(self.batch_id, block)
 
     def runs(self, ordinals: Ranges) -> Iterator[RowSpan]:
         """Where ordinals lie in the source."""
@@ -132,16 +157,16 @@ def blocks_of(ledger: Ledger, plan: Plan, among: Ranges | None = None) -> Iterat
     for block in plan.blocks:
         first = block * BLOCK_IDS
         if among is None or among.within(first, first + BLOCK_IDS):
-            yield first, ledger.read_json(plan.keys.batch(block))
+            yield first, ledger.read_json(plan.block_key(block))
 
 
-def ids_of(ledger: Ledger, keys: StageKeys, ordinals: Ranges) -> Iterator[tuple[int, str]]:
+def ids_of(ledger: Ledger, plan: Plan, ordinals: Ranges) -> Iterator[tuple[int, str]]:
     """Ids by ordinal, reading only the blocks that are needed."""
     block, ids = -1, []
     for ordinal in ordinals:
         if ordinal // BLOCK_IDS != block:
             block = ordinal // BLOCK_IDS
-            ids = ledger.read_json(keys.batch(block))
+            ids = ledger.read_json(plan.block_key(block))
         yield ordinal, ids[ordinal % BLOCK_IDS]
 
 
@@ -169,7 +194,7 @@ def find_id(ledger: Ledger, plan: Plan, record_id: str) -> int | None:
     """The ordinal of an id; None if the batch does not have it."""
     wanted = json.dumps(record_id, ensure_ascii=False).encode("utf-8", "replace")
     for block in plan.blocks:
-        body = decompress(ledger.store.get(plan.keys.batch(block)).body)
+        body = decompress(ledger.store.get(plan.block_key(block)).body)
         if wanted in body:
             ids: list[str] = json.loads(body)
             if record_id in ids:

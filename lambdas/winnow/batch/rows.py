@@ -6,13 +6,22 @@ Memory is bounded by one piece of the source: a megabyte of lines, a Parquet row
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from winnow.core.contract import Pointer, SourceFormat
 from winnow.core.document import member, nullable, required
 from winnow.core.ranges import Ranges
+
+ROW_VERSION_CHARS = 12
+"""Of an object's tag, in what a row is called: enough to tell the versions of one object apart."""
+MAX_ORIGIN_BYTES = 900
+"""Leaves room for line and version within the 1,024 bytes of a record id."""
 
 LINES_PER_CHUNK = 2_000
 """Rows handed on at once; bounds memory."""
@@ -25,6 +34,24 @@ class Unreadable:
     line: int
     """1-based."""
     problem: str
+    record_id: str | None = None
+    """The id that an earlier run has given the row; None for a row that is read for the first time."""
+
+
+RowIds = list[str | Unreadable | None]
+"""Ids of consecutive rows; None for a blank line, which is no row of the batch."""
+
+
+def content_digest(document: object, text: str = "") -> bytes:
+    """Tells rows of one id apart: the same for the same content, whatever the order of its fields.
+
+    Args:
+        document: the row.
+        text: stands for a row that is nested deeper than the encoder goes.
+    """
+    with suppress(RecursionError):
+        text = json.dumps(document, sort_keys=True, default=repr)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +102,11 @@ class TableRow:
 class Source(Protocol):
     """A list of records in S3."""
 
-    def ids(self) -> Iterator[list[str | Unreadable | None]]:
-        """Ids of all rows in order, in lists; None for a blank line, which is no row of the batch."""
+    def ids(self) -> Iterator[RowIds]:
+        """Ids of all rows in order, in lists."""
+
+    def ids_with_content(self, hashes: AbstractSet[int]) -> Iterator[tuple[RowIds, dict[int, bytes]]]:
+        """The same lists, with a digest of the content of each row, by its place in the list, whose id has one of some hashes."""
 
     def chunks(self, runs: Iterable[RowSpan]) -> Iterator[Chunk]:
         """The rows of ascending runs."""
@@ -151,3 +181,18 @@ class SourceRef:
 
     def to_json(self) -> dict[str, Any]:
         return {"pointer": self.pointer.to_payload(), "format": self.format, "etag": self.etag}
+
+    def row_id(self, line: int) -> str:
+        """What a row that is no record is called: the object, the line, and the object's version. Fits a record id."""
+        tag = (self.etag or "").strip('"')[:ROW_VERSION_CHARS]
+        return f"{self.origin}:{line}@{tag}" if tag else f"{self.origin}:{line}"
+
+    @property
+    def origin(self) -> str:
+        """The object, whatever its version, in characters that a record id may have."""
+        name = str(self.pointer)
+        plain = name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
+        if len(plain.encode("utf-8", "surrogatepass")) <= MAX_ORIGIN_BYTES:
+            return plain
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        return f"s3://{self.pointer.bucket}/{digest}"

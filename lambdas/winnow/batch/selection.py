@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, Self
 
 from winnow.batch.plan import Plan, ids_of, read_plan
-from winnow.batch.rows import Chunk, RowSpan, Source, SourceRef, Unreadable
+from winnow.batch.rows import Chunk, RowIds, RowSpan, Source, SourceRef, Unreadable, content_digest
 from winnow.core.contract import Pointer
 from winnow.core.document import fields_of, listed, ranges, required
 from winnow.core.errors import StageInputError
@@ -24,6 +25,7 @@ from winnow.storage.ledger import Ledger
 from winnow.storage.store import ObjectStore
 
 IDS_PER_PIECE = 10_000
+_REJECTED = "of the selection is a row that an earlier run rejected, as it still is; correct the source, and run it again"
 
 OpenSource = Callable[[ObjectStore, SourceRef], Source]
 
@@ -140,16 +142,39 @@ class SelectionSource:
             self._parts.append(_OpenPart(self._ledger, part, row, open_source))
             row += len(part.ordinals)
 
-    def ids(self) -> Iterator[list[str | Unreadable | None]]:
+    def ids(self) -> Iterator[RowIds]:
+        row = 0
         for part in self._parts:
-            piece: list[str | Unreadable | None] = []
-            for _, identifier in ids_of(self._ledger, part.plan.keys, part.part.ordinals):
-                piece.append(identifier)
+            piece: RowIds = []
+            rejected = part.plan.rejected
+            for ordinal, identifier in ids_of(self._ledger, part.plan, part.part.ordinals):
+                row += 1
+                again = ordinal in rejected
+                piece.append(Unreadable(row, _REJECTED, identifier) if again else identifier)
                 if len(piece) >= IDS_PER_PIECE:
                     yield piece
                     piece = []
             if piece:
                 yield piece
+
+    def ids_with_content(self, hashes: AbstractSet[int]) -> Iterator[tuple[RowIds, dict[int, bytes]]]:
+        row = 0
+        for ids in self.ids():
+            repeated = [n for n, i in enumerate(ids) if isinstance(i, str) and hash(i) in hashes]
+            yield ids, self._contents(row, repeated) if repeated else {}
+            row += len(ids)
+
+    def _contents(self, first: int, offsets: Iterable[int]) -> dict[int, bytes]:
+        """Digests of the content of rows, by their distance from the first."""
+        contents: dict[int, bytes] = {}
+        runs = [RowSpan(first + offset, offset, 1) for offset in offsets]
+        for chunk in self.chunks(runs):
+            for offset, row in enumerate(chunk.rows, chunk.ordinal):
+                try:
+                    contents[offset] = content_digest(self.decode(row)[1])
+                except (ValueError, KeyError, TypeError, RecursionError):  # like no other row
+                    contents[offset] = f"{first + offset}".encode()
+        return contents
 
     def chunks(self, runs: Iterable[RowSpan]) -> Iterator[Chunk]:
         """A part's source is read once, however scattered the rows that are wanted of it."""

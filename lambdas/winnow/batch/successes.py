@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from winnow.batch.rows import LINES_PER_CHUNK, Chunk, Cursor, RowSpan, TableRow, Unreadable, runs_of
+from winnow.batch.rows import (
+    LINES_PER_CHUNK,
+    Chunk,
+    Cursor,
+    RowIds,
+    RowSpan,
+    TableRow,
+    content_digest,
+    runs_of,
+)
 from winnow.core.contract import Pointer
 from winnow.core.document import fields_of
 from winnow.core.errors import StageInputError
 from winnow.core.ranges import Ranges
-from winnow.journal.segment import OutputIds
+from winnow.journal.segment import OutputIds, read_output_ids
 from winnow.journal.successes import SuccessEntry, SuccessManifest
 from winnow.storage.formats import open_parquet
 from winnow.storage.jsonlines import loads
-from winnow.storage.ledger import Ledger, decompress
+from winnow.storage.ledger import Ledger, check_digest, decompress
 from winnow.storage.store import ObjectStore
 
 T = TypeVar("T")
@@ -28,12 +38,25 @@ class SuccessesSource:
 
     def __init__(self, store: ObjectStore, manifest: SuccessManifest) -> None:
         self._store = store
+        self._ledger = Ledger(store)
         self._manifest = manifest
 
-    def ids(self) -> Iterator[list[str | Unreadable | None]]:
+    def ids(self) -> Iterator[RowIds]:
+        return (ids for ids, _ in self.ids_with_content(frozenset()))
+
+    def ids_with_content(self, hashes: AbstractSet[int]) -> Iterator[tuple[RowIds, dict[int, bytes]]]:
         for entry, side in self._ahead(self._manifest.entries, self._output_ids):
-            ids: list[str | Unreadable | None] = [*side.ids]
-            yield ids if entry.accept is None else _accepted(ids, side.of, entry.accept)
+            ids: RowIds = [*side.ids]
+            if entry.accept is not None:
+                ids = _accepted(ids, side.of, entry.accept)
+            repeated = [n for n, i in enumerate(ids) if hash(i) in hashes] if hashes else []
+            yield ids, self._contents(entry, repeated) if repeated else {}
+
+    def _contents(self, entry: SuccessEntry, numbers: Iterable[int]) -> dict[int, bytes]:
+        """Digests of the data of some of the lines that count."""
+        rows, foreign = self._rows(entry)
+        kept = [row for number, row in enumerate(rows) if number not in foreign] if foreign else rows
+        return {number: content_digest(self.decode(kept[number])[1]) for number in numbers}
 
     def chunks(self, runs: Iterable[RowSpan]) -> Iterator[Chunk]:
         cursor = Cursor(runs)
@@ -69,7 +92,9 @@ class SuccessesSource:
 
     def _rows(self, entry: SuccessEntry) -> tuple[list[Any], Ranges]:
         """A segment's lines, and which of them another segment vouches for."""
-        body = self._store.get(entry.key).body
+        with self._ledger.naming(entry.key):
+            body = self._store.get(entry.key).body
+            check_digest(body, entry.digest)
         rows: list[Any]
         if entry.key.endswith(".parquet"):
             rows = TableRow.all_of(open_parquet(body, entry.key).read())
@@ -83,7 +108,7 @@ class SuccessesSource:
         return rows, foreign
 
     def _output_ids(self, entry: SuccessEntry) -> OutputIds:
-        return Ledger(self._store).read(entry.ids_key, OutputIds.from_json)
+        return read_output_ids(self._ledger, entry)
 
     @staticmethod
     def _ahead(items: Iterable[T], load: Callable[[T], R]) -> Iterator[tuple[T, R]]:

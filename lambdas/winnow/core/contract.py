@@ -196,9 +196,20 @@ def record_data(row: Mapping[str, Any]) -> Any:
     return dict(row) if len(row) > 1 else None
 
 
+class OnConflict(StrEnum):
+    """What becomes of rows of a list that repeat an id with other content."""
+
+    FAIL = "fail"
+    """The first counts; each later one is a permanent failure."""
+    FIRST = "first"
+    """The first counts; the others are counted as superseded."""
+    LAST = "last"
+    """The last counts; the others are counted as superseded."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How a stage spends its tries. It is part of the state machine's definition, where operators can read it."""
+    """How a stage takes its batch and spends its tries. It is part of the state machine's definition, where operators can read it."""
 
     max_tries: int = 4
     """Tries in all; 3 retries, as in the RFC."""
@@ -207,10 +218,11 @@ class Policy:
     backoff_seconds: int = 30
     """Wait before the first retry, at most; doubles with each, with full jitter."""
     max_backoff_seconds: int = 600
+    on_conflict: OnConflict = OnConflict.FAIL
 
     @classmethod
     def from_event(cls, value: Mapping[str, Any]) -> Self:
-        made = cls(**value)
+        made = cls(**{**value, "on_conflict": OnConflict(value.get("on_conflict", OnConflict.FAIL))})
         if made.max_tries < 1:
             raise StageInputError("policy.max_tries", made.max_tries, "must be at least 1")
         return made
@@ -221,6 +233,7 @@ class Policy:
             "spend_tries_first": self.spend_tries_first,
             "backoff_seconds": self.backoff_seconds,
             "max_backoff_seconds": self.max_backoff_seconds,
+            "on_conflict": self.on_conflict.value,
         }
 
 

@@ -54,8 +54,9 @@ class StageKeys:
     def plan(self) -> str:
         return f"{self.prefix}plan.json"
 
-    def batch(self, block: int) -> str:
-        return f"{self.prefix}batch/{block:06d}.json.gz"
+    def batch(self, batch_id: str, block: int) -> str:
+        """A block of the list of ids that one call of Plan wrote."""
+        return f"{self.prefix}batch/{batch_id}/{block:06d}.json.gz"
 
     @property
     def failures(self) -> str:

@@ -10,13 +10,20 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from winnow.core.contract import Kind
 from winnow.core.keys import AttemptKeys
 from winnow.core.ranges import Ranges, union
-from winnow.journal.segment import BY_PLAN, MAX_REASONS, OTHER_REASONS, OutputIds, Segment, Stop
+from winnow.journal.segment import (
+    BY_PLAN,
+    MAX_REASONS,
+    OTHER_REASONS,
+    Segment,
+    Stop,
+    read_output_ids,
+)
 from winnow.journal.successes import SuccessEntry
 from winnow.storage.ledger import Ledger
 
@@ -46,6 +53,12 @@ class Evidence:
     in_hand: Ranges
     segments: tuple[Segment, ...]
     """Those that were believed, in the order they were written."""
+    reports: tuple[tuple[str, Ranges], ...] = ()
+    """Newest first: the key of each object with reports of failures, and the ordinals that it is about."""
+    clashed: Ranges = field(default_factory=Ranges.empty)
+    """Records that were journaled as succeeded, and count as failed: an output of theirs has the id of another record's."""
+    same_outputs: int = 0
+    """Outputs that are the same as another record's, id and data."""
 
     @property
     def invocations(self) -> Mapping[str, Stop | None]:
@@ -130,6 +143,7 @@ def fold(
         horizon=max((segment.horizon for segment in believed), default=0),
         in_hand=union(segment.in_hand for segment in believed),
         segments=tuple(believed),
+        reports=tuple((s.failures_key, s.reported) for s in reversed(believed) if s.failures_key),
     )
 
 
@@ -166,7 +180,7 @@ Accepted = tuple[Segment, Ranges, Ranges, SuccessEntry | None]
 
 def _entry(segment: Segment) -> SuccessEntry | None:
     outputs = segment.outputs
-    return SuccessEntry(key=outputs.key, ids_key=outputs.ids_key, lines=outputs.lines) if outputs else None
+    return SuccessEntry.of(outputs, lines=outputs.lines) if outputs else None
 
 
 def _pick(segments: list[Segment], order: Ranges, ledger: Ledger | None) -> tuple[list[Accepted], int]:
@@ -192,8 +206,6 @@ def _pick(segments: list[Segment], order: Ranges, ledger: Ledger | None) -> tupl
 def _part(segment: Segment, succeeded: Ranges, ledger: Ledger | None) -> SuccessEntry | None:
     if segment.outputs is None or ledger is None:
         return None
-    written = ledger.read(segment.outputs.ids_key, OutputIds.from_json)
+    written = read_output_ids(ledger, segment.outputs)
     lines = sum(ordinal in succeeded for ordinal in written.of)
-    return SuccessEntry(
-        key=segment.outputs.key, ids_key=segment.outputs.ids_key, lines=lines, accept=succeeded
-    )
+    return SuccessEntry.of(segment.outputs, lines=lines, accept=succeeded)

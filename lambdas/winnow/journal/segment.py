@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from winnow.core.contract import Kind
-from winnow.core.document import required
+from winnow.core.document import nullable, required
 from winnow.core.errors import shorten
 from winnow.core.ranges import Ranges, union
 
+if TYPE_CHECKING:
+    from winnow.journal.successes import SuccessEntry
+    from winnow.storage.ledger import Ledger
+
 BY_PLAN = "plan"
 """Plan journals the records that no worker is given, under this invocation."""
+BY_SETTLE = "settle"
+"""Settle reports the records whose outputs it does not accept, under this invocation."""
 
 
 class Stop(StrEnum):
@@ -54,6 +60,12 @@ class OutputSegment:
     key: str
     ids_key: str
     lines: int
+    digest: str
+    """Of the object's body, as stored."""
+    ids_digest: str
+    """Of the body of the object with the ids."""
+    own_ids: bool = False
+    """Some outputs have ids of their own, which another record's output may have, too."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> OutputSegment:
@@ -61,10 +73,20 @@ class OutputSegment:
             key=_field(value, "key", str),
             ids_key=_field(value, "ids_key", str),
             lines=_field(value, "lines", int),
+            digest=_field(value, "digest", str),
+            ids_digest=_field(value, "ids_digest", str),
+            own_ids=_field(value, "own_ids", bool, False),
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {"key": self.key, "ids_key": self.ids_key, "lines": self.lines}
+        return {
+            "key": self.key,
+            "ids_key": self.ids_key,
+            "lines": self.lines,
+            "digest": self.digest,
+            "ids_digest": self.ids_digest,
+            "own_ids": self.own_ids,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +96,38 @@ class OutputIds:
     ids: Sequence[str]
     of: Sequence[int]
     """Ordinals; of the first record where an output came from several."""
+    contents: Sequence[str | None] | None = None
+    """Digests of the data of outputs with ids of their own, null for other outputs; None where the segment has no such output."""
+    joins: Sequence[Sequence[int]] | None = None
+    """The ordinals of all records that an output came from; None where each came from one."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> OutputIds:
         """Raises `ValueError` if a field is missing or wrong."""
-        made = cls(ids=required(value, "ids", list), of=required(value, "of", list))
-        if len(made.ids) != len(made.of):
-            raise ValueError(f"`ids` must be as long as `of`, got: {len(made.ids)} and {len(made.of)}")
+        made = cls(
+            ids=required(value, "ids", list),
+            of=required(value, "of", list),
+            contents=nullable(value, "contents", list),
+            joins=nullable(value, "joins", list),
+        )
+        for name in ("of", "contents", "joins"):
+            other = getattr(made, name)
+            if other is not None and len(other) != len(made.ids):
+                raise ValueError(f"`{name}` must be as long as `ids`, got: {len(other)} and {len(made.ids)}")
         return made
 
     def to_json(self) -> dict[str, Any]:
-        return {"ids": self.ids, "of": self.of}
+        rest = {"contents": self.contents, "joins": self.joins}
+        return {"ids": self.ids, "of": self.of, **{name: each for name, each in rest.items() if each}}
+
+
+def read_output_ids(ledger: Ledger, outputs: OutputSegment | SuccessEntry) -> OutputIds:
+    """The ids of an output segment, as they were written.
+
+    Raises:
+        DamagedDocument: the object is not the one that the journal vouches for.
+    """
+    return ledger.read(outputs.ids_key, OutputIds.from_json, digest=outputs.ids_digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

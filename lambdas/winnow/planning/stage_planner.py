@@ -7,10 +7,11 @@ from typing import Any
 
 from winnow.batch.opening import detect, open_source
 from winnow.batch.plan import Plan, find_plan, read_plan
-from winnow.batch.rows import Source, Unreadable
+from winnow.batch.rows import Source, SourceRef, Unreadable
 from winnow.batch.successes import read_manifest
 from winnow.core.contract import (
     Kind,
+    OnConflict,
     Order,
     Pointer,
     Policy,
@@ -18,6 +19,7 @@ from winnow.core.contract import (
     StageInput,
     Verdict,
     check_run_id,
+    new_run_id,
     now,
     record_id_problem,
 )
@@ -44,7 +46,7 @@ def plan_stage(
     """
     keys = StageKeys(stage_input.run_id, stage)
     claim_attempt(ledger, keys, 0, execution)
-    plan = find_plan(ledger, keys) or _fix(ledger, stage_input, keys, pipeline)
+    plan = find_plan(ledger, keys) or _fix(ledger, stage_input, keys, pipeline, policy)
     return Order(
         run_id=plan.run_id,
         pipeline=pipeline,
@@ -104,7 +106,7 @@ def _planned(ledger: Ledger, keys: StageKeys) -> Plan:
         raise StageInputError("run_id", keys.run_id, f"no such run of this stage; {_BY_HAND}") from error
 
 
-def _fix(ledger: Ledger, stage_input: StageInput, keys: StageKeys, pipeline: str) -> Plan:
+def _fix(ledger: Ledger, stage_input: StageInput, keys: StageKeys, pipeline: str, policy: Policy) -> Plan:
     pointer = stage_input.records
     if not isinstance(pointer, Pointer):
         ledger.write_records(keys.input, (record.to_row() for record in pointer))
@@ -114,18 +116,24 @@ def _fix(ledger: Ledger, stage_input: StageInput, keys: StageKeys, pipeline: str
     if stage_input.only and pointer.only:
         raise StageInputError("only", str(pointer.only), "is given twice, here and in records.only; give one")
     only = _only(ledger, stage_input.only or pointer.only, keys)
-    batch = BatchList(ledger, keys, only)
+    batch_id = new_run_id()
+    batch = BatchList(ledger, keys, batch_id, ref, only=only, on_conflict=_on_conflict(ref, policy))
     batch.take(open_source(ledger.store, ref))
     plan = Plan(
         run_id=keys.run_id,
         pipeline=pipeline,
         stage=keys.stage,
+        batch_id=batch_id,
         digest=batch.digest,
         count=batch.count,
         source=ref,
         dropped=batch.dropped,
         duplicates=batch.duplicates,
+        superseded=batch.superseded,
+        conflicts=batch.conflicts,
         rejected=batch.rejected,
+        subset=only is not None,
+        numbered_ids=batch.numbered_ids,
         lost_upstream=lost,
         created_at=now(),
     )
@@ -135,6 +143,16 @@ def _fix(ledger: Ledger, stage_input: StageInput, keys: StageKeys, pipeline: str
     except LedgerConflict:  # an earlier Plan, which Step Functions gave up on, was only slow
         return read_plan(ledger, keys)
     return plan
+
+
+def _on_conflict(ref: SourceRef, policy: Policy) -> OnConflict:
+    """The pipeline's choice is for lists from outside."""
+    match ref.format:
+        case SourceFormat.SELECTION:
+            return OnConflict.FIRST  # its parts are in the order of runs, the newest first
+        case SourceFormat.SUCCESSES:
+            return OnConflict.FAIL
+    return policy.on_conflict
 
 
 def _only(ledger: Ledger, only: Pointer | tuple[str, ...] | None, keys: StageKeys) -> frozenset[str] | None:
@@ -180,4 +198,5 @@ def _journal_rejected(ledger: Ledger, plan: Plan, reports: list[tuple[str, Range
             failures_key=failures_key,
             written_at=now(),
         )
-        ledger.write_json(plan.keys.attempt(0).segment(BY_PLAN, sequence), segment.to_json())
+        key = plan.keys.attempt(0).segment(f"{BY_PLAN}-{plan.batch_id}", sequence)
+        ledger.write_json(key, segment.to_json())

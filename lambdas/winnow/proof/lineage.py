@@ -18,8 +18,8 @@ from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.evidence import read_segments
-from winnow.journal.segment import OutputIds
-from winnow.proof.trace import origins_of_outputs
+from winnow.journal.segment import read_output_ids
+from winnow.proof.output_lines import origins_of_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -141,7 +141,7 @@ class Lineage:
         joined = self._joined(before)
         found: dict[int, list[Place]] = {}
         for entry, lines in _entries(manifest.entries, _rows(plan, ordinals)):
-            of = self._ledger.read(entry.ids_key, OutputIds.from_json).of
+            of = read_output_ids(self._ledger, entry).of
             numbers: Sequence[int] = range(len(of))
             if entry.accept is not None:
                 accept = entry.accept
@@ -172,7 +172,7 @@ class Lineage:
         found: dict[int, list[Place]],
     ) -> None:
         """Only a joined output's own line names all records that are in it, and by their ids."""
-        origins = [ids for _, ids in origins_of_outputs(self._ledger, entry.key)]
+        origins = [ids for _, ids in origins_of_outputs(self._ledger, entry)]
         of = {ordinal: origins[numbers[line]] for line, ordinal in lines}
         wanted = {i for ids in of.values() for i in ids}
         places = {i: n for n, i in find_ids(self._ledger, before, wanted)}

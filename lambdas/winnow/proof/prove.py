@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["Proof", "Reached", "StageProof", "prove", "read_run"]
 
 
-def prove(ledger: Ledger, run_id: str, *, status: str | None = None) -> Proof:
+def prove(ledger: Ledger, run_id: str, *, status: str | None = None, deep: bool = False) -> Proof:
     """Prove that a run's ledger adds up, or list where it does not.
 
     Args:
         ledger: where the run wrote.
         run_id: the run.
         status: of the pipeline's execution, where known: one that SUCCEEDED must have finished every stage.
+        deep: also read all outputs, and compare each line with what the journal says of it.
 
     Raises:
         LedgerObjectMissing: the ledger has no such run.
@@ -38,7 +39,7 @@ def prove(ledger: Ledger, run_id: str, *, status: str | None = None) -> Proof:
     proofs: list[StageProof] = []
     given = Given(pointer=run.records)
     for stage in run.stages_to_run:
-        audit = StageAudit(ledger, StageKeys(run_id, stage))
+        audit = StageAudit(ledger, StageKeys(run_id, stage), deep=deep)
         proofs.append(audit.prove(given))
         given = audit.leaves
     problems = []

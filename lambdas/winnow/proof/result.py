@@ -30,6 +30,10 @@ class StageProof:
     outstanding: int = 0
     """Not settled finally; 0 when the stage is done."""
     duplicates: int = 0
+    superseded: int = 0
+    """Rows that repeat an id with other content, left out because the pipeline is set to."""
+    conflicts: int = 0
+    """Records that failed because their id, or their output's, was taken."""
     outputs: int = 0
     """Lines handed on, which is what the next stage is given."""
     tries: int = 0
@@ -50,6 +54,8 @@ class StageProof:
             "failed": self.failed,
             "outstanding": self.outstanding,
             "duplicates": self.duplicates,
+            "superseded": self.superseded,
+            "conflicts": self.conflicts,
             "outputs": self.outputs,
             "tries": self.tries,
             "attempts": self.attempts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from winnow.core.ranges import union
-from winnow.journal.evidence import fold, read_segments
+from winnow.journal.evidence import Evidence, fold, read_segments
 from winnow.journal.successes import SuccessEntry
 from winnow.settlement.settlement import FINAL, Settlement, before_anything, settlements
 
@@ -70,4 +70,19 @@ class SettlementChain:
             )
         if before.verdict in FINAL and before.attempt >= 0:
             self.problems.append(f"{name} was made after attempt {before.attempt} had settled the stage")
-        self.late += len((succeeded | skipped) - settlement.succeeded - settlement.skipped)
+        self.late += len(
+            (succeeded | skipped) - settlement.succeeded - settlement.skipped - settlement.clashed
+        )
+        self._check_entries(name, settlement, evidence)
+
+    def _check_entries(self, name: str, settlement: Settlement, evidence: Evidence) -> None:
+        """The output segments are those that the journal vouches for, as they were written."""
+        written = {each.outputs.key: each.outputs for each in evidence.segments if each.outputs}
+        for entry in settlement.entries:
+            outputs = written.get(entry.key)
+            if outputs is None:
+                self.problems.append(f"{name} hands on {entry.key}, which no journal names")
+            elif (entry.digest, entry.ids_digest) != (outputs.digest, outputs.ids_digest):
+                self.problems.append(
+                    f"{name} hands on {entry.key} with digests that the journal does not have"
+                )

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 from winnow.batch.opening import open_source
 from winnow.batch.plan import Digest, Plan, blocks_of, find_plan, ids_of
 from winnow.core.contract import Pointer
-from winnow.core.errors import WinnowError
+from winnow.core.errors import DamagedDocument, WinnowError
 from winnow.core.ranges import Ranges
-from winnow.journal.segment import OutputIds
-from winnow.journal.successes import SuccessManifest
-from winnow.planning.repeats import Repeats
+from winnow.core.repeats import Repeats
+from winnow.journal.segment import read_output_ids
+from winnow.journal.successes import SuccessEntry, SuccessManifest
 from winnow.proof.feed import Feed
+from winnow.proof.output_lines import origins_of_outputs
 from winnow.proof.result import Reached, StageProof
 from winnow.proof.settlement_chain import MAX_NAMED, SettlementChain
+from winnow.settlement.clashes import OutputIdCheck
 from winnow.settlement.failure_records import read_failed_ids
 from winnow.settlement.result import StageResult, find_result
 from winnow.settlement.settlement import FINAL, Settlement
@@ -47,9 +49,11 @@ class Given:
 class StageAudit:
     """The proof of one stage while it is made."""
 
-    def __init__(self, ledger: Ledger, stage: StageKeys) -> None:
+    def __init__(self, ledger: Ledger, stage: StageKeys, *, deep: bool = False) -> None:
+        """`deep`: also read the outputs themselves, and compare each line with what the journal says of it."""
         self._ledger = ledger
         self._keys = stage
+        self._deep = deep
         self._problems: list[str] = []
         self._notes: list[str] = []
         self.leaves = Given()
@@ -100,6 +104,8 @@ class StageAudit:
             failed=len(outstanding) if done else 0,
             outstanding=0 if done else len(outstanding),
             duplicates=plan.duplicates,
+            superseded=plan.superseded,
+            conflicts=plan.conflicts + last.counters.get("clashed", 0),
             outputs=outputs,
             tries=last.try_count + 1,
             attempts=last.attempt + 1,
@@ -157,7 +163,8 @@ class StageAudit:
             self._compare_with_source(plan)
             return
         self._expect("the plan's count of records lost before", plan.lost_upstream, manifest.lost_in_run)
-        self._expect("the plan's count of duplicates", plan.duplicates, manifest.lines - plan.count)
+        repeated = manifest.lines - plan.count - plan.superseded
+        self._expect("the plan's count of duplicates", plan.duplicates, repeated)
         self._compare_rows(plan, all_must_be_there=True)
 
     def _compare_with_source(self, plan: Plan) -> None:
@@ -238,7 +245,7 @@ class StageAudit:
 
     def _fingerprint(self, plan: Plan, ordinals: Ranges) -> int:
         """Of pairs of ordinal and id, in any order."""
-        return sum(map(hash, ids_of(self._ledger, plan.keys, ordinals))) & FINGERPRINT_MASK
+        return sum(map(hash, ids_of(self._ledger, plan, ordinals))) & FINGERPRINT_MASK
 
     def _check_successes(self, plan: Plan, last: Settlement, chain: SettlementChain) -> SuccessManifest:
         """The manifest lists the settled output segments, which exist and hold lines of succeeded records, each once."""
@@ -259,7 +266,7 @@ class StageAudit:
             if missing:
                 self._problems.append(f"an output segment is missing: {missing[0]}")
                 continue
-            ordinals = self._ledger.read(entry.ids_key, OutputIds.from_json).of
+            ordinals = read_output_ids(self._ledger, entry).of
             if entry.accept is not None:
                 accept = entry.accept
                 ordinals = [ordinal for ordinal in ordinals if ordinal in accept]
@@ -275,8 +282,39 @@ class StageAudit:
                     f"{entry.key} holds outputs of {len(here & covered)} records that another segment has, too"
                 )
             covered = covered | here
+            if self._deep:
+                self._check_body(plan, entry)
         self._expect("the successes' count of lines", manifest.lines, total)
+        self._check_output_ids(manifest)
         return manifest
+
+    def _check_body(self, plan: Plan, entry: SuccessEntry) -> None:
+        """An output segment is as it was written, and each of its lines has the id and the origin that its list of ids says."""
+        side = read_output_ids(self._ledger, entry)
+        try:
+            lines = list(origins_of_outputs(self._ledger, entry))
+        except DamagedDocument as error:
+            self._problems.append(str(error))
+            return
+        self._expect(f"the number of lines in {entry.key}", len(lines), len(side.ids))
+        names = dict(ids_of(self._ledger, plan, Ranges.of(set(side.of))))
+        wrong = [
+            output_id
+            for (output_id, origins), listed, ordinal in zip(lines, side.ids, side.of, strict=False)
+            if output_id != listed or names[ordinal] not in origins
+        ]
+        if wrong:
+            self._problems.append(
+                f"{entry.key} holds {len(wrong)} lines that are not what its list of ids says: {_named(wrong)}"
+            )
+
+    def _check_output_ids(self, manifest: SuccessManifest) -> None:
+        """No two outputs have one id, unless they are the same."""
+        if not any(entry.own_ids for entry in manifest.entries):
+            return
+        for entry, clashes in OutputIdCheck(self._ledger, manifest.entries).clashes():
+            ids = [clash.output_id for clash in clashes if clash.output_id]
+            self._problems.append(f"{entry.key} has other outputs of ids that are handed on: {_named(ids)}")
 
     def _check_result(self, result: StageResult, plan: Plan, last: Settlement, failed: int) -> None:
         counts, output = result.counts, result.output
@@ -286,6 +324,8 @@ class StageAudit:
             ("skipped", counts.skipped, len(last.skipped)),
             ("failed", counts.failed, failed),
             ("duplicates", counts.duplicates, plan.duplicates),
+            ("superseded", counts.superseded, plan.superseded),
+            ("conflicts", counts.conflicts, plan.conflicts + last.counters.get("clashed", 0)),
         ):
             self._expect(f"the result's count {name!r}", claimed, proved)
         self._expect("the result's verdict", result.verdict, last.verdict)

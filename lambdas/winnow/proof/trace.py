@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -11,15 +10,16 @@ from winnow.batch.plan import Plan, find_id, find_plan
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.evidence import read_segments
-from winnow.journal.segment import OutputIds, Segment
+from winnow.journal.segment import Segment, read_output_ids
+from winnow.proof.output_lines import origins_of_outputs
 from winnow.proof.prove import read_run
 from winnow.settlement.failure_records import FailureRecord, failure_records, find_failure
 from winnow.settlement.settlement import FINAL, Settlement, before_anything, settlements
-from winnow.storage.formats import open_parquet
-from winnow.storage.ledger import Ledger, decompress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from winnow.storage.ledger import Ledger
 
 MAX_FOLLOWED = 1_000
 """Records that are followed into the next stage: a record may have become any number of them."""
@@ -156,25 +156,10 @@ def _outputs(ledger: Ledger, plan: Plan, done: Settlement, ordinal: int, record_
 def _outputs_in(ledger: Ledger, segment: Segment, ordinal: int, record_id: str) -> Iterator[str]:
     assert segment.outputs is not None
     if not segment.whole:
-        side = ledger.read(segment.outputs.ids_key, OutputIds.from_json)
+        side = read_output_ids(ledger, segment.outputs)
         yield from (found for found, of in zip(side.ids, side.of, strict=True) if of == ordinal)
         return
     # An output may join many records; only its own line names them all.
-    for identifier, origins in origins_of_outputs(ledger, segment.outputs.key):
+    for identifier, origins in origins_of_outputs(ledger, segment.outputs):
         if record_id in origins:
             yield identifier
-
-
-def origins_of_outputs(ledger: Ledger, key: str) -> Iterator[tuple[str, list[str]]]:
-    """Each line of an output segment: the output's id, and the ids of the records it came from."""
-    body = ledger.store.get(key).body
-    if key.endswith(".parquet"):
-        table = open_parquet(body, key).read(columns=["record_id", "from"]).to_pydict()
-        for identifier, origin in zip(table["record_id"], table["from"], strict=True):
-            yield identifier, [origin, *(json.loads(origin) if origin.startswith('["') else ())]
-        return
-    for line in decompress(body).split(b"\n"):
-        if line:
-            document = json.loads(line)
-            origin = document["from"]
-            yield document["id"], [origin] if isinstance(origin, str) else origin

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -105,7 +107,7 @@ def record_outcome(sink: Sink, ordinal: int, record: Record, value: Any, form: O
         sink.failed(ordinal, record.id, kind_of(value), value)
     elif isinstance(value, _Many):
         lines = [
-            _line(ordinal, record, item, form, own_id=_checked_id(f"{record.id}#{number}"))
+            _line(ordinal, record, item, form, own_id=_checked_id(f"{record.id}#{number}"), content="")
             for number, item in enumerate(value, start=1)
         ]
         sink.succeeded(ordinal, lines, record._warnings)  # noqa: SLF001
@@ -113,12 +115,27 @@ def record_outcome(sink: Sink, ordinal: int, record: Record, value: Any, form: O
         sink.succeeded(ordinal, [_line(ordinal, record, value, form, own_id=record.id)], record._warnings)  # noqa: SLF001
 
 
-def _line(ordinal: int, record: Record, value: Any, form: OutputFormat, *, own_id: str) -> Line:
-    identifier, data = own_id, value
-    if isinstance(value, Output):
-        data = value.data
-        identifier = _checked_id(value.id) if value.id is not None else own_id
-    return Line(identifier, ordinal, form.line(identifier, record.id, data))
+def _line(
+    ordinal: int,
+    record: Record,
+    value: Any,
+    form: OutputFormat,
+    *,
+    own_id: str,
+    content: str | None = None,
+) -> Line:
+    if not isinstance(value, Output):
+        return Line(own_id, ordinal, form.line(own_id, record.id, value), content)
+    if value.id is None or value.id == own_id:
+        return Line(own_id, ordinal, form.line(own_id, record.id, value.data), content)
+    identifier = _checked_id(value.id)
+    return Line(identifier, ordinal, form.line(identifier, record.id, value.data), _content(value.data))
+
+
+def _content(data: Any) -> str:
+    """Tells outputs of one id apart. Only for outputs with an id of their own: others have one that no other record's has."""
+    text = json.dumps(data, sort_keys=True, default=repr)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _checked_id(identifier: object) -> str:
@@ -176,7 +193,8 @@ def _joined(sink: Sink, items: Sequence[Item], outputs: Sequence[Output], form: 
             continue
         origin = list(known.values())
         identifier = _checked_id(output.id if output.id is not None else origin[0])
-        lines.append(Line(identifier, min(known), form.line(identifier, origin, output.data)))
+        body = form.line(identifier, origin, output.data)
+        lines.append(Line(identifier, min(known), body, _content(output.data), tuple(sorted(known))))
         named.update(known)
     if foreign:
         sink.lied(foreign)

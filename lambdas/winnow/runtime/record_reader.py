@@ -53,7 +53,7 @@ class RecordReader:
                     ordinal += 1
 
     def _undecodable(self, ordinal: int, error: Exception) -> FailureReport:
-        ((_, record_id),) = ids_of(self._ledger, self._plan.keys, Ranges.of([ordinal]))
+        ((_, record_id),) = ids_of(self._ledger, self._plan, Ranges.of([ordinal]))
         return FailureReport.of_error(error, ordinal=ordinal, record_id=record_id, kind=Kind.PERMANENT)
 
     def _remember(self, chunk: Chunk) -> None:

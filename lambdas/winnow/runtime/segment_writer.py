@@ -18,7 +18,7 @@ from winnow.journal.segment import OutputIds, OutputSegment, Segment, Stop
 from winnow.runtime.deadline import Deadline
 from winnow.runtime.progress import Buffer
 from winnow.storage.formats import OutputFormat
-from winnow.storage.ledger import Ledger
+from winnow.storage.ledger import Ledger, digest_of
 
 WRITE_ATTEMPTS = 4
 """Of each object, each with the client's own retries: about a minute of S3 refusing before the worker gives up."""
@@ -100,10 +100,24 @@ class SegmentWriter:
         lines = sorted(draft.collected.lines, key=attrgetter("ordinal"))
         key = self._keys.outputs(self._invocation, draft.sequence, self.form.suffix)
         ids_key = self._keys.output_ids(self._invocation, draft.sequence)
-        self._ledger.store.put(key, self.form.body([line.body for line in lines]))
-        written = OutputIds(ids=[line.id for line in lines], of=[line.ordinal for line in lines])
-        self._ledger.write_json(ids_key, written.to_json())
-        return OutputSegment(key=key, ids_key=ids_key, lines=len(lines))
+        body = self.form.body([line.body for line in lines])
+        self._ledger.store.put(key, body)
+        own_ids = any(line.content or (line.content == "" and self._plan.numbered_ids) for line in lines)
+        joined = any(line.joins for line in lines)
+        written = OutputIds(
+            ids=[line.id for line in lines],
+            of=[line.ordinal for line in lines],
+            contents=[line.content for line in lines] if own_ids else None,
+            joins=[line.joins or (line.ordinal,) for line in lines] if joined else None,
+        )
+        return OutputSegment(
+            key=key,
+            ids_key=ids_key,
+            lines=len(lines),
+            digest=digest_of(body),
+            ids_digest=self._ledger.write_json(ids_key, written.to_json()),
+            own_ids=own_ids,
+        )
 
     def _write_failures(self, draft: Draft) -> str | None:
         if not draft.collected.failures:

@@ -21,6 +21,10 @@ class Line(NamedTuple):
     ordinal: int
     """Of the record it came from; of the first where it came from several."""
     body: Any
+    content: str | None = None
+    """Digest of the data, of an output with an id of its own; None where it has the record's id, empty where it has that id with a number."""
+    joins: tuple[int, ...] = ()
+    """Ordinals of all records that it came from; empty where that is one."""
 
 
 class Sink(Protocol):

@@ -47,15 +47,17 @@ def derive_settlement(attempt: EndedAttempt, *, jitter: Callable[[], float] = ra
         crashed=standing.crashed,
         tried=standing.tried,
         failed=standing.failed,
+        clashed=evidence.clashed,
         next=coming,
         careful=_has_to_be_careful(attempt, standing, coming),
         suspects=_suspects(attempt, standing) & coming,
         alerted=before.alerted | alert_now,
         alert_now=alert_now,
         entries=evidence.entries,
-        reports=_reports(attempt),
+        reports=evidence.reports,
         default_reason=default_reason(attempt),
         wait_seconds=_wait(attempt, jitter) if verdict is Verdict.RETRY else 0,
+        own_ids=before.own_ids or any(entry.own_ids for entry in evidence.entries),
         counters=_counters(attempt, retried=coming if verdict is Verdict.RETRY else NOTHING),
         skip_reasons=add_up((before.skip_reasons, evidence.skip_reasons)),
         warned=add_up((before.warned, evidence.warned)),
@@ -192,14 +194,6 @@ def _suspected_before(attempt: EndedAttempt) -> Ranges:
     return before.suspects | own
 
 
-def _reports(attempt: EndedAttempt) -> tuple[tuple[str, Ranges], ...]:
-    return tuple(
-        (segment.failures_key, segment.reported)
-        for segment in reversed(attempt.evidence.segments)
-        if segment.failures_key
-    )
-
-
 def _wait(attempt: EndedAttempt, jitter: Callable[[], float]) -> int:
     """Seconds to wait: exponential with full jitter if a dependency may need to recover, else none."""
     if not attempt.evidence.failed.get(Kind.TRANSIENT) and attempt.stop is not Stop.DEPENDENCY:
@@ -211,12 +205,14 @@ def _wait(attempt: EndedAttempt, jitter: Callable[[], float]) -> int:
 
 def _counters(attempt: EndedAttempt, *, retried: Ranges) -> Mapping[str, int]:
     evidence = attempt.evidence
-    false_claims = max(0, attempt.end.claimed - len(evidence.done))
+    false_claims = max(0, attempt.end.claimed - len(evidence.done) - len(evidence.clashed))
     counters = Counter(attempt.before.counters)
     counters.update(
         warnings=evidence.warnings,
         refused=evidence.refused + false_claims,
         repeated=evidence.repeated,
         retried=evidence.recovered + len(retried),
+        clashed=len(evidence.clashed),
+        same_outputs=evidence.same_outputs,
     )
     return dict(counters)

@@ -182,7 +182,7 @@ def _unreported(
     pointer = plan.source.pointer
     spans = {span.ordinal: span for span in plan.runs(ordinals - plan.rejected)}
     span = None
-    for ordinal, record_id in ids_of(ledger, plan.keys, ordinals):
+    for ordinal, record_id in ids_of(ledger, plan, ordinals):
         span = spans.get(ordinal, span)
         has_line = span is not None and plan.source.format is not SourceFormat.SUCCESSES
         yield {

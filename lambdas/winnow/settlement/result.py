@@ -77,7 +77,13 @@ class StageCounts:
     skipped: int
     failed: int
     duplicates: int
-    """Rows of the source that repeat an id."""
+    """Rows of the source that repeat an id with the same content."""
+    superseded: int
+    """Rows that repeat an id with other content, and that the pipeline is set to leave out."""
+    conflicts: int
+    """Records that failed because an id was taken: rows with the id of another row, records whose output has the id of another's."""
+    same_outputs: int
+    """Outputs that repeat another record's, id and data."""
     warnings: int
     refused: int
     """Claims in journals that were not believed."""
@@ -93,6 +99,9 @@ class StageCounts:
             skipped=required(value, "skipped", int),
             failed=required(value, "failed", int),
             duplicates=required(value, "duplicates", int),
+            superseded=required(value, "superseded", int),
+            conflicts=required(value, "conflicts", int),
+            same_outputs=required(value, "same_outputs", int),
             warnings=required(value, "warnings", int),
             refused=required(value, "refused", int),
             repeated=required(value, "repeated", int),
@@ -106,6 +115,9 @@ class StageCounts:
             "skipped": self.skipped,
             "failed": self.failed,
             "duplicates": self.duplicates,
+            "superseded": self.superseded,
+            "conflicts": self.conflicts,
+            "same_outputs": self.same_outputs,
             "warnings": self.warnings,
             "refused": self.refused,
             "repeated": self.repeated,

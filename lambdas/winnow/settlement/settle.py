@@ -106,7 +106,13 @@ def _settle_dead_attempt(
 def _read_evidence(ledger: Ledger, plan: Plan, before: Settlement) -> Evidence:
     """What the journal of the attempt after a settlement proves."""
     segments = read_segments(ledger, plan.keys.attempt(before.attempt + 1))
-    return fold(segments, digest=plan.digest, order=before.next, ledger=ledger)
+    evidence = fold(segments, digest=plan.digest, order=before.next, ledger=ledger)
+    if not before.own_ids and not any(entry.own_ids for entry in evidence.entries):
+        return evidence
+    # Imported here: most stages make no ids of their own.
+    from winnow.settlement.clashes import without_clashes  # noqa: PLC0415
+
+    return without_clashes(ledger, plan, before, evidence)
 
 
 def _write_once(ledger: Ledger, plan: Plan, settlement: Settlement) -> Settlement:
@@ -140,7 +146,9 @@ def _count_result(count: Count, result: StageResult) -> None:
     count(Metric.RECORDS_IN, counts.records_in)
     count(Metric.SUCCEEDED, counts.succeeded)
     count(Metric.SKIPPED, counts.skipped)
-    count(Metric.DUPLICATES, counts.duplicates)
+    count(Metric.DUPLICATES, counts.duplicates + counts.same_outputs)
+    count(Metric.SUPERSEDED, counts.superseded)
+    count(Metric.CONFLICTS, counts.conflicts)
     count(Metric.TRIES, result.output.tries)
     count(Metric.WARNINGS, counts.warnings)
     count(Metric.EVIDENCE_REFUSED, counts.refused)

@@ -67,6 +67,8 @@ class Settlement:
     """Outstanding records that this try has taken up already."""
     failed: Ranges
     """Outstanding records that failed in this attempt."""
+    clashed: Ranges
+    """Those of `permanent` that were journaled as succeeded in this attempt, with an output whose id another record's has."""
     next: Ranges
     """The records that the next attempt is given."""
     careful: bool
@@ -82,14 +84,16 @@ class Settlement:
     """This attempt's reports, newest first: the key of each object, and the ordinals that it is about."""
     default_reason: DefaultReason
     wait_seconds: int
+    own_ids: bool = False
+    """Some output so far, in the whole stage run, has an id of its own."""
     counters: Mapping[str, int] = field(default_factory=dict)
-    """Of the whole stage run so far: `warnings`, `refused` evidence, `repeated` and `retried` records."""
+    """Of the whole stage run so far: `warnings`, `refused` evidence, `repeated`, `retried` and `clashed` records, `same_outputs`."""
     skip_reasons: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
 
     RANGES = (
-        *("given", "succeeded", "skipped", "permanent", "crashed", "tried", "failed", "next", "suspects"),
-        *("alerted", "alert_now"),
+        *("given", "succeeded", "skipped", "permanent", "crashed", "tried", "failed", "clashed", "next"),
+        *("suspects", "alerted", "alert_now"),
     )
 
     @classmethod
@@ -109,6 +113,7 @@ class Settlement:
             ),
             default_reason=nested(value, "otherwise", DefaultReason.from_json),
             wait_seconds=required(value, "wait_seconds", int),
+            own_ids=required(value, "own_ids", bool),
             counters=tally(value, "counters"),
             skip_reasons=tally(value, "skip_reasons"),
             warned=tally(value, "warned"),
@@ -127,6 +132,7 @@ class Settlement:
             "reports": [[key, _part_of(self.failed, ordinals)] for key, ordinals in self.reports],
             "otherwise": self.default_reason.to_json(),
             "wait_seconds": self.wait_seconds,
+            "own_ids": self.own_ids,
             "counters": dict(self.counters),
             "skip_reasons": dict(self.skip_reasons),
             "warned": dict(self.warned),
@@ -183,6 +189,7 @@ def before_anything(plan: Plan) -> Settlement:
         crashed=nothing,
         tried=nothing,
         failed=nothing,
+        clashed=nothing,
         next=plan.everything,
         careful=False,
         suspects=nothing,

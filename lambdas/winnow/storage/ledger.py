@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +34,17 @@ def decompress(body: bytes) -> bytes:
     return zlib.decompress(body, GZIP)
 
 
+def digest_of(body: bytes) -> str:
+    """By which an object is known again."""
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def check_digest(body: bytes, digest: str | None) -> None:
+    """Raises `ValueError` if a body does not have the digest that it was written with."""
+    if digest is not None and digest_of(body) != digest:
+        raise ValueError("its body is not the one that was written")
+
+
 class Ledger:
     """JSON documents and gzipped lines in one bucket. Keys come from `winnow.core.keys`."""
 
@@ -53,23 +65,31 @@ class Ledger:
         """What travels through the state machines instead of the thing itself."""
         return {"bucket": self.store.bucket, "key": key}
 
-    def write_json(self, key: str, document: object, *, if_absent: bool = False) -> None:
-        """Write a document; gzipped when the key ends in `.gz`.
+    def write_json(self, key: str, document: object, *, if_absent: bool = False) -> str:
+        """Write a document; gzipped when the key ends in `.gz`. Returns the digest of its body.
 
         Raises:
             LedgerConflict: `if_absent`, and there is one already.
         """
         # "replace": a lone surrogate in what a record said of itself must not cost the others their evidence.
         body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-        self.store.put(key, compress(body) if key.endswith(".gz") else body, if_absent=if_absent)
+        body = compress(body) if key.endswith(".gz") else body
+        self.store.put(key, body, if_absent=if_absent)
+        return digest_of(body)
 
-    def read_json(self, key: str) -> Any:
+    def read_json(self, key: str, *, digest: str | None = None) -> Any:
         """Read a document.
+
+        Args:
+            key: of the document.
+            digest: that its body must have.
 
         Raises:
             LedgerObjectMissing: there is none.
+            ValueError: it is not JSON, or has another digest.
         """
         body = self.store.get(key).body
+        check_digest(body, digest)
         return json.loads(decompress(body) if key.endswith(".gz") else body)
 
     def find_json(self, key: str) -> Any | None:
@@ -79,15 +99,15 @@ class Ledger:
         except LedgerObjectMissing:
             return None
 
-    def read(self, key: str, decode: Callable[[dict[str, Any]], T]) -> T:
+    def read(self, key: str, decode: Callable[[dict[str, Any]], T], *, digest: str | None = None) -> T:
         """Read a document of Winnow's own as its type.
 
         Raises:
             LedgerObjectMissing: there is none.
-            DamagedDocument: it cannot be decoded.
+            DamagedDocument: it cannot be decoded, or its body does not have the digest.
         """
         with self.naming(key):
-            found = self.read_json(key)
+            found = self.read_json(key, digest=digest)
             if type(found) is not dict:
                 raise ValueError(f"it must be an object, got: {shorten(found)}")
             return decode(found)

@@ -12,6 +12,7 @@ from winnow.core.contract import Order, Policy, StageInput
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.journal.reports import words_of
+from winnow.journal.segment import read_output_ids
 from winnow.journal.successes import SuccessManifest
 from winnow.metrics.watch import Watch
 from winnow.planning.stage_planner import continue_stage, plan_stage
@@ -132,9 +133,11 @@ def _result(ledger: Ledger, state: Mapping[str, Any]) -> BatchResult:
     outputs: dict[str, Any] = {}
     lineage: dict[str, str | list[str]] = {}
     for entry in ledger.read(keys.successes, SuccessManifest.from_json).entries:
-        for line in _lines(ledger, entry.key):
-            outputs[line["id"]] = line["data"]
-            lineage[line["id"]] = line["from"]
+        of = read_output_ids(ledger, entry).of
+        for line, ordinal in zip(_lines(ledger, entry.key), of, strict=True):
+            if entry.accept is None or ordinal in entry.accept:
+                outputs[line["id"]] = line["data"]
+                lineage[line["id"]] = line["from"]
     return BatchResult(
         verdict=state["verdict"],
         cause=state["cause"] or "",

@@ -36,7 +36,7 @@ class NoSource:
         return iter(())
 
 
-@dataclass(slots=True)
+@dataclass
 class Pipeline:
     """Stages of real workers over a ledger in memory."""
 
@@ -126,14 +126,15 @@ def adapt(record: Record) -> object:
 
 @worker
 def transform(record: Record) -> object:
-    """Gives records of one title one id, so that the next stage sees duplicates."""
-    return Output({"of": record.id}, id=record.id.split("~")[0])
+    """Gives records of one title the same output, so that the next stage sees duplicates."""
+    title = record.id.split("~")[0]
+    return Output({"title": title}, id=title)
 
 
 @worker(batch=10)
 def bundle(records: list[Record]) -> object:
-    """Joins all it is given into one output."""
-    return [Output({"all": len(records)}, id="bundle", sources=records)]
+    """Joins all it is given into one output, the same for each batch."""
+    return [Output({"all": bool(records)}, id="bundle", sources=records)]
 
 
 @worker

@@ -24,7 +24,7 @@ from winnow.runtime.attempt import run_attempt
 from winnow.runtime.decorator import Worker
 from winnow.settlement.settle import settle
 from winnow.settlement.settlement import Settlement, read_settlement
-from winnow.storage.ledger import Ledger
+from winnow.storage.ledger import Ledger, digest_of
 from winnow.testing import FakeContext, MemoryStore
 
 RUN_ID = "01JD7ZK3V5Q8W9X0Y1Z2A3B4C5"
@@ -239,5 +239,6 @@ def write_outputs(
     ids_key = keys.output_ids(invocation, sequence)
     lines = [json.dumps({"id": f"out-{n}", "from": f"r{n}", "data": {"by": invocation}}) for n in ordinals]
     ledger.write_lines(key, iter(lines))
-    ledger.write_json(ids_key, {"ids": [f"out-{n}" for n in ordinals], "of": list(ordinals)})
-    return OutputSegment(key=key, ids_key=ids_key, lines=len(lines))
+    ids_digest = ledger.write_json(ids_key, {"ids": [f"out-{n}" for n in ordinals], "of": list(ordinals)})
+    digest = digest_of(ledger.store.get(key).body)
+    return OutputSegment(key=key, ids_key=ids_key, lines=len(lines), digest=digest, ids_digest=ids_digest)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from tests.unit.winnow.runs import RUN_ID, STAGES, Pipeline, adapt, bundle, mint
-from winnow.batch.plan import BLOCK_IDS
+from winnow import Record, worker
+from winnow.batch.plan import BLOCK_IDS, read_plan
+from winnow.core.contract import Pointer
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
@@ -16,7 +18,7 @@ from winnow.journal.segment import Segment
 from winnow.proof.feed import Feed
 from winnow.proof.prove import Proof, Reached, StageProof, prove
 from winnow.proof.trace import MAX_FOLLOWED, Outcome, trace
-from winnow.storage.ledger import compress
+from winnow.storage.ledger import compress, digest_of
 from winnow.testing import MemoryStore
 
 RECORDS = ["a", "b~1", "b~2", "bad1", "flaky", "skip1", "twin", "a"]
@@ -193,7 +195,8 @@ def batch_is(name: str, *ids: str) -> Tamper:
     """Another list of ids, with a plan that agrees with it."""
 
     def tamper(pipeline: Pipeline) -> None:
-        pipeline.ledger.write_json(of(name).batch(0), list(ids))
+        plan = read_plan(pipeline.ledger, of(name))
+        pipeline.ledger.write_json(plan.block_key(0), list(ids))
         digest = hashlib.blake2b(json.dumps(list(ids)).encode(), digest_size=16).hexdigest()
         pipeline.change(of(name).plan, lambda said: said.update(digest=digest, count=len(ids)))
 
@@ -221,13 +224,25 @@ def failures_are(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]])
 
 
 def sidecar_is(change: Callable[[Any], Any]) -> Tamper:
+    """Other ids of an output segment, which all documents vouch for."""
+
     def tamper(pipeline: Pipeline) -> None:
-        (key,) = [
-            key for key in pipeline.ledger.store.keys(of("adapt").prefix) if key.endswith(".ids.json.gz")
-        ]
+        store = pipeline.ledger.store
+        (key,) = [key for key in store.keys(of("adapt").prefix) if key.endswith(".ids.json.gz")]
+        before = digest_of(store.get(key).body)
         pipeline.change(key, change)
+        after = digest_of(store.get(key).body)
+        for other in [key for key in store.keys(of("adapt").prefix) if "/failures" not in key]:
+            text = json.dumps(pipeline.ledger.read_json(other)) if ".json" in other else ""
+            if before in text:
+                pipeline.ledger.write_json(other, json.loads(text.replace(before, after)))
 
     return tamper
+
+
+def output_ids_are_changed(pipeline: Pipeline) -> None:
+    (key,) = [key for key in pipeline.ledger.store.keys(of("mint").prefix) if key.endswith(".ids.json.gz")]
+    pipeline.change(key, lambda said: said.update(ids=["x"] * 4))
 
 
 def failures_where_nothing_failed(pipeline: Pipeline) -> None:
@@ -240,6 +255,76 @@ def garbage(pipeline: Pipeline) -> None:
 
 def a_stage_ran_after_an_unfinished_one(pipeline: Pipeline) -> None:
     pipeline.change(of("adapt").attempt(1).settlement, lambda said: said.update(verdict="RETRY"))
+
+
+def outputs_are(change: Callable[[list[Any]], list[Any]], name: str = "adapt") -> Tamper:
+    """Other lines in the body of an output segment, behind the back of all documents."""
+
+    def tamper(pipeline: Pipeline) -> None:
+        (key,) = [
+            key
+            for key in pipeline.ledger.store.keys(of(name).prefix)
+            if key.endswith(".ndjson.gz") and "/outputs/" in key
+        ]
+        lines = [json.loads(line) for line in pipeline.ledger.read_lines(key)]
+        pipeline.ledger.write_lines(key, (json.dumps(line) for line in change(lines)))
+
+    return tamper
+
+
+BODIES = {
+    "emptied": outputs_are(lambda _: []),
+    "a line dropped": outputs_are(lambda lines: lines[1:]),
+    "a line doubled": outputs_are(lambda lines: [*lines, lines[0]]),
+    "lines in another order": outputs_are(lambda lines: lines[::-1]),
+    "another line": outputs_are(lambda lines: [lines[0] | {"data": {"title": "forged"}}, *lines[1:]]),
+}
+
+
+class TestBodies:
+    """The outputs themselves are what the journal vouches for, or whoever reads them says so."""
+
+    @pytest.mark.parametrize("change", BODIES)
+    def test_that_were_changed_are_found_by_a_deep_proof(self, pipeline: Pipeline, change: str) -> None:
+        assert prove(pipeline.ledger, RUN_ID, status="SUCCEEDED", deep=True).all_problems == ()
+        BODIES[change](pipeline)
+        proof = prove(pipeline.ledger, RUN_ID, status="SUCCEEDED", deep=True)
+        assert any(
+            "is damaged: its body is not the one that was written" in each for each in proof.all_problems
+        )
+
+    @pytest.mark.parametrize("change", BODIES)
+    def test_that_were_changed_are_not_handed_to_the_next_stage(self, change: str) -> None:
+        calls: list[str] = []
+
+        @worker
+        def below(record: Record) -> object:
+            calls.append(record.id)
+            return {}
+
+        pipeline = Pipeline({"adapt": adapt, "transform": below})
+        run_stage = pipeline.run_stage
+
+        def changed(run_id: str, stage: str, records: Pointer) -> Pointer | None:
+            if stage == "transform":
+                BODIES[change](pipeline)
+            return run_stage(run_id, stage, records)
+
+        pipeline.run_stage = changed  # type: ignore[method-assign]
+        pipeline.run({"records": RECORDS})
+        result = pipeline.ledger.read_json(of("transform").result)
+        assert result["verdict"] == "TOTAL_FAILURE"
+        assert "is damaged: its body is not the one that was written" in result["cause"]
+        assert calls == []
+
+    def test_whose_lines_are_not_what_their_list_of_ids_says_are_found_though_all_digests_agree(self) -> None:
+        pipeline = Pipeline(STAGES)
+        pipeline.run({"records": RECORDS})
+        sidecar_is(lambda said: said.update(ids=[*said["ids"][:-1], "other"]))(pipeline)
+        proof = prove(pipeline.ledger, RUN_ID, status="SUCCEEDED", deep=True)
+        assert any(
+            "holds 1 lines that are not what its list of ids says" in each for each in proof.all_problems
+        )
 
 
 class TestAProofFails:
@@ -318,12 +403,17 @@ class TestAProofFails:
                 remove(lambda key: "/outputs/" in key and ".ids." not in key),
                 "adapt: an output segment is missing: runs/",
             ),
+            (output_ids_are_changed, ".ids.json.gz is damaged: its body is not the one that was written"),
+            (
+                manifest_says(lambda said: said["entries"][0].update(digest="0f")),
+                "adapt: the successes list other output segments than were settled",
+            ),
             (
                 sidecar_is(lambda said: said.update(of=[0, 1, 2, 3, 6])),
                 "holds outputs of 1 records that did not succeed",
             ),
             (
-                sidecar_is(lambda said: said.update(ids=said["ids"][:3], of=said["of"][:3])),
+                sidecar_is(lambda said: said.update(ids=said["ids"][:3], of=said["of"][:3], contents=None)),
                 "says 5, but the evidence says 3",
             ),
             (
@@ -467,8 +557,8 @@ class TestTrace:
         ]
 
     def test_says_when_it_does_not_follow_everything(self, pipeline: Pipeline) -> None:
-        (key,) = [k for k in pipeline.ledger.store.keys(of("adapt").prefix) if k.endswith(".ids.json.gz")]
-        pipeline.change(key, lambda side: side.update(ids=[str(n) for n in range(2_000)], of=[0] * 2_000))
+        many = {"ids": [str(n) for n in range(2_000)], "of": [0] * 2_000, "contents": None}
+        sidecar_is(lambda side: side.update(many))(pipeline)
         found = trace(pipeline.ledger, RUN_ID, "a")
         assert found.cut
         assert len(found.steps[0].outputs) > MAX_FOLLOWED

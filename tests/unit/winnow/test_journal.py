@@ -66,7 +66,7 @@ def test_a_segment_is_stored_in_this_shape() -> None:
         succeeded=Ranges.span(0, 3),
         skipped=Ranges.of([5]),
         failed={Kind.PERMANENT: Ranges.of([6])},
-        outputs=OutputSegment(key="out", ids_key="ids", lines=3),
+        outputs=OutputSegment(key="out", ids_key="ids", lines=3, digest="d", ids_digest="e"),
         stop=Stop.TIME,
         written_at="2026-11-27T10:00:00.000Z",
     )
@@ -77,7 +77,14 @@ def test_a_segment_is_stored_in_this_shape() -> None:
         "succeeded": [0, 3],
         "skipped": [5, 6],
         "failed": {"permanent": [6, 7]},
-        "outputs": {"key": "out", "ids_key": "ids", "lines": 3},
+        "outputs": {
+            "key": "out",
+            "ids_key": "ids",
+            "lines": 3,
+            "digest": "d",
+            "ids_digest": "e",
+            "own_ids": False,
+        },
         "failures_key": None,
         "horizon": 0,
         "in_hand": [],
@@ -93,13 +100,13 @@ def test_a_segment_is_stored_in_this_shape() -> None:
 
 
 def test_output_ids_are_stored_in_this_shape() -> None:
-    stored = {"ids": ["a", "b"], "of": [0, 7]}
+    stored = {"ids": ["a", "b"], "of": [0, 7], "contents": ["0f", None], "joins": [[0, 3], [7]]}
     assert OutputIds.from_json(stored).to_json() == stored
 
 
 def test_successes_are_stored_in_this_shape() -> None:
-    whole = SuccessEntry(key="k0", ids_key="i0", lines=3)
-    part = SuccessEntry(key="k1", ids_key="i1", lines=1, accept=Ranges.of([4]))
+    whole = SuccessEntry(key="k0", ids_key="i0", lines=3, digest="d0", ids_digest="e0", own_ids=True)
+    part = SuccessEntry(key="k1", ids_key="i1", lines=1, digest="d1", ids_digest="e1", accept=Ranges.of([4]))
     manifest = SuccessManifest(
         run_id="r", stage="s", records=4, lines=4, lost_in_run=1, entries=(whole, part)
     )
@@ -111,8 +118,22 @@ def test_successes_are_stored_in_this_shape() -> None:
         "lines": 4,
         "lost_in_run": 1,
         "entries": [
-            {"key": "k0", "ids_key": "i0", "lines": 3},
-            {"key": "k1", "ids_key": "i1", "lines": 1, "accept": [4, 5]},
+            {
+                "key": "k0",
+                "ids_key": "i0",
+                "lines": 3,
+                "digest": "d0",
+                "ids_digest": "e0",
+                "own_ids": True,
+            },
+            {
+                "key": "k1",
+                "ids_key": "i1",
+                "lines": 1,
+                "digest": "d1",
+                "ids_digest": "e1",
+                "accept": [4, 5],
+            },
         ],
     }
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.winnow import killers
 from tests.unit.winnow.stages import DIED, KEYS, DyingStore, MoodyStore, Stage, journal
 from winnow import Output, PermanentError, Record, Skip, worker
-from winnow.batch.plan import ids_of
+from winnow.batch.plan import ids_of, read_plan
 from winnow.core.contract import Kind, Order, Policy, StageInput, Verdict
 from winnow.core.errors import DuplicateAttempt, StageInputError
 from winnow.core.keys import StageKeys
@@ -145,7 +145,11 @@ def test_law_4_what_goes_in_comes_out_and_the_next_stage_is_given_what_this_one_
     counts = stage.counts()
     assert counts["in"] == 7 == counts["succeeded"] + counts["skipped"] + counts["failed"]
     assert (counts["succeeded"], counts["skipped"], counts["duplicates"]) == (3, 1, 1)
-    assert stage.failed_ids() == {"c": "permanent", "d": "transient", "line 8": "permanent"}
+    assert stage.failed_ids() == {
+        "c": "permanent",
+        "d": "transient",
+        stage.the_plan.source.row_id(8): "permanent",
+    }
 
     below = Stage(store=stage.store)
     keys = StageKeys(KEYS.run_id, "mint")
@@ -156,7 +160,7 @@ def test_law_4_what_goes_in_comes_out_and_the_next_stage_is_given_what_this_one_
     )
     assert order.count == counts["succeeded"]
     assert (
-        [i for _, i in ids_of(below.ledger, keys, Ranges.span(0, 3))]
+        [i for _, i in ids_of(below.ledger, read_plan(below.ledger, keys), Ranges.span(0, 3))]
         == [i for i, _ in stage.outputs()]
         == ["a", "e", "f"]
     )

@@ -128,7 +128,9 @@ def test_a_failure_is_recorded_with_its_reason_and_its_place_in_the_source() -> 
     assert found["bad"]["message"] == "no identifier"
     assert found["bad"]["code_version"] == "v1"
     assert "test_runtime.py" in found["bad"]["traceback"]
-    assert found["line 4"]["error_type"] == "UnreadableRow"
+    unreadable = found[stage.the_plan.source.row_id(4)]
+    assert unreadable["error_type"] == "UnreadableRow"
+    assert unreadable["source"] == {"bucket": "source", "key": "list.ndjson", "line": 4}
     assert len(found) == 2
 
 

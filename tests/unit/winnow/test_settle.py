@@ -48,6 +48,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
         "core.contract",
     ):
         monkeypatch.setattr(f"winnow.{module}.now", lambda: "2026-11-20T12:00:00.000Z")
+    monkeypatch.setattr("winnow.planning.stage_planner.new_run_id", lambda: "B1")
 
 
 @pytest.fixture

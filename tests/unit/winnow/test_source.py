@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.winnow.stages import Stage, journal
-from winnow.batch.ndjson import _unzstd
+from winnow.batch.lines import _unzstd
 from winnow.batch.opening import detect, open_source
 from winnow.batch.rows import RowSpan, Source, Unreadable, runs_of
 from winnow.core.contract import Pointer, SourceFormat
@@ -306,8 +306,8 @@ def test_reads_an_upstream_stages_successes_segment_by_segment() -> None:
     assert second
     source = manifest(
         stage.store,
-        SuccessEntry(key=first.key, ids_key=first.ids_key, lines=3),
-        SuccessEntry(key=second.key, ids_key=second.ids_key, lines=2, accept=Ranges.of([5, 7])),
+        SuccessEntry.of(first, lines=3),
+        SuccessEntry.of(second, lines=2, accept=Ranges.of([5, 7])),
     )
     assert ids(source) == ["out-0", "out-1", "out-2", "out-5", "out-7"]
     assert rows(source, RowSpan(1, 1, 4)) == [
@@ -322,9 +322,7 @@ def test_reads_only_the_segments_that_hold_what_is_asked_for() -> None:
     stage = Stage()
     stage.plan([f"r{n}" for n in range(9)])
     written = [journal(stage, sequence=n, succeeded=[2 * n, 2 * n + 1]).outputs for n in range(3)]
-    source = manifest(
-        stage.store, *(SuccessEntry(key=one.key, ids_key=one.ids_key, lines=2) for one in written if one)
-    )
+    source = manifest(stage.store, *(SuccessEntry.of(one, lines=2) for one in written if one))
     for one in written[:2]:
         assert one
         del stage.store.objects[stage.store.bucket, one.key]

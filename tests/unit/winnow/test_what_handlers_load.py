@@ -21,7 +21,7 @@ BATCH = LEDGER | {"batch.plan", "batch.rows", "core.document", "core.ranges"}
 REPORTS = {"journal.reports", "storage.jsonlines"}
 SETTLEMENT = BATCH | {"journal.successes", "settlement.settlement"}
 READERS = {
-    "batch.ndjson", "batch.opening", "batch.parquet", "batch.selection", "batch.successes", "storage.formats",
+    "batch.lines", "batch.ndjson", "batch.opening", "batch.parquet", "batch.selection", "batch.successes", "storage.formats",
 }  # fmt: skip
 EVIDENCE = {"journal.evidence", "journal.segment"}
 SETTLE = (
@@ -56,11 +56,13 @@ REGISTER = (
 )
 PROOF = {
     "proof.feed",
+    "proof.output_lines",
     "proof.prove",
     "proof.result",
     "proof.settlement_chain",
     "proof.stage_audit",
-    "planning.repeats",
+    "core.repeats",
+    "settlement.clashes",
 }
 
 MAY_LOAD = {
@@ -89,7 +91,7 @@ MAY_LOAD = {
         "planning.batch_list",
         "planning.claim",
         "planning.stage_planner",
-        "planning.repeats",
+        "core.repeats",
     },
     "plan_run": STARTING | {"core.document", "core.ranges", "core.run_document", "runs.run_planner"},
     "register": REGISTER,

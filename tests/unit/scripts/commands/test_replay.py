@@ -386,7 +386,7 @@ class TestRefusals:
         bench.run({"bucket": "source", "key": "list"})
         result = bench.winnow("run", "--all", "--force", "--execute")
         assert result.exit_code == 2
-        assert "line 2: no record that could be replayed" in result.stderr
+        assert "no record that could be replayed" in result.stderr
 
     def test_a_lineage_that_begins_too_late(self, bench: Bench) -> None:
         bench.broken = {"mint/x": "transient", "mint/y": "transient"}

@@ -1,10 +1,10 @@
-"""Which rows of a list repeat an id, in bounded memory."""
+"""Which ids of a long list occur more than once, in bounded memory."""
 
 from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import IO, Self
 
@@ -44,13 +44,20 @@ class Repeats:
     def found(self) -> set[int]:
         """Hashes that at least two ids share: the same id twice, or, rarely, two different ids."""
         repeated: set[int] = set()
+        for some in self.found_in_parts():
+            repeated |= some
+        return repeated
+
+    def found_in_parts(self) -> Iterator[set[int]]:
+        """The same hashes, a part in memory at a time. Only once: what was added is gone afterwards."""
         for part, file in zip(self._parts, self._files, strict=True):
             if file is not None:
                 file.seek(0)
                 part.frombytes(file.read())
+            repeated: set[int] = set()
             if len(set(part)) != len(part):
                 once: set[int] = set()
                 for value in part:
                     (repeated if value in once else once).add(value)
             del part[:]
-        return repeated
+            yield repeated
