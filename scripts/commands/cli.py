@@ -11,16 +11,19 @@ from scripts.commands.replay import replay
 from scripts.commands.run import run
 from scripts.commands.verify import verify
 from scripts.terminal.errors import CommandFailed
+from winnow.core.errors import DamagedDocument, LedgerObjectMissing
 
 
 class _Group(click.Group):
-    """Reports an AWS error of any command in one line."""
+    """Reports an error of AWS, or a damaged ledger, in one line, whatever the command."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except (BotoCoreError, ClientError) as error:
             raise CommandFailed(f"AWS: {' '.join(str(error).split())}") from error
+        except (DamagedDocument, LedgerObjectMissing) as error:
+            raise CommandFailed(str(error)) from error
 
 
 @click.group(

@@ -20,17 +20,13 @@ from scripts.deployed.target import Target
 from scripts.display.failures import print_failures
 from scripts.display.runs import follow, print_end
 from scripts.terminal.errors import CommandRefused, Mistake
-from winnow.core.contract import new_run_id
+from scripts.terminal.exit_codes import ExitCode
+from winnow.core.contract import SUCCEEDED, new_run_id
 from winnow.core.errors import StageInputError
 from winnow.core.keys import StageKeys, run_source
 from winnow.runs.request import RunRequest
 from winnow.storage.executions import StepFunctions
 from winnow.storage.ledger import record_lines
-
-LOST_RECORDS = 3
-"""Exit code of a run that succeeded and lost records."""
-FAILED = 1
-INTERRUPTED = 130
 
 
 @click.command(
@@ -102,7 +98,7 @@ def run(
             f"stopped watching; run {new_run.run_id} continues. To see its result: winnow verify {new_run.run_id}",
             err=True,
         )
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(ExitCode.INTERRUPTED) from None
     if as_json:
         click.echo(json.dumps(ended.to_json()))
     else:
@@ -110,11 +106,11 @@ def run(
     raise SystemExit(exit_code(ended))
 
 
-def exit_code(ended: RunProgress) -> int:
+def exit_code(ended: RunProgress) -> ExitCode:
     """The exit code for a run that has ended."""
-    if ended.status != "SUCCEEDED":
-        return FAILED
-    return LOST_RECORDS if ended.lost else 0
+    if ended.status != SUCCEEDED:
+        return ExitCode.FAILED
+    return ExitCode.LOST_RECORDS if ended.lost else ExitCode.DONE
 
 
 def _print(ended: RunProgress, target: Target) -> None:

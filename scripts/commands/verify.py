@@ -7,31 +7,27 @@ from rich.console import Console
 
 from scripts.commands.aim import current_target, local_option
 from scripts.deployed import pipelines
+from scripts.deployed.runs import FoundRun, find_run
 from scripts.deployed.target import Target
-from scripts.display.proofs import print_proof, print_trace
+from scripts.display.proofs import Verified, print_proof, print_trace
 from scripts.terminal.errors import Mistake
-from winnow.core import keys
-from winnow.core.run_document import RunDocument
-from winnow.proof.prove import Proof, prove
-from winnow.proof.trace import trace
-from winnow.storage.executions import StepFunctions
-from winnow.storage.ledger import Ledger
-from winnow.storage.store import S3Store
-
-DOES_NOT_ADD_UP = 1
+from scripts.terminal.exit_codes import ExitCode
 
 
 @click.command(
     short_help="Prove that a run lost no record silently.",
     epilog="""
 \b
-Exit codes: 0 the ledger adds up, 1 it does not, 2 there is no such run or record.
+Exit codes, as of winnow run: 0 the run succeeded and all records went through, or it is still under way
+and adds up so far; 3 it succeeded but lost records; 1 it failed, timed out or was aborted, or its ledger
+does not add up; 2 there is no such run or record. With --id: 0 wherever the record is found.
 
 \b
 Examples:
   winnow verify 01M7WM2TA039VAFTG0YJE3Y714
   winnow verify 01M7WM2TA039VAFTG0YJE3Y714 --id Arabic/MS_Arabic_4.xml
   winnow verify 01M7WM2TA039VAFTG0YJE3Y714 --json | jq .holds
+  winnow verify nightly-backfill                        by the name of its execution
 """,
 )
 @click.argument("run")
@@ -42,14 +38,16 @@ Examples:
 def verify(run: str, record_id: str | None, pipeline: str | None, as_json: bool) -> None:
     """Prove that RUN lost no record silently: at every stage in = succeeded + skipped + failed.
 
+    RUN is a run id, or the name or the ARN of an execution. It may also be a stage that was started by itself.
+
     The command derives every count again from the evidence in the ledger: the batch, the journal, the outputs and the
     list of failures. It then compares these counts with those that the run reported.
     """
     target = current_target()
-    ledger, document = _find(target, run, pipeline)
+    found = _find(target, run, pipeline)
     console = Console(highlight=False)
     if record_id is not None:
-        traced = trace(ledger, run, record_id)
+        traced = found.trace(record_id)
         if not traced.steps:
             raise Mistake(
                 "--id", record_id, f"must be a record that run {run} was given, spelt as the source has it"
@@ -59,29 +57,29 @@ def verify(run: str, record_id: str | None, pipeline: str | None, as_json: bool)
         else:
             print_trace(traced, console)
         return
-    proof = prove_run(target, ledger, document)
+    status = found.status(target.client("stepfunctions"))
+    proof = found.prove(status=status)
+    verified = Verified(proof=proof, status=status, stepped_aside=found.stepped_aside)
     if as_json:
-        click.echo(json.dumps(proof.to_json(), ensure_ascii=False))
+        click.echo(json.dumps({**proof.to_json(), "status": status}, ensure_ascii=False))
     else:
-        print_proof(proof, console)
-    if not proof.holds:
-        raise SystemExit(DOES_NOT_ADD_UP)
+        print_proof(verified, console)
+    raise SystemExit(exit_code(verified))
 
 
-def prove_run(target: Target, ledger: Ledger, run: RunDocument) -> Proof:
-    """The proof of a run, given its `run.json`."""
-    machine = StepFunctions(machine_arn="", stepfunctions=target.client("stepfunctions"))
-    return prove(ledger, run.run_id, status=machine.status(run.execution))
+def exit_code(verified: Verified) -> ExitCode:
+    """The exit code for a run that was verified."""
+    if not verified.proof.holds or verified.failed:
+        return ExitCode.FAILED
+    return ExitCode.LOST_RECORDS if verified.has_ended and verified.proof.lost else ExitCode.DONE
 
 
-def _find(target: Target, run: str, name: str | None) -> tuple[Ledger, RunDocument]:
-    """The ledger that has a run, and its `run.json`."""
+def _find(target: Target, run: str, name: str | None) -> FoundRun:
     candidates = [pipelines.find(target, name)] if name else pipelines.deployed(target)
-    s3 = target.client("s3")
-    for pipeline in candidates:
-        ledger = Ledger(S3Store(pipeline.ledger_bucket, s3))
-        document = ledger.find(keys.run(run), RunDocument.from_json)
-        if document:
-            return ledger, document
+    found = find_run(target, run, candidates)
+    if found:
+        return found
     among = ", ".join(pipeline.name for pipeline in candidates) or "no pipeline"
-    raise Mistake("RUN", run, f"must be in a ledger of {target.name}, which has {among}")
+    raise Mistake(
+        "RUN", run, f"must be in a ledger of {target.name}, which has {among}, as a run id or an execution"
+    )

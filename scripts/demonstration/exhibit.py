@@ -18,7 +18,7 @@ from scripts.demonstration.slack_receiver import SlackReceiver, render
 from scripts.deployed.pipelines import find
 from scripts.deployed.progress import RunProgress, RunWatch
 from scripts.deployed.sources import LocalSource
-from scripts.display.proofs import print_proof, print_trace
+from scripts.display.proofs import Verified, print_proof, print_trace
 from scripts.display.runs import follow, print_end
 from scripts.local.emulator import Emulator
 from scripts.local.target import at_emulator
@@ -26,6 +26,7 @@ from scripts.replay.site import Site
 from scripts.terminal.errors import CommandFailed
 from scripts.terminal.steps import step
 from winnow.batch.plan import ids_of, read_plan
+from winnow.core.contract import SUCCEEDED
 from winnow.core.keys import AttemptKeys, StageKeys
 from winnow.proof.prove import prove
 from winnow.proof.trace import Trace, trace
@@ -63,7 +64,7 @@ class Exhibit:
             for number, _ in enumerate(source.upload(self.s3, bucket=bucket, prefix=prefix), start=1):
                 say(f"{number:,} of {len(source.files):,} files")
 
-    def run(self, records: Sequence[Mapping[str, Any]] = (), *, ends: str = "SUCCEEDED") -> RunProgress:
+    def run(self, records: Sequence[Mapping[str, Any]] = (), *, ends: str = SUCCEEDED) -> RunProgress:
         """Have EventBridge start a run, over everything in the source or over some records, and show it to its end.
 
         Raises:
@@ -82,7 +83,7 @@ class Exhibit:
         self._show_alerts(ended)
         if ended.status != ends:
             raise CommandFailed(f"the run ended {ended.status}: {ended.cause}")
-        if ended.status == "SUCCEEDED":
+        if ended.status == SUCCEEDED:
             self._prove(ended.run_id)
         return ended
 
@@ -201,6 +202,6 @@ class Exhibit:
     def _prove(self, run_id: str) -> None:
         self.say(f"\n[bold]winnow verify {run_id}[/]\n")
         proof = prove(self.ledger, run_id)
-        print_proof(proof, self._console)
+        print_proof(Verified(proof=proof, status=SUCCEEDED), self._console)
         if not proof.holds:
             raise CommandFailed("the ledger does not add up, which must never happen: please report it")

@@ -1,19 +1,48 @@
 """Prints the proof that a run lost no record silently."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from winnow.core.contract import SUCCEEDED, Verdict
 from winnow.proof.prove import Proof, Reached, StageProof
 from winnow.proof.trace import Outcome, Step, Trace
+from winnow.storage.executions import RUNNING
 
 OUTCOME_STYLES = {Outcome.SUCCEEDED: "green", Outcome.FAILED: "bold red", Outcome.OUTSTANDING: "yellow"}
 
 
-def print_proof(proof: Proof, console: Console) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """A run's proof, and what became of the run."""
+
+    proof: Proof
+    status: str | None
+    """Step Functions' word; None where it does not know the execution any more, which is 90 days after its end."""
+    stepped_aside: str | None = None
+    """Why the run did nothing; None if it ran."""
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status not in RUNNING
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run ended otherwise than with success. A run that Step Functions forgot is judged by its ledger."""
+        if self.stepped_aside:
+            return False
+        if self.status is None:
+            stopped = any(stage.verdict == Verdict.TOTAL_FAILURE for stage in self.proof.stages)
+            return stopped or not self.proof.finished
+        return self.has_ended and self.status != SUCCEEDED
+
+
+def print_proof(verified: Verified, console: Console) -> None:
     """Print a run's proof: the input and the results of each stage, every number derived from evidence."""
+    proof = verified.proof
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("Stage")
     # The header is the law itself.
@@ -29,7 +58,7 @@ def print_proof(proof: Proof, console: Console) -> None:
     for stage in proof.stages:
         for note in stage.notes:
             console.print(Text(f"{stage.stage}: {note}", style="dim"), soft_wrap=True)
-    console.print(_conclusion(proof), soft_wrap=True)
+    console.print(_conclusion(verified), soft_wrap=True)
 
 
 def _cells(stage: StageProof) -> Iterator[Text]:
@@ -55,13 +84,35 @@ def _count(number: int) -> Text:
     return Text(f"{number:,}", style="" if number else "dim")
 
 
-def _conclusion(proof: Proof) -> Text:
+def _conclusion(verified: Verified) -> Text:
+    proof = verified.proof
     if not proof.holds:
         return Text(f"The ledger of run {proof.run_id} does not add up.", style="bold red")
-    if not proof.finished:
+    if verified.stepped_aside:
+        return Text(f"Run {proof.run_id} did nothing: {verified.stepped_aside}.", style="yellow")
+    if verified.failed:
+        return _never(verified)
+    if not proof.finished or not verified.has_ended:
         return Text(f"Run {proof.run_id} is not finished; so far its ledger adds up.", style="yellow")
-    lost = f"{proof.lost:,} lost, each by name" if proof.lost else "nothing lost"
-    return Text.assemble(("✓ ", "green"), f"The ledger of run {proof.run_id} adds up: {lost}.")
+    return Text.assemble(("✓ ", "green"), f"The ledger of run {proof.run_id} adds up: {_lost(proof)}.")
+
+
+def _never(verified: Verified) -> Text:
+    """Of a run that ended before it was done."""
+    proof = verified.proof
+    ended = f"ended as {verified.status}" if verified.status else "ended; Step Functions has forgotten how"
+    outstanding = sum(stage.outstanding for stage in proof.stages)
+    were = "record was" if outstanding == 1 else "records were"
+    left = f"; {outstanding:,} {were} left outstanding" if outstanding else ""
+    return Text(
+        f"Run {proof.run_id} {ended} and never will finish{left}. "
+        f"What it did is in its ledger, which adds up: {_lost(proof)}.",
+        style="bold red",
+    )
+
+
+def _lost(proof: Proof) -> str:
+    return f"{proof.lost:,} lost, each by name" if proof.lost else "nothing lost"
 
 
 def print_trace(trace: Trace, console: Console) -> None:

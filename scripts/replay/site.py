@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from scripts.deployed import pipelines
+from scripts.deployed.runs import find_run
 from scripts.replay.criteria import Criteria
 from scripts.terminal.errors import CommandRefused
 from winnow.core.contract import now
@@ -68,7 +69,13 @@ class Site:
 
     def criteria(self, options: dict[str, Any]) -> Criteria:
         """What was typed, checked against this pipeline."""
-        return Criteria.from_options(options, stages=self.pipeline.stages, moment=datetime.now(UTC))
+        criteria = Criteria.from_options(options, stages=self.pipeline.stages, moment=datetime.now(UTC))
+        return replace(criteria, runs=tuple(map(self._run_id, criteria.runs)))
+
+    def _run_id(self, run: str) -> str:
+        """The run id of what was typed, which may name an execution; as typed where the ledger has no such run any more."""
+        found = find_run(self.target, run, [self.pipeline])
+        return found.run_id if found else run
 
     def stages(self, criteria: Criteria) -> tuple[str, ...]:
         """The stages to look in, in order."""

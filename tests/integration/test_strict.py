@@ -14,4 +14,4 @@ def test_every_function_may_do_what_it_has_to(strict_deployment: Deployment) -> 
     assert code == 3
     assert numbers(run) == {"adapt": (60, 53, 0, 7), "transform": (53, 51, 2, 0), "mint": (51, 50, 0, 1)}
     assert len(strict_deployment.slack.receive(ALERTS, within_seconds=PATIENCE_SECONDS)) == ALERTS
-    assert strict_deployment.winnow("verify", run["run_id"]).returncode == 0
+    assert strict_deployment.winnow("verify", run["run_id"]).returncode == 3

@@ -52,6 +52,10 @@ MAX_INLINE_BYTES = 16 * 1024
 """No payload of a state machine is larger (law 7)."""
 
 
+SUCCEEDED = "SUCCEEDED"
+"""Step Functions' word for an execution that ended well."""
+
+
 class Kind(StrEnum):
     """Why a record failed, as far as is known."""
 

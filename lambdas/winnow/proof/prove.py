@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from winnow.batch.plan import read_plan
 from winnow.core import keys
+from winnow.core.contract import SUCCEEDED
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.core.run_document import RunDocument
@@ -18,9 +20,11 @@ from winnow.proof.result import Proof, Reached, StageProof
 from winnow.proof.stage_audit import Given, StageAudit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from winnow.storage.ledger import Ledger
 
-__all__ = ["Proof", "Reached", "StageProof", "prove", "read_run"]
+__all__ = ["Proof", "Reached", "StageProof", "prove", "prove_alone", "read_run"]
 
 
 def prove(ledger: Ledger, run_id: str, *, status: str | None = None, deep: bool = False) -> Proof:
@@ -42,14 +46,34 @@ def prove(ledger: Ledger, run_id: str, *, status: str | None = None, deep: bool 
         audit = StageAudit(ledger, StageKeys(run_id, stage), deep=deep)
         proofs.append(audit.prove(given))
         given = audit.leaves
-    problems = []
-    if status == "SUCCEEDED" and not run.stepped_aside:
-        problems = [
-            f"the run succeeded, but stage {proof.stage} is {proof.reached}"
-            for proof in proofs
-            if proof.reached is not Reached.DONE
-        ]
+    problems = _unfinished(proofs) if status == SUCCEEDED and not run.stepped_aside else ()
     return Proof(run_id=run_id, pipeline=run.pipeline, stages=tuple(proofs), problems=tuple(problems))
+
+
+def prove_alone(ledger: Ledger, run_id: str, stages: Sequence[str], *, status: str | None = None) -> Proof:
+    """Prove stages that were started by themselves, each against the source that its plan names.
+
+    Args:
+        ledger: where they wrote.
+        run_id: of the stage runs.
+        stages: that were planned under it; at least one.
+        status: of their executions, where known: one that SUCCEEDED must have finished its stage.
+
+    Raises:
+        LedgerObjectMissing: one of them was never planned.
+    """
+    plans = [read_plan(ledger, StageKeys(run_id, stage)) for stage in stages]
+    proofs = [StageAudit(ledger, plan.keys).prove(Given(pointer=plan.source.pointer)) for plan in plans]
+    problems = _unfinished(proofs) if status == SUCCEEDED else ()
+    return Proof(run_id=run_id, pipeline=plans[0].pipeline, stages=tuple(proofs), problems=tuple(problems))
+
+
+def _unfinished(proofs: Iterable[StageProof]) -> Iterator[str]:
+    return (
+        f"the run succeeded, but stage {proof.stage} is {proof.reached}"
+        for proof in proofs
+        if proof.reached is not Reached.DONE
+    )
 
 
 def read_run(ledger: Ledger, run_id: str) -> RunDocument:

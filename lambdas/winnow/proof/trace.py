@@ -17,7 +17,7 @@ from winnow.settlement.failure_records import FailureRecord, failure_records, fi
 from winnow.settlement.settlement import FINAL, Settlement, before_anything, settlements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from winnow.storage.ledger import Ledger
 
@@ -81,8 +81,14 @@ class Trace:
         }
 
 
-def trace(ledger: Ledger, run_id: str, record_id: str) -> Trace:
+def trace(ledger: Ledger, run_id: str, record_id: str, stages: Sequence[str] | None = None) -> Trace:
     """Follow a record from the first stage that was given it, through the records it became.
+
+    Args:
+        ledger: where the run wrote.
+        run_id: the run.
+        record_id: as a stage was given it.
+        stages: to look in; by default those of the run's `run.json`.
 
     Raises:
         LedgerObjectMissing: the ledger has no such run.
@@ -90,7 +96,7 @@ def trace(ledger: Ledger, run_id: str, record_id: str) -> Trace:
     steps: list[Step] = []
     following = [record_id]
     cut = False
-    for stage in read_run(ledger, run_id).stages_to_run:
+    for stage in read_run(ledger, run_id).stages_to_run if stages is None else stages:
         plan = find_plan(ledger, StageKeys(run_id, stage))
         if plan is None:
             break

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from winnow.core.contract import SUCCEEDED
 from winnow.core.sfn_errors import innermost
-
-SUCCEEDED = "SUCCEEDED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

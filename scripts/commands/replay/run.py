@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from scripts.commands.aim import current_target, local_option
-from scripts.commands.run import FAILED, exit_code
+from scripts.commands.run import exit_code
 from scripts.deployed.progress import RunProgress, RunWatch
 from scripts.display.runs import follow, print_end
 from scripts.replay.chooser import Chooser, ChosenReplays
@@ -23,6 +23,7 @@ from scripts.replay.rules import Rules
 from scripts.replay.site import Site
 from scripts.replay.starting import Started, start
 from scripts.terminal.errors import CommandRefused, Mistake
+from scripts.terminal.exit_codes import ExitCode
 from winnow.register.entry import Status
 from winnow.register.table import RegisterUnavailable
 
@@ -196,7 +197,7 @@ class _Command:
         if self._as_json:
             for name in choice.started:
                 click.echo(json.dumps({"replay_id": name, "started": False, "started_before": True}))
-        code = 0
+        code = ExitCode.DONE
         began = bool(choice.started)
         lost: list[str] = []
         for order in choice.orders:
@@ -211,11 +212,12 @@ class _Command:
                 began = True
                 if self._watch or is_canary:
                     ended = self._follow(part)
-                    code = FAILED if FAILED in {code, exit_code(ended)} else max(code, exit_code(ended))
+                    both = {code, exit_code(ended)}
+                    code = ExitCode.FAILED if ExitCode.FAILED in both else max(both)
                     if is_canary and exit_code(ended):
                         rest = len(order.candidates) - len(part.candidates)
                         self._say(f"the canary did not pass, so the other {records(rest)} were not started")
-                        code = FAILED
+                        code = ExitCode.FAILED
                         break
         if not began:
             raise CommandRefused(f"nothing was started: {'; '.join(filter(None, lost))}")

@@ -43,6 +43,8 @@ class Pipeline:
     stages: Mapping[str, Worker]
     ledger: Ledger = field(default_factory=lambda: Ledger(MemoryStore("ledger")))
     state: MemoryStateTable = field(default_factory=MemoryStateTable)
+    execution: str = EXECUTION
+    """ARN of the pipeline's execution."""
     stop_after: Callable[[str, int], bool] = lambda _stage, _attempt: False
     """Ends the run where an attempt of a stage was settled, as an abort would."""
 
@@ -58,12 +60,12 @@ class Pipeline:
         request = RunRequest.from_event(
             {"run_id": run_id, **event}, stages=tuple(self.stages), source_prefix=""
         )
-        plan = planner.plan(request, Execution(arn=EXECUTION, name=run_id))
+        plan = planner.plan(request, Execution(arn=self.execution, name=run_id))
         pointer = plan.records
         names = list(self.stages)
         for stage in names[names.index(plan.start_at) :]:
             assert pointer
-            pointer = self.run_stage(run_id, stage, pointer)
+            pointer = self.run_stage(plan.run_id, stage, pointer)
             if pointer is None:
                 return
 

@@ -70,7 +70,8 @@ class StepFunctions:
             raise ClientError({"Error": {"Code": "ExecutionDoesNotExist"}}, "DescribeExecution")
         status = self.statuses[name]
         ended = {} if status == "RUNNING" else {"stopDate": STARTED}
-        return {"status": status, "startDate": STARTED, **ended}
+        given = {"input": json.dumps(self.started[name])} if name in self.started else {}
+        return {"status": status, "startDate": STARTED, **given, **ended}
 
 
 @dataclass(slots=True)
