@@ -20,6 +20,7 @@ from benchmarks.deployed import SITES
 from benchmarks.effort import Effort
 from benchmarks.rows import Row
 from scripts import ROOT
+from scripts.terminal.interrupts import closing_first
 
 MODULES = {
     "runtime": "runtime",
@@ -67,7 +68,7 @@ def main(names: tuple[str, ...], *, quick: bool, results: Path) -> None:
     effort = Effort.QUICK if quick else Effort.FULL
     facts, since = machine.facts(), time.monotonic()
     rows: list[Row] = []
-    with SITES:
+    with closing_first(), SITES:
         for name in names or MODULES:
             for row in measured(name, effort):
                 rows.append(row)

@@ -44,7 +44,9 @@ def main() -> int:
     if not arguments:
         command.append(BESIDE)
     if INTERACTIVE & set(arguments):
-        return subprocess.run([*command, *arguments], cwd=ROOT, env=environment, check=False).returncode
+        tests = subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment)
+        with _ending(tests):
+            return tests.wait()
     if stress:
         print(stress.description, flush=True)
         environment |= stress.environment

@@ -11,15 +11,17 @@ from scripts.commands.replay import replay
 from scripts.commands.run import run
 from scripts.commands.verify import verify
 from scripts.terminal.errors import CommandFailed
+from scripts.terminal.interrupts import closing_first
 from winnow.core.errors import DamagedDocument, LedgerObjectMissing
 
 
 class _Group(click.Group):
-    """Reports an error of AWS, or a damaged ledger, in one line, whatever the command."""
+    """Reports Ctrl-C, an error of AWS and a damaged ledger in one line, whatever the command."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with closing_first():
+                return super().invoke(ctx)
         except (BotoCoreError, ClientError) as error:
             raise CommandFailed(f"AWS: {' '.join(str(error).split())}") from error
         except (DamagedDocument, LedgerObjectMissing) as error:

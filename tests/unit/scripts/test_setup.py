@@ -159,6 +159,23 @@ def test_shows_at_a_terminal_how_far_it_is(clone: Clone, tmp_path: Path) -> None
     assert "2/3 Python packages … ".encode() in shown
 
 
+def test_interrupted_before_the_command_starts_says_so_in_one_line(clone: Clone) -> None:
+    clone.launch()
+    clone.add(clone.tools / "cmp", "#!/bin/sh\nkill -INT $PPID\n")
+    assert clone.launch() == (130, "", "winnow: interrupted\n")
+
+
+def test_interrupted_while_python_starts_says_so_in_one_line(clone: Clone) -> None:
+    if subprocess.run(["env", "--block-signal=INT", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine's env(1) cannot have a signal wait")
+    starting = "import os; os.kill(os.getpid(), 2); from scripts.terminal.interrupts import leave_at_once; leave_at_once()"
+    launcher = LAUNCHER.replace("echo ready", f"cd {ROOT}; winnow_exec {sys.executable} -c '{starting}'")
+    clone.add(clone.root / "scripts" / "launcher", launcher)
+    code, _, err = clone.launch()
+    assert (code, err.splitlines()[-1]) == (130, "winnow: interrupted")
+    assert "Traceback" not in err
+
+
 def test_sets_a_clone_that_was_moved_up_again(clone: Clone, tmp_path: Path) -> None:
     clone.launch()
     clone.did()
