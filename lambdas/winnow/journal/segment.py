@@ -31,6 +31,8 @@ class Stop(StrEnum):
     """Little time was left."""
     DEPENDENCY = "dependency"
     """So many records in a row failed transiently that a dependency must be down."""
+    USED_UP = "used up"
+    """The process has run out of something that only a new process has: descriptors, disk, threads."""
     ERROR = "error"
     """An error that is not a record's: from setup, or from reading the input."""
 
@@ -156,7 +158,7 @@ class Segment:
     """Claims of a batch worker about records that it was not given."""
     stop: Stop | None = None
     cause: str = ""
-    """What the worker stopped for, in words, for `dependency` and `error`."""
+    """What the worker stopped for, in words, for `dependency`, `used up` and `error`."""
     whole: bool = False
     """Outputs join several records, so the segment counts as a whole or not at all."""
     written_at: str = ""

@@ -19,6 +19,7 @@ from winnow.runtime.engine import run
 from winnow.runtime.flusher import JournalUnavailable
 from winnow.runtime.options import Options
 from winnow.runtime.outstanding import OutstandingWork
+from winnow.runtime.process_state import ProcessState
 from winnow.runtime.record_reader import RecordReader
 from winnow.runtime.recorder import Observer, Recorder, RecorderSettings
 from winnow.runtime.segment_writer import SegmentWriter
@@ -38,8 +39,7 @@ class Runnable(Protocol):
     function: Callable[[Any], Any]
     options: Options
 
-    def prepare(self) -> None:
-        """Run its setup, once per process."""
+    process: ProcessState
 
 
 def run_attempt(
@@ -90,7 +90,7 @@ def run_attempt(
             )
             run_carefully(worker.name, units(items, recorder, options.batch or 1), recorder, options, limits)
         else:
-            worker.prepare()
+            worker.process.prepare()
             run(worker.function, items, recorder, options, recorder.streak)
     except BaseException as error:
         recorder.request_stop(Stop.ERROR, one_line(f"{type(error).__name__}: {words_of(error)}"))
@@ -100,6 +100,9 @@ def run_attempt(
             get_logger().warning(str(second))  # the first error is the one to raise
         raise
     recorder.close()
+    if not work.careful:
+        used_up = recorder.stop is Stop.USED_UP
+        worker.process.end_try(failed_in_a_row=recorder.failed_in_a_row, used_up=used_up)
     return _report(order, recorder, evidence)
 
 
@@ -138,6 +141,7 @@ def _report(order: Order, recorder: Recorder, evidence: Evidence) -> dict[str, A
     totals = recorder.totals
     if (
         order.attempt == 0
+        and recorder.stop is not Stop.USED_UP
         and totals.failed[Kind.TRANSIENT]
         and totals.failed[Kind.TRANSIENT] + totals.failed[Kind.PERMANENT] == totals.all_failed
         and not totals.done

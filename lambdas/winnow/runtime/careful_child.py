@@ -55,7 +55,7 @@ def main(worker_name: str, read: int, write: int, life: int, memory_mb: int) -> 
     threading.Thread(target=_end_with, args=(life,), daemon=True).start()
     try:
         worker = find_worker(worker_name)
-        worker.prepare()
+        worker.process.prepare()
     except BaseException as error:  # noqa: BLE001  the parent raises it
         _send(write, f"{type(error).__name__}: {words_of(error)}")
         return

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 from winnow.core.errors import WinnowError
 from winnow.core.record import Retry
 from winnow.journal.reports import words_of
 from winnow.runtime.options import Options
+from winnow.runtime.process_state import ProcessState
 from winnow.storage.formats import NDJSON, OutputFormat
 
 
@@ -29,14 +32,7 @@ class Worker:
         self.__name__ = function.__name__
         self.__module__ = function.__module__
         self.__wrapped__ = function
-        self._prepared = False
-
-    def prepare(self) -> None:
-        """Run the worker's setup, once per process. An error that it raises is the environment's fault and passes through."""
-        if not self._prepared:
-            if self.options.setup:
-                self.options.setup()
-            self._prepared = True
+        self.process = ProcessState(options.setup)
 
     @overload
     def __call__(self, record: Any, /) -> Any: ...
@@ -59,7 +55,7 @@ class Worker:
         settings = Settings.from_env()
         try:
             with watched(settings, context=context) as watch:
-                return run_attempt(
+                report = run_attempt(
                     self,
                     event,
                     context,
@@ -67,11 +63,23 @@ class Worker:
                     watch=watch,
                     code_version=settings.code_version,
                 )
+            if self.process.leaving:
+                _leave(self.process.leaving)
         except Exception as error:  # noqa: BLE001  raised again, shortened
             raise _in_short(error) from None
+        return report
 
     def __repr__(self) -> str:
         return f"<worker {self.name}>"
+
+
+def _leave(why: str) -> NoReturn:
+    """End the process, so that Lambda starts a new one. The journal is written, and settling goes by that."""
+    from winnow.metrics.watch import get_logger  # noqa: PLC0415
+
+    get_logger().warning(f"the next try begins in a new process: {why}")
+    sys.stdout.flush()
+    os._exit(1)
 
 
 def _in_short(error: Exception) -> WinnowError:

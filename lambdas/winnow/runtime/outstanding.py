@@ -30,8 +30,8 @@ class OutstandingWork:
     @classmethod
     def of(cls, plan: Plan, before: Settlement, evidence: Evidence) -> OutstandingWork:
         """From the settlement of the attempt before and from what this attempt's journal already proves."""
-        known_bad = evidence.failed.get(Kind.PERMANENT, Ranges.empty())
-        ordinals = before.next - plan.rejected - evidence.done - known_bad
+        # What only a report says is tried again: reports add reasons, they never decide.
+        ordinals = before.next - plan.rejected - evidence.done
         again = bool(evidence.invocations)
         careful = before.careful or evidence.died
         killers = before.crashed | evidence.failed.get(Kind.CRASHED, Ranges.empty())

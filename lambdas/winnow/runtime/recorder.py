@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from winnow.core.contract import Kind
-from winnow.journal.reports import FailureReport
+from winnow.journal.reports import FailureReport, one_line, words_of
 from winnow.journal.segment import Stop
 from winnow.runtime.admission import LITTLE_TIME, Admission, stop_at_deadline
 from winnow.runtime.flusher import Flusher
+from winnow.runtime.process_state import is_used_up
 from winnow.runtime.progress import Progress, Totals
 from winnow.runtime.segment_writer import SegmentWriter
 from winnow.runtime.sink import Line
@@ -155,6 +156,11 @@ class Recorder:
         return self._deadline.seconds_left
 
     @property
+    def failed_in_a_row(self) -> int:
+        """Transient failures since the last record that did not fail so."""
+        return self.progress.transient_in_a_row
+
+    @property
     def totals(self) -> Totals:
         return self.progress.totals
 
@@ -182,6 +188,8 @@ class Recorder:
             self.progress.skipped(ordinal, reason, warnings)
 
     def failed(self, ordinal: int, record_id: str, kind: Kind, error: BaseException) -> None:
+        if is_used_up(error):
+            self.request_stop(Stop.USED_UP, one_line(f"{type(error).__name__}: {words_of(error)}"))
         self._keep(
             FailureReport.of_error(
                 error,

@@ -49,7 +49,7 @@ def _why_nothing_succeeded(attempt: EndedAttempt, *, rejected: int) -> str:
         return f"all {rejected} that failed were rejected as permanent: look at the records or at the worker's rules"
     if attempt.recursion_died:
         return cause_of_early_end(attempt)
-    if stop is Stop.DEPENDENCY or (stop is Stop.ERROR and said):
+    if stop in (Stop.DEPENDENCY, Stop.USED_UP) or (stop is Stop.ERROR and said):
         return said
     if end.error:
         return f"the worker failed with {end}"

@@ -42,12 +42,12 @@ def decide(facts: Facts, policy: Policy) -> Verdict:
     if facts.recursion_died:
         return given_up
     everything_failed = facts.outstanding == facts.batch and facts.attempt == 0 and facts.lived
-    if everything_failed and not policy.spend_tries_first:
+    if everything_failed and facts.stop is not Stop.USED_UP and not policy.spend_tries_first:
         return Verdict.TOTAL_FAILURE
     if facts.retryable == 0:
         return given_up
     got_somewhere = facts.journaled_now or facts.contained_now
-    if facts.stop is Stop.TIME and got_somewhere and facts.untried:
+    if facts.stop in (Stop.TIME, Stop.USED_UP) and got_somewhere and facts.untried:
         return Verdict.CONTINUE
     if facts.try_count + 1 >= policy.max_tries:
         return given_up

@@ -236,16 +236,6 @@ def test_setup_that_fails_is_the_environments_fault_and_leaves_the_lambda_as_it_
     assert {record["kind"] for record in stage.failures()} == {"missing"}
 
 
-def test_setup_is_done_once_per_process() -> None:
-    calls: list[int] = []
-    stage, order = stage_of(
-        lambda r: throw(ConnectionError()) if r.data == 3 else None, setup=lambda: calls.append(1)
-    )
-    stage.to_end(order)
-    assert calls == [1]
-    assert len(stage.verdicts) == 4
-
-
 def test_a_source_that_changed_since_plan_is_not_mixed() -> None:
     stage, order = stage_of(echo)
     put(stage, "another", "list")
@@ -411,7 +401,8 @@ def test_a_second_call_does_only_what_the_first_did_not(recorders: list[Recorder
     stage.invoke(order)
     assert sorted(calls) == ["r0", "r1", "r2", "r3", "r4"]
     stage.invoke(order)
-    assert calls == {**{f"r{n}": 1 for n in range(10)}, "r1": 2}
+    # A report of failure never decides: what failed for good is called again in the same attempt, and not in a later one.
+    assert calls == {**{f"r{n}": 1 for n in range(10)}, "r1": 2, "r2": 2}
     assert stage.evidence().recovered == 1
 
 
@@ -430,7 +421,7 @@ def outstanding(stage: Stage, attempt: int = 0) -> OutstandingWork:
     return OutstandingWork.of(stage.the_plan, stage.settlement(attempt - 1), stage.evidence(attempt))
 
 
-def test_what_is_outstanding_is_the_order_minus_the_journal_and_what_never_succeeds() -> None:
+def test_what_is_outstanding_is_the_order_minus_the_journal_whatever_is_reported() -> None:
     stage = Stage()
     put(stage, "a", b"{", "c", "d", "e")
     stage.plan(SOURCE)
@@ -439,7 +430,17 @@ def test_what_is_outstanding_is_the_order_minus_the_journal_and_what_never_succe
         stage, succeeded=[0], skipped=[3], failed={Kind.PERMANENT: [2], Kind.TRANSIENT: [4]}, stop=Stop.END
     )
     found = outstanding(stage)
-    assert (found.ordinals, found.again, found.careful) == (Ranges.of([4]), True, False)
+    assert (found.ordinals, found.again, found.careful) == (Ranges.of([2, 4]), True, False)
+
+
+def test_a_forged_report_that_all_failed_for_good_keeps_no_record_from_its_worker() -> None:
+    """V7: a segment of no invocation says that all records are permanent failures, before the worker begins."""
+    stage, order = stage_of(echo)
+    journal(stage, invocation="FORGED", failed={Kind.PERMANENT: range(10)}, horizon=0, stop=Stop.END)
+    stage.to_end(order)
+    assert stage.verdicts == ["COMPLETE"]
+    assert len(stage.outputs()) == 10
+    assert stage.failures() == []
 
 
 def test_killers_come_after_suspects_and_suspects_after_all_others() -> None:
