@@ -172,7 +172,11 @@ class Pipeline(Construct):
             self,
             "Triggers",
             deployment=self._deployment,
-            variables={**self._variables(), "pipeline_arn": self._arn},
+            variables={
+                **self._variables(),
+                "pipeline_arn": self._arn,
+                "alert_topic_arn": self.alerts.topic.topic_arn,
+            },
             source=self.source,
         )
         start_run = triggers.start_run.function
@@ -181,6 +185,8 @@ class Pipeline(Construct):
         self.machine.grant_describe_executions(start_run)
         self.state.grant_read_write(start_run)
         self.ledger.grant_write(start_run)
+        # An event that it refuses is nobody's run, so nobody else can tell of it.
+        self.alerts.grant_publish(start_run)
         return triggers
 
     def _run_closer(self) -> RunCloser:

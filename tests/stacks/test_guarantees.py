@@ -526,10 +526,11 @@ def test_alerts_go_to_email_and_slack_as_configured(prod: Synthesized, local: Sy
     assert protocols(local) == ["lambda"]
 
 
-@pytest.mark.parametrize("name", ["alert", "close_run"])
+@pytest.mark.parametrize("name", ["alert", "close_run", "start_run"])
 def test_who_alerts_may_use_the_key_of_the_topic(prod: Synthesized, name: str) -> None:
     permissions = prod.permissions(OWN[name])
 
+    assert "Alerts" in prod.variables(OWN[name])["WINNOW_ALERT_TOPIC_ARN"]["Ref"]
     assert allowed(permissions, "sns:Publish") == {f"<{prod.the('AWS::SNS::Topic', 'Alerts')}>"}
     assert allowed(permissions, "kms:GenerateDataKey") == {f"<{prod.the('AWS::KMS::Key', 'Alerts')}.Arn>"}
 

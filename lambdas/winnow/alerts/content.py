@@ -28,13 +28,13 @@ class Severity(StrEnum):
     """How loud an alert is; travels as a message attribute, so that subscriptions can filter."""
 
     ERROR = "error"
-    """Records were lost; the run goes on."""
+    """Records were lost and the run goes on; or an event started no run."""
     CRITICAL = "critical"
     """The run has stopped, or the ledger does not add up."""
 
 
 class Event(StrEnum):
-    """What an alert is about: verdicts of a stage, statuses of a run's execution, or the closer's finding."""
+    """What an alert is about: verdicts of a stage, statuses of a run's execution, the closer's finding, a refused event."""
 
     RETRY = "RETRY"
     EXHAUSTED = "EXHAUSTED"
@@ -43,6 +43,7 @@ class Event(StrEnum):
     TIMED_OUT = "TIMED_OUT"
     ABORTED = "ABORTED"
     NOT_CONSERVED = "NOT_CONSERVED"
+    REFUSED = "REFUSED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,12 +151,13 @@ class AlertContent:
     """An `Event`; a `Verdict` where a stage speaks."""
     pipeline: str
     run_id: str
+    """Empty where no run was started."""
     stage: str | None = None
     """None when the run as a whole is meant."""
     attempt: int = 0
     tries: int = 0
     cause: str | None = None
-    """What the stage or the execution failed with, in words."""
+    """What the stage or the execution failed with, or why the event was refused, in words."""
     counts: AlertCounts | None = None
     causes: tuple[CauseGroup, ...] = ()
     """Most frequent first, at most `MAX_CAUSES`."""

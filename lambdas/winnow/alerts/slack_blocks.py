@@ -69,7 +69,7 @@ def alert_message(alert: Alert) -> dict[str, Any]:
     blocks += _sections(["*What to do*", *steps, _code_block(alert.command)])
     links = [("Open execution", alert.console_url), ("Open list of failures", alert.failures_url)]
     blocks += _buttons(links)
-    where = [f"run {code(content.run_id)}"]
+    where = [f"run {code(content.run_id)}" if content.run_id else f"pipeline {code(content.pipeline)}"]
     if content.failures_file:
         where.append(f"all failures, one JSON line each: {code(str(content.failures_file))}")
     blocks.append(_context(where))

@@ -167,6 +167,8 @@ def _headline(content: AlertContent) -> str:
             return "the run was aborted"
         case Event.NOT_CONSERVED, _:
             return "the ledger of the run does not add up; records may be missing"
+        case Event.REFUSED, _:
+            return "an event that asked for a run was refused"
         case _:
             return "the run failed"
 
@@ -205,6 +207,11 @@ def _summary(content: AlertContent) -> str:
             )
         case Event.ABORTED, _:
             return "An operator stopped the run by hand. What was done until then is in the ledger."
+        case Event.REFUSED, _:
+            return (
+                "The event asks for something that cannot be run, so no run was started, and it will not be delivered again. "
+                "Runs that are under way are not touched."
+            )
         case _:
             return "The run stopped with an error that is not about single records. What was done is in the ledger."
 
@@ -258,6 +265,11 @@ def _steps(content: AlertContent) -> tuple[str, ...]:
             return (
                 "Hold back whatever uses this run's results.",
                 "See which stage does not add up, and by how much:",
+            )
+        case Event.REFUSED:
+            return (
+                "Read the cause: it names the field, what is wrong with it, and the event.",
+                "Correct what sends such events, and send this one again; or start the run by hand:",
             )
         case _:
             return (
@@ -319,7 +331,11 @@ def _text(alert: Alert) -> str:
         lines += [f"Execution: {alert.console_url}"]
     if content.counts:
         lines += [f"Stage so far: {_so_far(content.counts)}; {_tries(content.tries)}"]
-    lines += [f"Run {content.run_id} of pipeline {content.pipeline}"]
+    lines += [
+        f"Run {content.run_id} of pipeline {content.pipeline}"
+        if content.run_id
+        else f"Pipeline {content.pipeline}"
+    ]
     return "\n".join(lines)
 
 

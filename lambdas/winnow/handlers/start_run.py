@@ -17,6 +17,7 @@ from winnow.storage.store import S3Store
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from winnow.core.errors import StageInputError
     from winnow.metrics.watch import Watch
 
 
@@ -40,15 +41,29 @@ def _is_batch(event: dict[str, Any]) -> bool:
 
 
 def _starter(settings: Settings, watch: Watch) -> Starter:
+    state = DynamoStateTable(settings.need("state_table"), lazy("dynamodb"))
+
+    def alert_refusal(event: object, error: StageInputError) -> None:
+        # Only here: an ordinary start does not wait for the alerts to load.
+        from winnow.alerts.announcer import Announcer  # noqa: PLC0415
+        from winnow.runs.refusal_alerts import RefusalAlerts  # noqa: PLC0415
+
+        announcer = Announcer(
+            topic_arn=settings.need("alert_topic_arn"), environment=settings.environment, sns=client("sns")
+        )
+        alerts = RefusalAlerts(pipeline=settings.pipeline, state=state, announcer=announcer, watch=watch)
+        alerts.send(event, error)
+
     return Starter(
         pipeline=settings.pipeline,
         stages=settings.stages,
         source_bucket=settings.need("source_bucket"),
         source_prefix=settings.source_prefix,
         ledger=Ledger(S3Store(settings.need("ledger_bucket"), lazy("s3"))),
-        state=DynamoStateTable(settings.need("state_table"), lazy("dynamodb")),
+        state=state,
         executions=StepFunctions(
             machine_arn=settings.need("pipeline_arn"), stepfunctions=client("stepfunctions")
         ),
         watch=watch,
+        alert_refusal=alert_refusal,
     )

@@ -120,8 +120,10 @@ class Starter:
         state: StateTable,
         executions: Executions,
         watch: Watch,
+        alert_refusal: Callable[[object, StageInputError], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`alert_refusal` takes an event that was refused, and why."""
         self._pipeline = pipeline
         self._stages = stages
         self._source_bucket = source_bucket
@@ -130,12 +132,13 @@ class Starter:
         self._state = state
         self._executions = executions
         self._watch = watch
+        self._alert_refusal = alert_refusal
         self._clock = clock
 
     def on_event(self, event: object) -> str | None:
         """Start the run an event asks for; returns its id, or None where the event asks for nothing that can be started.
 
-        Such an event is logged and counted, not raised: delivering it again would not help.
+        Such an event is logged, counted and alerted, not raised: delivering it again would not help.
         """
         try:
             asked = RunEvent.from_event(event)
@@ -143,6 +146,7 @@ class Starter:
         except StageInputError as error:
             get_logger().error(f"event refused: {error}")
             self._watch.count(Metric.RUN_REFUSED)
+            self._alert_refusal(event, error)
             return None
         self._start(request)
         return request.run_id

@@ -163,9 +163,11 @@ def test_start_run_starts_what_event_bridge_and_the_queue_ask_for(
         }
     found = account.stepfunctions.list_executions(stateMachineArn=account.machine_arn)["executions"]
     assert len(found) == 2
-    assert call(start_run.handler, {"id": "e2", "time": "2026", "detail": {"pipeline": "?"}}) == {
-        "run_id": None
-    }
+    refused = {"id": "e2", "time": "2026", "detail": {"pipeline": "?"}}
+    for _ in range(2):
+        assert call(start_run.handler, refused) == {"run_id": None}
+    (message,) = account.messages()
+    assert message["MessageAttributes"]["verdict"]["Value"] == "REFUSED"
 
 
 def settled(account: Account, run_id: str) -> dict[str, Any]:

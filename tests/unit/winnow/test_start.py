@@ -6,10 +6,13 @@ from urllib.parse import quote_plus
 
 import pytest
 
+from tests.unit.winnow.test_alert import FakeSns, announcer
+from winnow.alerts.slack_blocks import slack_message
 from winnow.core import keys
 from winnow.core.errors import StageInputError
 from winnow.metrics.watch import Metric, Watch
 from winnow.runs.object_events import objects_created
+from winnow.runs.refusal_alerts import RefusalAlerts
 from winnow.runs.request import RunRequest
 from winnow.runs.starter import MAX_INPUT_BYTES, Message, Starter
 from winnow.storage.ledger import Ledger
@@ -78,6 +81,10 @@ class World:
         self.state = MemoryStateTable()
         self.executions = FakeExecutions()
         self.watch = SayingWatch()
+        self.sns = FakeSns()
+        alerts = RefusalAlerts(
+            pipeline="catalogue", state=self.state, announcer=announcer(self.sns), watch=self.watch
+        )
         self.starter = Starter(
             pipeline="catalogue",
             stages=STAGES,
@@ -87,6 +94,7 @@ class World:
             state=self.state,
             executions=self.executions,
             watch=self.watch,
+            alert_refusal=alerts.send,
             clock=lambda: self.now,
         )
 
@@ -95,6 +103,11 @@ class World:
             Message.from_record({"messageId": f"m{i}", "body": body}) for i, body in enumerate(bodies)
         ]
         return self.starter.on_messages(messages, dead_at=self.now + lambda_seconds)
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """As programs get them."""
+        messages = [json.loads(each["Message"]) for each in self.sns.published]
+        return [json.loads(each["sqs"]) for each in messages]
 
     @property
     def runs(self) -> list[Mapping[str, Any]]:
@@ -175,6 +188,8 @@ class TestCustomEvent:
         assert world.watch.counted(Metric.RUN_REFUSED) == 1
         (line,) = capsys.readouterr().out.splitlines()
         assert json.loads(line)["message"].startswith("event refused: ")
+        (alert,) = world.alerts()
+        assert alert["verdict"] == "REFUSED"
 
     def test_names_the_pipeline_that_it_is_not(self, capsys: pytest.CaptureFixture[str]) -> None:
         World().starter.on_event(custom({"pipeline": "catalog"}))
@@ -193,6 +208,54 @@ class TestCustomEvent:
         world.starter._executions = Down()
         with pytest.raises(OSError, match="down"):
             world.starter.on_event(custom({"pipeline": "catalogue"}))
+
+
+class TestAlertOfARefusedEvent:
+    MISSPELT = custom({"pipeline": "catalogue", "record": ["a"]})
+
+    def test_law_9_says_what_is_wrong_with_which_event_and_what_to_do(self) -> None:
+        world = World()
+        world.starter.on_event(self.MISSPELT)
+        (alert,) = world.alerts()
+        assert alert["title"] == "[prod] catalogue: an event that asked for a run was refused"
+        assert alert["cause"].startswith("record: unknown field; known are only, prefix, records,")
+        assert f"(the event: id {EVENT_ID}, time 2026-11-20T13:45:00Z, source winnow)" in alert["cause"]
+        assert alert["replay_command"] == "./scripts/winnow run catalogue"
+        assert alert["text"].endswith("\nPipeline catalogue")
+        assert world.watch.counted(Metric.ALERT_SENT) == 1
+        assert "pipeline `catalogue`" in json.dumps(slack_message("", json.dumps(alert)))
+
+    def test_law_8_is_sent_once_however_often_the_event_is_delivered(self) -> None:
+        world = World()
+        for _ in range(3):
+            assert world.starter.on_event(self.MISSPELT) is None
+        assert len(world.alerts()) == 1
+        assert world.watch.counted(Metric.RUN_REFUSED) == 3
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            custom({"pipeline": "catalogue", "record": ["a"]}, "another"),
+            {"detail": {"pipeline": "catalogue"}},
+            {"detail": {"pipeline": "catalogue", "records": ["a"]}},
+            None,
+        ],
+    )
+    def test_is_sent_for_each_distinct_event(self, other: object) -> None:
+        world = World()
+        for event in (self.MISSPELT, {"detail": {}}, other, other):
+            world.starter.on_event(event)
+        assert len(world.alerts()) == 3
+
+    def test_law_6_is_made_up_for_when_sns_takes_it_again(self) -> None:
+        world = World()
+        world.sns.refuses = ConnectionError("SNS is away")
+        with pytest.raises(ConnectionError, match="SNS is away"):
+            world.starter.on_event(self.MISSPELT)
+        assert world.watch.counted(Metric.ALERT_FAILED) == 1
+        world.sns.refuses = None
+        world.starter.on_event(self.MISSPELT)
+        assert len(world.alerts()) == 1
 
 
 class TestLongLists:
