@@ -28,7 +28,7 @@ def detect(store: ObjectStore, pointer: Pointer) -> SourceRef:
         raise StageInputError("records", str(pointer), remedy) from error
     found = pointer.format
     if not found:
-        if head.start.startswith(b"PAR1"):
+        if head.start.startswith((b"PAR1", b"PARE")):
             found = SourceFormat.PARQUET
         elif head.start.startswith(SuccessManifest.MAGIC):
             found = SourceFormat.SUCCESSES

@@ -76,27 +76,68 @@ class Chunk:
     """1-based line (or row) of the first within the object."""
 
 
+NO_PYTHON_VALUE = (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError)
+"""Raised by pyarrow for a value that Python has no form for: a date of the year 20024, text that is not UTF-8."""
+
+
+class UnreadableRow(ValueError):
+    """A row that Plan listed, with a value that cannot be read; the message names row, column and remedy."""
+
+
 class TableRow:
     """A row of a table. The values of all rows are read at once, which is fast. A second `read` of a row reads it again."""
 
-    __slots__ = ("_number", "_table", "_values")
+    __slots__ = ("_first", "_number", "_table", "_values")
 
-    def __init__(self, table: Any, number: int, values: dict[str, Any]) -> None:
+    def __init__(self, table: Any, first: int, number: int, values: dict[str, Any] | None) -> None:
         self._table = table
+        self._first = first
         self._number = number
-        self._values: dict[str, Any] | None = values
+        self._values = values
 
     @classmethod
-    def all_of(cls, table: Any) -> list[TableRow]:
-        """The rows of a pyarrow table."""
-        return [cls(table, number, values) for number, values in enumerate(table.to_pylist())]
+    def all_of(cls, table: Any, first: int = 1) -> list[TableRow]:
+        """The rows of a pyarrow table. If one holds a value that cannot be read, each is read by itself, later.
+
+        Args:
+            table: some rows of an object.
+            first: the 1-based row in the object that the table begins with.
+        """
+        try:
+            values: list[Any] = table.to_pylist()
+        except NO_PYTHON_VALUE:
+            values = [None] * table.num_rows
+        return [cls(table, first, number, row) for number, row in enumerate(values)]
 
     def read(self) -> dict[str, Any]:
-        """Values by column, in a dictionary that the caller may change."""
+        """Values by column, in a dictionary that the caller may change.
+
+        Raises:
+            UnreadableRow: a value cannot be read.
+        """
         values, self._values = self._values, None
         if values is None:
-            [values] = self._table.slice(self._number, 1).to_pylist()
+            try:
+                [values] = self._table.slice(self._number, 1).to_pylist()
+            except NO_PYTHON_VALUE as error:
+                raise UnreadableRow(self._problem(error)) from None
         return values
+
+    def _problem(self, error: Exception) -> str:
+        row = f"row {self._first + self._number}"
+        for field, column in zip(self._table.schema, self._table.columns, strict=True):
+            try:
+                column[self._number].as_py()
+            except NO_PYTHON_VALUE as found:
+                return f"{row}: column `{field.name}` has {unreadable_value(field.type, found)}"
+        return f"{row} has {unreadable_value('unknown', error)}"
+
+
+def unreadable_value(kind: Any, error: Exception) -> str:
+    """In words: a value of a pyarrow type that cannot be read, why, and the remedy."""
+    why = str(error).partition(". ")[0]  # what follows speaks of pandas
+    remedy = "write it in UTF-8" if isinstance(error, UnicodeError) else "correct it, or write it as text"
+    return f"a value of type {kind} that cannot be read ({why}); {remedy}"
 
 
 class Source(Protocol):

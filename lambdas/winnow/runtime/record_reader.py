@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from winnow.batch.opening import open_source
-from winnow.batch.plan import Plan, ids_of
+from winnow.batch.plan import Plan, blocks_of
 from winnow.batch.rows import Chunk
 from winnow.core.contract import Kind
 from winnow.core.ranges import Ranges
@@ -31,6 +31,8 @@ class RecordReader:
         self._read_again = read_again
         self._source = open_source(ledger.store, plan.source)
         self._chunks: list[tuple[int, int, str, str, int]] = []
+        self._block: tuple[int, list[str]] = (0, [])
+        """The block of the batch that was looked into last, and the ordinal of its first id."""
 
     def items(self, report: Callable[[FailureReport], None], *parts: Ranges) -> Iterator[Item]:
         """The records of some ordinals, part after part. One that cannot be decoded is reported and left out."""
@@ -53,8 +55,16 @@ class RecordReader:
                     ordinal += 1
 
     def _undecodable(self, ordinal: int, error: Exception) -> FailureReport:
-        ((_, record_id),) = ids_of(self._ledger, self._plan, Ranges.of([ordinal]))
-        return FailureReport.of_error(error, ordinal=ordinal, record_id=record_id, kind=Kind.PERMANENT)
+        return FailureReport.of_error(
+            error, ordinal=ordinal, record_id=self._id(ordinal), kind=Kind.PERMANENT
+        )
+
+    def _id(self, ordinal: int) -> str:
+        first, ids = self._block
+        if not first <= ordinal < first + len(ids):
+            [(first, ids)] = blocks_of(self._ledger, self._plan, Ranges.of([ordinal]))
+            self._block = (first, ids)
+        return ids[ordinal - first]
 
     def _remember(self, chunk: Chunk) -> None:
         insort(self._chunks, (chunk.ordinal, len(chunk.rows), chunk.bucket, chunk.key, chunk.line))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from winnow.core.errors import StageInputError, WinnowError
@@ -58,7 +60,11 @@ class ParquetOutput:
     suffix = "parquet"
 
     def __init__(self, schema: pa.Schema) -> None:
-        """`schema` is of the data that the function returns, as a dict a row."""
+        """`schema` is of the data that the function returns, as a dict a row.
+
+        Raises:
+            ValueError: rows of it cannot be written, or not be read again.
+        """
         import pyarrow as pa  # noqa: PLC0415  only workers that write Parquet carry it
 
         taken = {"record_id", "from"} & set(schema.names)
@@ -66,10 +72,20 @@ class ParquetOutput:
             raise ValueError(
                 f"the schema must not have a column of Winnow's own, got: {', '.join(sorted(taken))}"
             )
+        if problem := schema_problem(schema):
+            raise ValueError(f"the schema {problem}")
         self.data_schema = schema
         self.schema = pa.schema(
             [pa.field("record_id", pa.string(), nullable=False), pa.field("from", pa.string()), *schema]
         )
+        try:
+            self.body([])
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"the schema cannot be written as Parquet: {error}") from error
+        self._times = [
+            (number, field.name) for number, field in enumerate(self.schema) if _holds_time(field.type)
+        ]
+        """Columns that can hold what Python cannot read, for instance a date of the year 20024."""
 
     def line(self, identifier: str, origin: str | Sequence[str], data: Any) -> dict[str, Any]:
         import pyarrow as pa  # noqa: PLC0415
@@ -88,6 +104,15 @@ class ParquetOutput:
             batch.validate()
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise UnusableOutput(f"the output does not fit the schema: {error}") from error
+        for number, name in self._times:
+            if _is_plain_time(data.get(name)):
+                continue
+            try:
+                batch.column(number).to_pylist()
+            except (pa.ArrowException, ValueError, OverflowError) as error:
+                raise UnusableOutput(
+                    f"the output does not fit the schema: the next stage could not read `{name}` ({error})"
+                ) from error
         for field, column in zip(self.schema, batch.columns, strict=True):
             # Arrow itself would only notice while it writes the whole segment.
             if name := _missing(field, column):
@@ -95,7 +120,7 @@ class ParquetOutput:
         return row
 
     def size(self, line: Any) -> int:
-        return sum(len(value) for value in line.values() if isinstance(value, str | bytes))
+        return _size(line)
 
     def body(self, lines: list[Any]) -> bytes:
         import pyarrow as pa  # noqa: PLC0415
@@ -107,6 +132,47 @@ class ParquetOutput:
         )
         written: bytes = sink.getvalue().to_pybytes()
         return written
+
+
+NUMBER_BYTES = 32
+"""That a number in a list takes in memory, with its place in the list."""
+CONTAINER_BYTES = 64
+
+
+def _size(value: Any) -> int:
+    """Bytes that a value takes in memory, about. The values of a list have one type: Arrow has looked at each."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return CONTAINER_BYTES + sum(map(_size, value.values()))
+    if isinstance(value, list | tuple):
+        if value and isinstance(value[0], int | float):
+            return CONTAINER_BYTES + NUMBER_BYTES * len(value)
+        return CONTAINER_BYTES + sum(map(_size, value))
+    return max(NUMBER_BYTES, getattr(value, "nbytes", 0))  # an array of numpy tells its own
+
+
+def _is_plain_time(value: Any) -> bool:
+    """Whether a value certainly comes back from Parquet; in the first and last year a time zone may lead out of Python's range."""
+    return (
+        value is None
+        or type(value) is timedelta
+        or (type(value) in (date, datetime) and 1 < value.year < 9999)
+    )
+
+
+def _holds_time(kind: Any) -> bool:
+    from pyarrow import types  # noqa: PLC0415
+
+    return bool(types.is_temporal(kind)) or any(map(_holds_time, _inner_types(kind)))
+
+
+def _inner_types(kind: Any) -> list[Any]:
+    from pyarrow import types  # noqa: PLC0415
+
+    if types.is_dictionary(kind):
+        return [kind.value_type]
+    return [kind.field(number).type for number in range(kind.num_fields)]
 
 
 def _missing(field: Any, column: Any) -> str | None:
@@ -142,7 +208,7 @@ def open_parquet(body: bytes, name: str) -> Any:
     try:
         return pq.ParquetFile(pa.BufferReader(body))
     except (pa.ArrowException, OSError) as error:
-        raise StageInputError("records", name, f"cannot be read as Parquet ({error})") from error
+        raise _no_parquet(name, error) from error
 
 
 def parquet_batches(file: Any, name: str, **options: Any) -> Iterator[Any]:
@@ -156,7 +222,49 @@ def parquet_batches(file: Any, name: str, **options: Any) -> Iterator[Any]:
     try:
         yield from file.iter_batches(**options)
     except (pa.ArrowException, OSError) as error:
-        raise StageInputError("records", name, f"cannot be read as Parquet ({error})") from error
+        raise _no_parquet(name, error) from error
+
+
+def _no_parquet(name: str, error: Exception) -> StageInputError:
+    problem = f"cannot be read as Parquet ({error})"
+    if "decrypt" in str(error):
+        problem = "is encrypted Parquet; write it without encryption"
+    return StageInputError("records", name, problem)
+
+
+def schema_problem(schema: Any) -> str | None:
+    """Why no row of a pyarrow schema can be read, with the remedy; None if rows can be read."""
+    repeated = [name for name, count in Counter(schema.names).items() if count > 1]
+    if repeated:
+        return f"has more than one column called `{repeated[0]}`; give each a name of its own"
+    for field in schema:
+        if kind := _never_read(field.type):
+            return (
+                f"has a column `{field.name}` with values of type {kind}, which cannot be read; "
+                "write them as another type, times in UTC, or leave the column out"
+            )
+    return None
+
+
+def _never_read(kind: Any) -> Any | None:
+    """A type within a type, or itself, of which no value can be read, for instance times in an unknown time zone; found by trying."""
+    import pyarrow as pa  # noqa: PLC0415
+    from pyarrow import types  # noqa: PLC0415
+
+    inner = _inner_types(kind)
+    if types.is_struct(kind) and len({field.name for field in kind}) < len(inner):
+        return kind
+    if inner:
+        return next(filter(None, map(_never_read, inner)), None)
+    try:
+        zeros = pa.py_buffer(bytes(kind.bit_width // 8 + 1))
+    except ValueError:  # text or bytes
+        return None
+    try:
+        pa.Array.from_buffers(kind, 1, [None, zeros]).to_pylist()
+    except (pa.ArrowException, LookupError, TypeError, ValueError):
+        return kind
+    return None
 
 
 def is_text(kind: Any) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -110,3 +111,103 @@ def test_a_row_that_fits_can_be_written(data: Any) -> None:
 def test_columns_of_winnows_own_are_refused() -> None:
     with pytest.raises(ValueError, match="must not have a column of Winnow's own, got: from, record_id"):
         ParquetOutput(pa.schema([("record_id", pa.string()), ("from", pa.string())]))
+
+
+# What the next stage can read
+
+TIMES: dict[str, tuple[Any, Any, Any]] = {
+    "milliseconds": (pa.timestamp("ms"), 569_750_000_000_000, 253_402_300_799_999),
+    "milliseconds with a time zone": (pa.timestamp("ms", "Asia/Tokyo"), 569_750_000_000_000, 0),
+    "nanoseconds": (pa.timestamp("ns"), 1_001, 1_000),
+    "the last moment in UTC": (
+        pa.timestamp("us", "Asia/Tokyo"),
+        datetime.max.replace(tzinfo=UTC),
+        datetime(1, 1, 1, tzinfo=UTC),
+    ),
+    "a day": (pa.date32(), 3_000_000, 2_932_896),
+    "a day before the year 1": (pa.date32(), -800_000, -719_162),
+    "a duration": (pa.duration("ns"), 1_001, 1_000),
+    "a time of day": (pa.time64("ns"), 1_001, 1_000),
+    "a list": (pa.list_(pa.timestamp("ms")), [0, 569_750_000_000_000], [0]),
+    "a struct": (pa.struct([pa.field("at", pa.date32())]), {"at": 3_000_000}, {"at": 0}),
+    "a map": (pa.map_(pa.string(), pa.date32()), [("at", 3_000_000)], [("at", 0)]),
+}
+
+
+@pytest.mark.parametrize(("kind", "odd", "good"), TIMES.values(), ids=TIMES.keys())
+def test_a_value_that_the_next_stage_could_not_read_is_refused(kind: Any, odd: Any, good: Any) -> None:
+    form = ParquetOutput(pa.schema([pa.field("n", pa.int8()), pa.field("when", kind)]))
+    body = form.body([form.line("a", "r", {"n": 1, "when": good}), form.line("b", "r", {"n": 2})])
+    assert [row["n"] for row in open_parquet(body, "name").read().to_pylist()] == [1, 2]
+    with pytest.raises(
+        UnusableOutput,
+        match=r"the output does not fit the schema: the next stage could not read `when` \(.+\)",
+    ):
+        form.line("c", "r", {"n": 3, "when": odd})
+
+
+MARS = pa.timestamp("us", tz="Mars/Olympus")
+
+
+@pytest.mark.parametrize(
+    ("schema", "problem"),
+    [
+        (pa.schema([("seen", MARS)]), "has a column `seen` with values of type timestamp.* cannot be read"),
+        (pa.schema([("seen", pa.list_(pa.struct([("at", MARS)])))]), "has a column `seen`"),
+        (pa.schema([("a", pa.int8()), ("a", pa.int8())]), "has more than one column called `a`"),
+        (pa.schema([("a", pa.month_day_nano_interval())]), "cannot be written as Parquet: Unhandled type"),
+        (pa.schema([("a", pa.struct([]))]), "cannot be written as Parquet: Cannot write struct"),
+        (pa.schema([("a", pa.dictionary(pa.int8(), pa.date32()))]), "cannot be written as Parquet"),
+    ],
+    ids=str,
+)
+def test_a_schema_that_no_stage_could_read_is_refused(schema: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^the schema {problem}"):
+        ParquetOutput(schema)
+
+
+def test_every_type_that_can_be_read_may_be_written() -> None:
+    kinds = [
+        pa.null(), pa.bool_(), pa.uint64(), pa.float16(), pa.decimal128(5, 2), pa.decimal256(60, 2), pa.large_string(),
+        pa.string_view(), pa.binary(), pa.binary(4), pa.time32("s"), pa.date64(), pa.duration("s"),
+        pa.timestamp("ns", "Europe/London"), pa.timestamp("us", "+02:00"), pa.list_(pa.float32(), 3),
+        pa.map_(pa.string(), pa.list_(pa.int8())), pa.dictionary(pa.int8(), pa.string()), pa.uuid(),
+    ]  # fmt: skip
+    form = ParquetOutput(pa.schema([pa.field(str(n), kind) for n, kind in enumerate(kinds)]))
+    assert form.line("a", "r", {})["record_id"] == "a"
+
+
+# What rows cost
+
+
+def vector(n: int) -> list[float]:
+    return [n + i / 7 for i in range(1_536)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.list_(pa.float32()), vector),
+        (pa.list_(pa.list_(pa.float64())), lambda n: [vector(n), vector(n + 1)]),
+        (pa.struct([pa.field("v", pa.list_(pa.float32()))]), lambda n: {"v": vector(n)}),
+        (
+            pa.list_(pa.struct([pa.field("name", pa.string())])),
+            lambda n: [{"name": f"{n} {i}" * 99} for i in range(9)],
+        ),
+        (pa.list_(pa.string()), lambda n: [f"{n} {i} {'x' * 200}" for i in range(200)]),
+        (pa.binary(), lambda n: b"%d" % n * 5_000),
+    ],
+    ids=["vector", "two vectors", "a vector in a struct", "structs", "texts", "bytes"],
+)
+def test_a_row_counts_about_what_it_holds(kind: Any, value: Any) -> None:
+    form = ParquetOutput(pa.schema([pa.field("value", kind)]))
+    tracemalloc.start()
+    rows = [form.line("a", "r", {"value": value(n)}) for n in range(50)]
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.5 < sum(map(form.size, rows)) / held < 2.5
+
+
+def test_a_view_counts_what_it_shows() -> None:
+    form = ParquetOutput(pa.schema([pa.field("value", pa.binary())]))
+    assert form.size(form.line("a", "r", {"value": memoryview(bytes(5_000))})) > 5_000
