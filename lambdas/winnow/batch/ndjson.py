@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any
 
 from winnow.batch.lines import MAX_ROW_BYTES, Row, TooLong, read_rows
@@ -21,6 +22,7 @@ class NdjsonSource:
         self._pointer = pointer
         self._etag = etag
         self._id_field = pointer.id_column or "id"
+        self.decode = NdjsonDecoder(self._id_field).decode
 
     def _rows(self) -> Iterator[list[Row]]:
         pieces = self._store.stream(self._pointer.key, bucket=self._pointer.bucket, if_match=self._etag)
@@ -71,11 +73,18 @@ class NdjsonSource:
                 return
             row += len(lines)
 
+
+@dataclass(frozen=True, slots=True)
+class NdjsonDecoder:
+    """Decodes the lines of a list."""
+
+    id_field: str
+
     def decode(self, row: Any) -> tuple[str, Any]:
         document = loads(row)
         if isinstance(document, str):
             return document, None
-        return document[self._id_field], record_data(document)
+        return document[self.id_field], record_data(document)
 
 
 def _utf8(row: Row) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any
 
 from winnow.batch.rows import (
@@ -33,6 +34,7 @@ class ParquetSource:
     def __init__(self, store: ObjectStore, pointer: Pointer, etag: str | None = None) -> None:
         self._pointer = pointer
         self._id_column = pointer.id_column or "id"
+        self.decode = ParquetDecoder(self._id_column).decode
         self._store = store
         self._etag = etag
 
@@ -90,9 +92,16 @@ class ParquetSource:
                 return
             row += table.num_rows
 
+
+@dataclass(frozen=True, slots=True)
+class ParquetDecoder:
+    """Decodes the rows of a file with an id column."""
+
+    id_column: str
+
     def decode(self, row: Any) -> tuple[str, Any]:
         values = row.read()
-        return values[self._id_column], values
+        return values[self.id_column], values
 
 
 def _content(table: Any, number: int, row: int) -> bytes:

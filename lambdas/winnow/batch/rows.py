@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -123,6 +123,15 @@ class TableRow:
                 raise UnreadableRow(self._problem(error)) from None
         return values
 
+    def __reduce__(self) -> tuple[type[PackedRow], tuple[bytes]]:
+        """Pickled as its values alone: another process needs neither the table nor pyarrow."""
+        import pickle  # noqa: PLC0415  only careful attempts pickle
+
+        try:
+            return PackedRow, (pickle.dumps(self.read()),)
+        except UnreadableRow as error:
+            return PackedRow, (pickle.dumps(error),)
+
     def _problem(self, error: Exception) -> str:
         row = f"row {self._first + self._number}"
         for field, column in zip(self._table.schema, self._table.columns, strict=True):
@@ -133,11 +142,33 @@ class TableRow:
         return f"{row} has {unreadable_value('unknown', error)}"
 
 
+class PackedRow:
+    """A row of a table in another process than the one that opened the table."""
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, packed: bytes) -> None:
+        """`packed`: the pickled values, or the `UnreadableRow` that reading them raised."""
+        self._packed = packed
+
+    def read(self) -> dict[str, Any]:
+        """As `TableRow.read`."""
+        import pickle  # noqa: PLC0415
+
+        found: dict[str, Any] | UnreadableRow = pickle.loads(self._packed)  # noqa: S301  ours
+        if isinstance(found, UnreadableRow):
+            raise found
+        return found
+
+
 def unreadable_value(kind: Any, error: Exception) -> str:
     """In words: a value of a pyarrow type that cannot be read, why, and the remedy."""
     why = str(error).partition(". ")[0]  # what follows speaks of pandas
     remedy = "write it in UTF-8" if isinstance(error, UnicodeError) else "correct it, or write it as text"
     return f"a value of type {kind} that cannot be read ({why}); {remedy}"
+
+
+Decode = Callable[[Any], tuple[str, Any]]
 
 
 class Source(Protocol):
@@ -152,8 +183,12 @@ class Source(Protocol):
     def chunks(self, runs: Iterable[RowSpan]) -> Iterator[Chunk]:
         """The rows of ascending runs."""
 
-    def decode(self, row: Any) -> tuple[str, Any]:
-        """A row's id and data. Each call returns them as they were written, even if a caller changed an earlier result."""
+    @property
+    def decode(self) -> Decode:
+        """A row's id and data. Each call returns them as they were written, even if a caller changed an earlier result.
+
+        It can be pickled, as can the rows: a careful child decodes what the worker would.
+        """
 
 
 def runs_of(ordinals: Ranges, dropped: Ranges) -> Iterator[RowSpan]:

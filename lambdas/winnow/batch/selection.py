@@ -187,9 +187,10 @@ class SelectionSource:
             for chunk in part.source.chunks(part.plan.runs(ordinals)):
                 yield from _renumbered(part, chunk, wanted, first_rows)
 
-    def decode(self, row: Any) -> tuple[str, Any]:
-        source, undecoded = row  # each part has its own source
-        found: tuple[str, Any] = source.decode(undecoded)
+    @staticmethod
+    def decode(row: Any) -> tuple[str, Any]:
+        decode, undecoded = row  # each part has its own source
+        found: tuple[str, Any] = decode(undecoded)
         return found
 
 
@@ -210,6 +211,6 @@ def _renumbered(
         row = part.row + part.rank(chunk.ordinal + done)
         run = runs[bisect_right(first_rows, row) - 1]
         count = min(len(chunk.rows) - done, run.row + run.length - row)
-        rows = [(part.source, each) for each in chunk.rows[done : done + count]]
+        rows = [(part.source.decode, each) for each in chunk.rows[done : done + count]]
         yield Chunk(run.ordinal + row - run.row, rows, chunk.bucket, chunk.key, chunk.line + done)
         done += count

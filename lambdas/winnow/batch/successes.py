@@ -81,7 +81,8 @@ class SuccessesSource:
                 return
             row += entry.lines
 
-    def decode(self, row: Any) -> tuple[str, Any]:
+    @staticmethod
+    def decode(row: Any) -> tuple[str, Any]:
         if isinstance(row, str):
             line = loads(row)
             return line["id"], line["data"]

@@ -82,15 +82,16 @@ def run_attempt(
         ),
         _Log(reader),
     )
-    items = reader.items(recorder.report, *work.parts)
     try:
         if work.careful:
             limits = Limits.of(
                 options, timeout_seconds=seconds, memory_mb=int(getattr(context, "memory_limit_in_mb", 128))
             )
-            run_carefully(worker.name, units(items, recorder, options.batch or 1), recorder, options, limits)
+            taken = units(reader.undecoded(*work.parts), recorder, options.batch or 1)
+            run_carefully(worker.name, taken, recorder, options, limits)
         else:
             worker.process.prepare()
+            items = reader.items(recorder.report, *work.parts)
             run(worker.function, items, recorder, options, recorder.streak)
     except BaseException as error:
         recorder.request_stop(Stop.ERROR, one_line(f"{type(error).__name__}: {words_of(error)}"))

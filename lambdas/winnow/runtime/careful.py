@@ -30,17 +30,21 @@ from winnow.core.errors import WinnowError
 from winnow.journal.reports import FailureReport
 from winnow.journal.segment import Stop
 from winnow.runtime.options import Options
-from winnow.runtime.sink import Gate, Item
+from winnow.runtime.sink import Gate, UndecodedRecord
 
 MIN_RECORD_SECONDS = 1.0
 RECORD_SHARE_OF_TIMEOUT = 0.1
 """A record without a `record_timeout` may take this share of the Lambda's time before its child is killed."""
 START_SECONDS = 60.0
-"""A child may take this long to import the worker and run its setup."""
+"""A child may take this long to import the worker and run its setup, and to decode a unit of work."""
 MB_PER_CHILD = 256
 MAX_CHILDREN = 8
 
-HEADER = struct.Struct("!I")
+HEADER = struct.Struct("!Q")
+"""Of a message in a pipe: how many bytes follow."""
+
+UndecodedItem = tuple[int, UndecodedRecord]
+"""A record and its ordinal."""
 
 
 class WorkerNotStarted(WinnowError):
@@ -119,7 +123,7 @@ class Child:
             raise WorkerNotStarted(f"{worker} cannot be started in a child process: {problem}")
 
     def run(
-        self, items: Sequence[Item], *, seconds_left: float = math.inf
+        self, items: Sequence[UndecodedItem], *, seconds_left: float = math.inf
     ) -> list[tuple[str, tuple[Any, ...]]]:
         """Outcomes of a unit of work, as calls of a sink.
 
@@ -127,14 +131,18 @@ class Child:
             Killed: it died, or took too long and was killed.
         """
         self.fresh = False
-        # Each record's data is packed by itself, so that the child can unpack it anew each time it hands the record over.
-        body = pickle.dumps([(ordinal, record.id, pickle.dumps(record.data)) for ordinal, record in items])
+        # Undecoded: a pickle of the data would be refused where the data is nested deeper than pickle goes.
+        body = pickle.dumps([(ordinal, *record) for ordinal, record in items])
         try:
-            _write_all(self._send, HEADER.pack(len(body)) + body)
+            _write_all(self._send, HEADER.pack(len(body)))
+            _write_all(self._send, body)
         except OSError:
             raise Killed(self._ending(), hung=False) from None
-        seconds = max(0.0, min(self._limits.record_seconds, seconds_left))
-        outcome: list[tuple[str, tuple[Any, ...]]] = self._read(seconds)
+        del body
+        self._read(max(0.0, min(START_SECONDS, seconds_left)))  # decoded: a record's time begins
+        outcome: list[tuple[str, tuple[Any, ...]]] = self._read(
+            max(0.0, min(self._limits.record_seconds, seconds_left))
+        )
         return outcome
 
     def _read(self, seconds: float) -> Any:
@@ -194,7 +202,7 @@ def _write_all(descriptor: int, body: bytes) -> None:
 
 
 def run_carefully(
-    worker: str, items: Iterator[list[Item]], gate: Gate, options: Options, limits: Limits
+    worker: str, items: Iterator[list[UndecodedItem]], gate: Gate, options: Options, limits: Limits
 ) -> None:
     """Work through units of records in children.
 
@@ -225,12 +233,12 @@ def run_carefully(
 class _SharedUnits:
     """Units of work that several threads draw from."""
 
-    def __init__(self, items: Iterator[list[Item]]) -> None:
+    def __init__(self, items: Iterator[list[UndecodedItem]]) -> None:
         self._items = items
         self._lock = threading.Lock()
         self._ended = False
 
-    def next(self) -> list[Item] | None:
+    def next(self) -> list[UndecodedItem] | None:
         with self._lock:
             return None if self._ended else next(self._items, None)
 
@@ -247,7 +255,7 @@ class _CarefulThread:
         self._gate = gate
         self._limits = limits
         self._child: Child | None = None
-        self._again: deque[list[Item]] = deque()
+        self._again: deque[list[UndecodedItem]] = deque()
         """Units that a child had when it died, as single records; the first of them starts in a fresh child."""
         self._began = False
         """Whether a unit is finished. The first may use all the time there is, so that each attempt makes progress."""
@@ -266,7 +274,7 @@ class _CarefulThread:
         finally:
             self._end_child()
 
-    def _run_unit(self, unit: list[Item]) -> None:
+    def _run_unit(self, unit: list[UndecodedItem]) -> None:
         child = self._child or self._start_child()
         fresh = child.fresh
         try:
@@ -283,7 +291,7 @@ class _CarefulThread:
         for method, arguments in outcomes:
             getattr(self._gate, method)(*arguments)
 
-    def _crashed(self, item: Item, killed: Killed) -> None:
+    def _crashed(self, item: UndecodedItem, killed: Killed) -> None:
         ordinal, record = item
         self._gate.report(
             FailureReport(

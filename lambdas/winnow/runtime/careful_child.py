@@ -11,16 +11,19 @@ import pickle
 import resource
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from winnow.batch.rows import Decode
 from winnow.core.contract import Kind
 from winnow.core.record import Record
 from winnow.journal.reports import FailureReport, words_of
 from winnow.runtime.careful import HEADER
 from winnow.runtime.decorator import Worker
-from winnow.runtime.sink import Line
+from winnow.runtime.record_reader import UNDECODABLE
+from winnow.runtime.sink import Item, Line, Sink
 from winnow.runtime.units import process
 
 MIN_HEADROOM_MB = 64
@@ -34,10 +37,10 @@ class _Outcomes:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
 
     def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None:
-        self.calls.append(("succeeded", (ordinal, lines, warnings)))
+        self.calls.append(("succeeded", (ordinal, _plain(lines), warnings)))
 
     def joined(self, ordinals: Sequence[int], lines: list[Line], warnings: list[str] | None) -> None:
-        self.calls.append(("joined", (ordinals, lines, warnings)))
+        self.calls.append(("joined", (ordinals, _plain(lines), warnings)))
 
     def skipped(self, ordinal: int, reason: str, warnings: list[str] | None) -> None:
         self.calls.append(("skipped", (ordinal, reason, warnings)))
@@ -49,6 +52,21 @@ class _Outcomes:
 
     def lied(self, claims: int) -> None:
         self.calls.append(("lied", (claims,)))
+
+
+def _plain(lines: list[Line]) -> list[Line]:
+    """Lines whose bodies are of Python's own types: the function's may not be picklable, such as the strings that lxml gives."""
+    return [line._replace(body=_plain_value(line.body)) for line in lines]
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, dict):
+        return {key: _plain_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_value(item) for item in value]
+    return value
 
 
 def main(worker_name: str, read: int, write: int, life: int, memory_mb: int) -> None:
@@ -64,19 +82,24 @@ def main(worker_name: str, read: int, write: int, life: int, memory_mb: int) -> 
     with os.fdopen(read, "rb") as source:
         while header := source.read(HEADER.size):
             unit = pickle.loads(source.read(HEADER.unpack(header)[0]))  # noqa: S301  from the parent
-            items = [(ordinal, _record(identifier, packed)) for ordinal, identifier, packed in unit]
             sink = _Outcomes()
-            process(worker.function, items, sink, worker.options)
+            items = list(_decoded(unit, sink))
+            _send(write, None)
+            if items:
+                process(worker.function, items, sink, worker.options)
             _send(write, sink.calls)
 
 
-def _record(identifier: str, packed: bytes) -> Record:
-    def unpack() -> tuple[str, Any]:
-        return identifier, pickle.loads(packed)  # noqa: S301  from the parent
-
-    record = Record(*unpack())
-    record._as_read = unpack  # noqa: SLF001  ours
-    return record
+def _decoded(unit: Iterable[tuple[int, str, Decode, Any]], sink: Sink) -> Iterator[Item]:
+    """The records of a unit. One that cannot be decoded is reported and left out."""
+    for ordinal, identifier, decode, row in unit:
+        try:
+            record = Record(*decode(row))
+        except UNDECODABLE as error:
+            sink.failed(ordinal, identifier, Kind.PERMANENT, error)
+        else:
+            record._as_read = partial(decode, row)  # noqa: SLF001  ours
+            yield ordinal, record
 
 
 def find_worker(name: str) -> Worker:

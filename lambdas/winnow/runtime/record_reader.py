@@ -14,7 +14,7 @@ from winnow.core.contract import Kind
 from winnow.core.ranges import Ranges
 from winnow.core.record import Record
 from winnow.journal.reports import FailureReport
-from winnow.runtime.sink import Item
+from winnow.runtime.sink import Item, UndecodedRecord
 from winnow.storage.ledger import Ledger
 
 UNDECODABLE = (ValueError, KeyError, TypeError, RecursionError)
@@ -38,10 +38,7 @@ class RecordReader:
         """The records of some ordinals, part after part. One that cannot be decoded is reported and left out."""
         decode, read_again = self._source.decode, self._read_again
         for part in parts:
-            if not part:
-                continue
-            for chunk in self._source.chunks(self._plan.runs(part)):
-                self._remember(chunk)
+            for chunk in self._read(part):
                 ordinal = chunk.ordinal
                 for row in chunk.rows:
                     try:
@@ -53,6 +50,21 @@ class RecordReader:
                             record._as_read = partial(decode, row)  # noqa: SLF001  ours
                         yield ordinal, record
                     ordinal += 1
+
+    def undecoded(self, *parts: Ranges) -> Iterator[tuple[int, UndecodedRecord]]:
+        """The same records for careful children, which decode them."""
+        decode = self._source.decode
+        for part in parts:
+            for chunk in self._read(part):
+                for ordinal, row in enumerate(chunk.rows, chunk.ordinal):
+                    yield ordinal, UndecodedRecord(self._id(ordinal), decode, row)
+
+    def _read(self, part: Ranges) -> Iterator[Chunk]:
+        if not part:
+            return
+        for chunk in self._source.chunks(self._plan.runs(part)):
+            self._remember(chunk)
+            yield chunk
 
     def _undecodable(self, ordinal: int, error: Exception) -> FailureReport:
         return FailureReport.of_error(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from winnow.batch.rows import Decode
 from winnow.core.contract import Kind
 from winnow.core.record import Record
 from winnow.journal.reports import FailureReport
@@ -12,6 +13,14 @@ from winnow.journal.segment import Stop
 
 Item = tuple[int, Record]
 """A record and its ordinal."""
+
+
+class UndecodedRecord(NamedTuple):
+    """A record as it lies in its source. It is decoded where the function runs, so that no other process has to carry its data."""
+
+    id: str
+    decode: Decode
+    row: Any
 
 
 class Line(NamedTuple):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from winnow.core.contract import Kind
 from winnow.runtime.options import Options
 from winnow.runtime.outcome import BatchMismatch, batch_outcome, begin_again, call, kind_of, record_outcome
 from winnow.runtime.sink import Gate, Item, Sink
+
+T = TypeVar("T")
 
 
 def process(function: Callable[[Any], Any], items: Sequence[Item], sink: Sink, options: Options) -> None:
@@ -36,9 +38,9 @@ def process(function: Callable[[Any], Any], items: Sequence[Item], sink: Sink, o
         process(function, [item], sink, options)
 
 
-def units(items: Iterable[Item], gate: Gate, size: int) -> Iterator[list[Item]]:
+def units(items: Iterable[tuple[int, T]], gate: Gate, size: int) -> Iterator[list[tuple[int, T]]]:
     """Units of at most `size` records, as long as records may be taken."""
-    unit: list[Item] = []
+    unit: list[tuple[int, T]] = []
     for item in items:
         if not gate.take(item[0]):
             break

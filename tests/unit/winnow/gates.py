@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
+from winnow.batch.ndjson import NdjsonDecoder
 from winnow.core.contract import Kind
 from winnow.core.record import Record
 from winnow.journal.reports import FailureReport
 from winnow.journal.segment import Stop
-from winnow.runtime.sink import Line
+from winnow.runtime.sink import Line, UndecodedRecord
 
 
 class Memory:
@@ -81,3 +84,12 @@ class Memory:
 def items(count: int) -> list[tuple[int, Record]]:
     """Records `r0`, `r1` … with their number as data."""
     return [(n, Record(f"r{n}", n)) for n in range(count)]
+
+
+def undecoded(*data: Any) -> list[tuple[int, UndecodedRecord]]:
+    """Records `r0`, `r1` … as lines of a list, as careful children are given them."""
+    decode = NdjsonDecoder("id").decode
+    return [
+        (n, UndecodedRecord(f"r{n}", decode, json.dumps({"id": f"r{n}", "data": what})))
+        for n, what in enumerate(data)
+    ]

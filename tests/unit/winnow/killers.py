@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import os
 import signal
 import subprocess
@@ -169,3 +170,14 @@ def changing(records: list[Record]) -> list[Any]:
         behave(Record(record.id, record.data["what"]))
         made.append({"n": record.data["n"], "seen": len(record.data["seen"])})
     return made
+
+
+@worker
+def describing(record: Record) -> dict[str, Any]:
+    """Says what it was given, in few words."""
+    text = repr(record.data)
+    return {
+        "type": type(record.data).__name__,
+        "length": len(text),
+        "digest": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
+    }

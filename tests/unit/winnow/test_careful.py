@@ -15,8 +15,8 @@ import pytest
 from tests.pace import margin
 from tests.patience import PATIENCE_SECONDS, wait_for_end_of
 from tests.unit.winnow import killers
-from tests.unit.winnow.gates import Memory
-from winnow import Record, Retry
+from tests.unit.winnow.gates import Memory, undecoded
+from winnow import Retry
 from winnow.journal.segment import Stop
 from winnow.runtime.careful import Child, Killed, Limits, WorkerNotStarted, run_carefully
 from winnow.runtime.decorator import Worker
@@ -29,8 +29,7 @@ LIMITS = Limits(record_seconds=PATIENCE_SECONDS, memory_mb=1024)
 def carefully(worker: Worker, *data: Any, gate: Memory | None = None, **limits: Any) -> Memory:
     """Run records that do what their data says."""
     gate = gate or Memory()
-    records = [(n, Record(f"r{n}", what)) for n, what in enumerate(data)]
-    work = units(records, gate, worker.options.batch or 1)
+    work = units(undecoded(*data), gate, worker.options.batch or 1)
     run_carefully(
         worker.name,
         work,
@@ -206,7 +205,7 @@ def test_as_many_children_as_threads_that_the_memory_holds(
     lanes = max(1, min(3, memory_mb // 256))
     together = threading.Barrier(lanes)
     monkeypatch.setattr("winnow.runtime.careful.Child", NoChild)
-    records = [(n, Record(f"r{n}")) for n in range(20)]
+    records = undecoded(*[None] * 20)
     gate = Memory()
     limits = Limits(record_seconds=1, memory_mb=memory_mb)
     run_carefully("any:worker", units(records, gate, 1), gate, Options(concurrency=3), limits)
@@ -256,7 +255,7 @@ def test_finds_a_worker_under_any_name_in_its_module(worker: Worker) -> None:
 
 def test_an_error_of_the_input_passes_through() -> None:
     def broken() -> Any:
-        yield [(0, Record("r0"))]
+        yield undecoded(None)
         raise OSError("the source is gone")
 
     gate = Memory()
@@ -308,7 +307,7 @@ def test_a_child_ends_when_its_parent_does() -> None:
     assert child._process.wait(PATIENCE_SECONDS) == 1
     child._life = os.open(os.devnull, os.O_RDONLY)
     with pytest.raises(Killed, match=r"ended its worker \(exit code 1\)"):
-        child.run([(0, Record("r0"))])
+        child.run(undecoded(None))
     child.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.pace import margin
 from tests.patience import PATIENCE_SECONDS
 from tests.unit.winnow import killers
-from tests.unit.winnow.gates import Memory
+from tests.unit.winnow.gates import Memory, undecoded
 from tests.unit.winnow.stages import Stage
 from winnow import Output, Record, Retry, worker
 from winnow.batch.rows import TableRow
@@ -157,9 +157,7 @@ def test_what_was_in_hand_beside_a_record_that_hung_is_as_it_was_read() -> None:
 @pytest.mark.parametrize("killer", ["exit", "raise"])
 def test_in_a_careful_child_every_record_is_as_it_was_read(killer: str) -> None:
     gate = Memory()
-    records = [
-        (n, Record(f"r{n}", {"n": 0, "what": killer if n == 2 else None, "seen": []})) for n in range(8)
-    ]
+    records = undecoded(*({"n": 0, "what": killer if n == 2 else None, "seen": []} for n in range(8)))
     made = killers.changing
     work = units(records, gate, made.options.batch or 1)
     run_carefully(

@@ -146,7 +146,7 @@ def test_every_row_may_be_odd_and_the_batch_is_looked_into_once(monkeypatch: pyt
 
     monkeypatch.setattr(type(stage.store), "get", noted)
     assert stage.invoke(order)["failed"] == COUNT
-    assert read.count(KEYS.batch(0)) == 1
+    assert read.count(stage.the_plan.block_key(0)) == 1
 
 
 # Ids

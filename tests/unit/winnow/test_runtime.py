@@ -18,7 +18,7 @@ from tests.patience import PATIENCE_SECONDS
 from tests.unit.winnow import killers
 from tests.unit.winnow.stages import DIED, KEYS, MoodyStore, Stage, journal
 from winnow import Output, PermanentError, Record, Skip, worker
-from winnow.batch.ndjson import NdjsonSource
+from winnow.batch.ndjson import NdjsonDecoder
 from winnow.core.contract import Kind, Policy
 from winnow.core.errors import EveryRecordFailed, SourceChanged
 from winnow.core.ranges import Ranges
@@ -249,12 +249,12 @@ def test_a_source_that_changed_since_plan_is_not_mixed() -> None:
 def test_a_row_that_only_the_worker_cannot_decode_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan reads with more of the stack to spare than a worker does."""
     stage, order = stage_of(echo, 5)
-    decode = NdjsonSource.decode
+    decode = NdjsonDecoder.decode
 
-    def shallow(self: NdjsonSource, row: Any) -> Any:
+    def shallow(self: NdjsonDecoder, row: Any) -> Any:
         return throw(RecursionError("too deep")) if "r2" in row else decode(self, row)
 
-    monkeypatch.setattr(NdjsonSource, "decode", shallow)
+    monkeypatch.setattr(NdjsonDecoder, "decode", shallow)
     stage.to_end(order)
     assert stage.failed_ids() == {"r2": "permanent"}
     assert stage.failures()[0]["source"]["line"] == 3
