@@ -1,15 +1,18 @@
 """The engine: runs a worker's function over records, one by one, in threads, or in batches, and isolates each.
 
 A record that raises costs only itself. One that never returns costs its thread, or, where there is but one, is interrupted
-by a timer; `winnow.runtime.careful` deals with one that kills the process.
+by a watchdog; `winnow.runtime.careful` deals with one that kills the process.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import CodeType, FrameType
 from typing import Any
 
 from winnow.core.errors import RecordTimeout
@@ -73,28 +76,73 @@ def _plain(
 
 @contextmanager
 def _interrupted(function: Callable[[Any], Any], seconds: float | None) -> Iterator[Callable[[Any], Any]]:
-    """The function with a time limit on each call, enforced by a signal; only for the main thread."""
+    """The function with a time limit on each call; only for the main thread."""
     if seconds is None:
         yield function
         return
-    armed = False
-
-    def ring(_signal: int, _frame: object) -> None:
-        if armed:  # a late signal must not interrupt the recorder
-            raise RecordTimeout(f"took longer than {seconds:g} s")
-
-    def limited(argument: Any) -> Any:
-        nonlocal armed
-        armed = True
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            return complete(function(argument))
-        finally:
-            armed = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
-
-    before = signal.signal(signal.SIGALRM, ring)
+    watchdog = _Watchdog(function, seconds)
+    before = signal.signal(INTERRUPT, watchdog.interrupt)
+    watchdog.start()
     try:
-        yield limited
+        yield watchdog.limited
     finally:
-        signal.signal(signal.SIGALRM, before)
+        watchdog.end()
+        signal.signal(INTERRUPT, signal.SIG_IGN)  # drops one that has not arrived yet
+        signal.signal(INTERRUPT, before or signal.SIG_DFL)
+
+
+NEVER = math.inf
+INTERRUPT = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
+"""The signal that interrupts a call. Nothing else is known to use it; macOS has no real-time signals."""
+
+
+class _Watchdog:
+    """Interrupts each call of a function that takes too long, again and again until it ends.
+
+    Its clock is a thread and its signal is its own. So a function may use SIGALRM and the timers of the process, and what it
+    does to them does not change the limit.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], seconds: float) -> None:
+        self._function = function
+        self._seconds = seconds
+        self._until = NEVER
+        """When the call in progress has taken too long."""
+        self._caller = threading.get_ident()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def limited(self, argument: Any) -> Any:
+        self._until = time.monotonic() + self._seconds
+        try:
+            return complete(self._function(argument))
+        finally:
+            self._until = NEVER
+
+    def _watch(self) -> None:
+        wait = self._seconds  # a call that begins during a wait is not late before the wait ends
+        while not self._ended.wait(min(wait, threading.TIMEOUT_MAX)):
+            wait = min(self._seconds, self._until - time.monotonic())
+            if wait <= 0:
+                signal.pthread_kill(self._caller, INTERRUPT)
+                wait = self._seconds
+
+    def interrupt(self, _signal: int, frame: FrameType | None) -> None:
+        """The handler of the signal. One that comes late must interrupt neither the next call nor the recorder."""
+        if time.monotonic() >= self._until and _is_within(frame, _Watchdog.limited.__code__):
+            raise RecordTimeout(f"took longer than {self._seconds:g} s")
+
+
+def _is_within(frame: FrameType | None, code: CodeType) -> bool:
+    while frame:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back
+    return False

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, cast
@@ -13,7 +14,8 @@ from tests.patience import PATIENCE_SECONDS
 from tests.unit.winnow.gates import Memory, items
 from winnow import Output, PermanentError, Record, Retry, Skip, TransientError
 from winnow.core.contract import Kind
-from winnow.runtime.engine import run
+from winnow.core.errors import RecordTimeout
+from winnow.runtime.engine import INTERRUPT, run
 from winnow.runtime.options import Options
 from winnow.runtime.sink import Line
 
@@ -692,6 +694,118 @@ def test_a_record_that_swallows_every_exception_is_still_interrupted() -> None:
 
     gate = work(function, Options(record_timeout=limit()), 3)
     assert gate.kinds == {1: "transient"}
+
+
+def raising(_signal: int, _frame: object) -> NoReturn:
+    raise TimeoutError("the function's own")
+
+
+DEFEATS: dict[str, Callable[[], object]] = {
+    "a timer that is stopped": lambda: signal.setitimer(signal.ITIMER_REAL, 0),
+    "a timer that is late": lambda: signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS),
+    "an alarm that is stopped": lambda: signal.alarm(0),
+    "another handler": lambda: signal.signal(signal.SIGALRM, lambda *_: None),
+    "no handler": lambda: signal.signal(signal.SIGALRM, signal.SIG_IGN),
+}
+
+
+@pytest.fixture
+def own_alarm() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGALRM)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("own_alarm")
+@pytest.mark.parametrize("defeat", DEFEATS.values(), ids=DEFEATS.keys())
+def test_a_function_that_uses_the_timer_of_the_process_is_still_interrupted(
+    defeat: Callable[[], object],
+) -> None:
+    def function(record: Record) -> str:
+        if record.data == 1:
+            defeat()
+            threading.Event().wait(PATIENCE_SECONDS)
+        return "done"
+
+    gate = work(function, Options(record_timeout=limit()), 3)
+    assert gate.kinds == {1: "transient"}
+    assert gate.failures[1].error_type == "RecordTimeout"
+    assert sorted(gate.done) == [0, 2]
+
+
+@pytest.mark.usefixtures("own_alarm")
+def test_the_alarm_of_a_function_is_its_own() -> None:
+    def function(record: Record) -> str:
+        if record.data == 1:
+            signal.signal(signal.SIGALRM, raising)
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            threading.Event().wait(PATIENCE_SECONDS)
+        return "done"
+
+    gate = work(function, Options(record_timeout=PATIENCE_SECONDS), 3)
+    assert gate.kinds == {1: "transient"}
+    assert gate.failures[1].message == "the function's own"
+
+
+def test_a_function_that_swallows_its_interruption_is_interrupted_again() -> None:
+    swallowed: list[BaseException] = []
+
+    def function(record: Record) -> str:
+        if record.data == 1:
+            try:
+                threading.Event().wait(PATIENCE_SECONDS)
+            except BaseException as error:  # noqa: BLE001  as a worker might
+                swallowed.append(error)
+            threading.Event().wait(PATIENCE_SECONDS)
+        return "done"
+
+    gate = work(function, Options(record_timeout=limit()), 3)
+    assert [type(error) for error in swallowed] == [RecordTimeout]
+    assert gate.kinds == {1: "transient"}
+    assert sorted(gate.done) == [0, 2]
+
+
+class Ringing(Memory):
+    """A gate to which the signal of an interruption comes, late."""
+
+    def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None:
+        signal.raise_signal(INTERRUPT)
+        super().succeeded(ordinal, lines, warnings)
+
+
+def test_an_interruption_that_comes_late_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def early(self: Any) -> None:
+        signal.raise_signal(INTERRUPT)
+        self._ended.wait(PATIENCE_SECONDS)
+
+    monkeypatch.setattr("winnow.runtime.engine._Watchdog._watch", early)
+
+    def function(record: Record) -> int:
+        signal.raise_signal(INTERRUPT)
+        return int(record.data)
+
+    gate = work(function, Options(record_timeout=60), gate=Ringing())
+    assert len(gate.done) == 10
+
+
+def test_an_interruption_as_a_call_ends_is_that_records_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The call's time is over, and the watchdog was not told that it ended."""
+    monkeypatch.setattr("winnow.runtime.engine.NEVER", 0.0)
+    gate = work(lambda record: record.data, Options(record_timeout=60), gate=Ringing())
+    assert len(gate.done) == 10
+
+
+def test_the_signal_is_handled_as_before_afterwards() -> None:
+    before = signal.signal(INTERRUPT, raising)
+    try:
+        work(lambda _: None, Options(record_timeout=60))
+        assert signal.getsignal(INTERRUPT) is raising
+        assert "watchdog" not in {thread.name for thread in threading.enumerate()}
+    finally:
+        signal.signal(INTERRUPT, before)
 
 
 # Options
