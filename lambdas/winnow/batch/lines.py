@@ -76,12 +76,7 @@ _PACKED = {
     b"\xff\x06\x00\x00sNaPpY": "snappy",
     b"7z\xbc\xaf\x27\x1c": "7z",
 }
-_OTHER_FORMATS = {
-    b"Obj\x01": "Avro",
-    b"ORC": "ORC",
-    b"PARE": "encrypted Parquet",
-    b"SQLite format 3": "SQLite",
-}
+_OTHER_FORMATS = {b"Obj\x01": "Avro", b"ORC": "ORC", b"SQLite format 3": "SQLite"}
 
 
 def _refuse(pointer: Pointer, remedy: str) -> NoReturn:

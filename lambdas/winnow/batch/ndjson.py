@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from winnow.batch.lines import MAX_ROW_BYTES, Row, TooLong, read_rows
-from winnow.batch.rows import Chunk, Cursor, RowIds, RowSpan, Unreadable, content_digest
-from winnow.core.contract import Pointer, record_data
+from winnow.batch.rows import Chunk, Cursor, Decoded, RowIds, RowSpan, Unreadable, content_digest
+from winnow.core.contract import Pointer, record_data, record_fields
 from winnow.storage.jsonlines import loads
 from winnow.storage.store import ObjectStore
 
@@ -80,10 +80,12 @@ class NdjsonDecoder:
 
     id_field: str
 
-    def decode(self, row: Any) -> tuple[str, Any]:
+    def decode(self, row: Any) -> Decoded:
         document = loads(row)
         if isinstance(document, str):
             return document, None
+        if "data" in document and len(document) > 2:
+            return document[self.id_field], document["data"], record_fields(document, self.id_field)
         return document[self.id_field], record_data(document)
 
 

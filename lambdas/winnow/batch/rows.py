@@ -168,7 +168,9 @@ def unreadable_value(kind: Any, error: Exception) -> str:
     return f"a value of type {kind} that cannot be read ({why}); {remedy}"
 
 
-Decode = Callable[[Any], tuple[str, Any]]
+Decoded = tuple[str, Any] | tuple[str, Any, Mapping[str, Any]]
+"""A row's id and data, and what else it holds where that is not the data."""
+Decode = Callable[[Any], Decoded]
 
 
 class Source(Protocol):

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -165,10 +165,14 @@ class InlineRecord:
 
     id: str
     data: Any = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """What was given beside `id` and `data`."""
 
     def to_row(self) -> object:
-        """The record as it travels, and as a line of a list: the bare id where there is no data."""
-        return self.id if self.data is None else {"id": self.id, "data": self.data}
+        """The record as it travels, and as a line of a list: the bare id where there is nothing else."""
+        if self.data is None and not self.fields:
+            return self.id
+        return {"id": self.id, **self.fields, "data": self.data}
 
 
 def inline_records(value: list[object], field: str) -> tuple[InlineRecord, ...]:
@@ -180,16 +184,18 @@ def inline_records(value: list[object], field: str) -> tuple[InlineRecord, ...]:
     records = []
     for index, item in enumerate(value):
         data: Any = None
+        rest: Mapping[str, Any] = {}
         identifier: object = item
         if isinstance(item, Mapping):
             if "id" not in item:
                 raise StageInputError(f"{field}[{index}].id", item, 'is missing; give every record an "id"')
             identifier = item["id"]
             data = record_data(item)
+            rest = record_fields(item, "id")
         problem = record_id_problem(identifier)
         if problem:
             raise StageInputError(f"{field}[{index}]", identifier, f"a record id {problem}")
-        records.append(InlineRecord(id=str(identifier), data=data))
+        records.append(InlineRecord(id=str(identifier), data=data, fields=rest))
     return tuple(records)
 
 
@@ -198,6 +204,11 @@ def record_data(row: Mapping[str, Any]) -> Any:
     if "data" in row:
         return row["data"]
     return dict(row) if len(row) > 1 else None
+
+
+def record_fields(row: Mapping[str, Any], id_field: str) -> dict[str, Any]:
+    """What a source's row holds beside its id and its `data` field; nothing where the whole row is the data."""
+    return {name: row[name] for name in row if name not in ("data", id_field)} if "data" in row else {}
 
 
 class OnConflict(StrEnum):

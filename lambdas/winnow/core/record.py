@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,18 @@ from typing import Any
 class Record:
     """One record: its id, and what the source carries for it."""
 
-    __slots__ = ("_as_read", "_id", "_warnings", "data")
+    __slots__ = ("_as_read", "_fields", "_id", "_warnings", "data")
 
-    def __init__(self, id: str, data: Any = None) -> None:  # noqa: A002  the word that users know
+    def __init__(self, id: str, data: Any = None, fields: Mapping[str, Any] | None = None) -> None:  # noqa: A002  the word that users know
+        if (
+            fields is not None
+        ):  # set only where there are some: most rows have none, and a million records are made
+            self._fields = fields
         self._id = id
         self.data = data
         self._warnings: list[str] | None = None
-        self._as_read: Callable[[], tuple[str, Any]] | None = None
-        """Reads id and data again; None where the record is handed to the function once only."""
+        self._as_read: Callable[[], tuple[Any, ...]] | None = None
+        """Reads id, data and fields again; None where the record is handed to the function once only."""
 
     @property
     def id(self) -> str:
@@ -29,6 +33,11 @@ class Record:
         raise AttributeError(
             f"record.id cannot be changed; return Output(data, id=…) for an output with another id, got: {value!r}"
         )
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """What its row holds beside `id` and `data`, such as `type` and `source` of a CloudEvent; empty where the whole row is the data."""
+        return getattr(self, "_fields", {})
 
     def warn(self, message: str) -> None:
         """Note something odd that does not stop the record: logged, counted and reported; the record succeeds."""
@@ -45,11 +54,13 @@ class Record:
         """Reset the record to what was read, before it is handed to the function again: changes of its data and warnings are dropped."""
         self._warnings = None
         if self._as_read is not None:
-            _, self.data = self._as_read()
+            _, self.data, *fields = self._as_read()
+            for each in fields:
+                self._fields = each
 
     def _copy_as_read(self) -> Record:
         """A new record of the same row, for another thread."""
-        copy = Record(self._id, self.data)
+        copy = Record(self._id, self.data, self.fields)
         copy._as_read = self._as_read
         copy._begin_again()
         return copy

@@ -186,7 +186,7 @@ def rows_of(ledger: Ledger, plan: Plan, ordinals: Ranges) -> Iterator[tuple[int,
     for chunk in source.chunks(plan.runs(ordinals)):
         for ordinal, row in enumerate(chunk.rows, chunk.ordinal):
             try:
-                record_id, data = source.decode(row)
+                record_id, data, *_ = source.decode(row)
             except Exception:  # noqa: BLE001, S112  it failed because it cannot be decoded
                 continue
             yield ordinal, record_id, data

@@ -92,7 +92,6 @@ def test_reads_what_people_have(body: bytes, piece: int, monkeypatch: pytest.Mon
         (LINES.encode("utf-16-le"), "looks like UTF-16 or UTF-32 without a byte order mark"),
         (LINES.encode("utf-16-be"), "looks like UTF-16 or UTF-32 without a byte order mark"),
         (b"<!doctype html><title>503</title>", "looks like HTML or XML"),
-        (b"PARE\x00\x00", "is encrypted Parquet"),
         (b"Obj\x01\x04", "is Avro"),
         (b"[]", 'is an empty array, and that is not "all"'),
         (b" [ \n ] ", 'is an empty array, and that is not "all"'),
