@@ -47,7 +47,7 @@ class DiskStore:
     def head(self, key: str, *, bucket: str | None = None) -> Head:
         path = self._existing(key, bucket, None)
         with path.open("rb") as file:
-            return Head(start=file.read(HEAD_BYTES), etag=_tag(path))
+            return Head(start=file.read(HEAD_BYTES), etag=_tag(path), modified="")
 
     def keys(self, prefix: str) -> Iterator[str]:
         root = self._path("")

@@ -138,6 +138,7 @@ def reconcile(found: Entry | None, rebuilt: Entry, *, known_runs: frozenset[str]
     """
     if found is None:
         return replace(rebuilt, version=1)
+    rebuilt = _with_order_of(found, rebuilt, known_runs)
     seen = {each.run_id for each in rebuilt.history}
     lost = [each for each in found.history if each.run_id not in seen and each.run_id not in known_runs]
     entry = rebuilt
@@ -157,6 +158,16 @@ def reconcile(found: Entry | None, rebuilt: Entry, *, known_runs: frozenset[str]
         elif found.waived(now) and found.waiver and found.waiver.fingerprint == entry.last.fingerprint:
             entry = replace(entry, status=found.status, waiver=found.waiver)
     return replace(entry, version=found.version)
+
+
+def _with_order_of(found: Entry, rebuilt: Entry, known_runs: frozenset[str]) -> Entry:
+    """With what depends on the order in which runs registered: which of them alerted a failure, and which resolved it."""
+    if found.alerted == rebuilt.alerted and found.told_by in known_runs:
+        rebuilt = replace(rebuilt, told_by=found.told_by)
+    both = found.status is Status.RESOLVED and rebuilt.status is Status.RESOLVED
+    if both and found.resolution and found.resolution.run_id in known_runs:
+        rebuilt = replace(rebuilt, resolution=found.resolution)
+    return rebuilt
 
 
 def compare(

@@ -203,7 +203,8 @@ def _text(line: bytes) -> Row:
 
 
 _scan = json.JSONDecoder().raw_decode
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|["\[\]{},]', re.DOTALL)
+"""A string, a quotation mark whose string has no end yet, or what elements are made of."""
 _GAP = re.compile(r"[ \t\r\n]*")
 _AFTER_ELEMENT = frozenset(" \t\r\n,]")
 
@@ -279,6 +280,8 @@ def _end_of_element(text: str, at: int) -> int | None:
             return end
     depth = 0
     for token in _TOKEN.finditer(text, at):
+        if token[0] == '"':
+            return None
         character = token[0][0]
         if depth == 0 and character in ",]":
             return token.start()

@@ -36,7 +36,9 @@ def detect(store: ObjectStore, pointer: Pointer) -> SourceRef:
             found = SourceFormat.SELECTION
         else:
             found = SourceFormat.NDJSON
-    return SourceRef(pointer, found, None if found is SourceFormat.SUCCESSES else head.etag)
+    if found is SourceFormat.SUCCESSES:
+        return SourceRef(pointer, found, None)
+    return SourceRef(pointer, found, head.etag, head.modified)
 
 
 def open_source(store: ObjectStore, ref: SourceRef) -> Source:

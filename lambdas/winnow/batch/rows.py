@@ -242,11 +242,13 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class SourceRef:
-    """A source in a plan: the pointer, the format that Plan found, and the tag that the object had."""
+    """A source in a plan: the pointer, the format that Plan found, and the version of the object that it read."""
 
     pointer: Pointer
     format: SourceFormat
     etag: str | None
+    modified: str = ""
+    """When the object was written, by S3's clock, as ISO 8601 in UTC; empty for what a stage has written."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SourceRef:
@@ -255,15 +257,27 @@ class SourceRef:
             Pointer.from_event(required(value, "pointer", dict), "source"),
             member(value, "format", SourceFormat),
             nullable(value, "etag", str),
+            required(value, "modified", str),
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {"pointer": self.pointer.to_payload(), "format": self.format, "etag": self.etag}
+        return {
+            "pointer": self.pointer.to_payload(),
+            "format": self.format,
+            "etag": self.etag,
+            "modified": self.modified,
+        }
 
     def row_id(self, line: int) -> str:
         """What a row that is no record is called: the object, the line, and the object's version. Fits a record id."""
         tag = (self.etag or "").strip('"')[:ROW_VERSION_CHARS]
         return f"{self.origin}:{line}@{tag}" if tag else f"{self.origin}:{line}"
+
+    def is_row_of_another_version(self, record_id: str) -> bool:
+        """Whether an id is what a bad row of this object was called, in a version that is not this one."""
+        place = record_id.removeprefix(f"{self.origin}:")
+        line, _, _ = place.partition("@")
+        return place != record_id and line.isdecimal() and record_id != self.row_id(int(line))
 
     @property
     def origin(self) -> str:

@@ -7,7 +7,7 @@ the same register.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
@@ -92,6 +92,7 @@ class Resolution:
 
     run_id: str
     at: str
+    """When the record was done at the earliest, as far as the journal tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,20 +241,40 @@ def _after_failing(entry: Entry, seen: Occurrence) -> Entry:
     return replace(entry, status=status, hold=None, resolution=None)
 
 
-def note_success(found: Entry, *, run_id: str, at: str) -> Entry | None:
-    """Resolve an entry whose record succeeded; None if the entry does not change.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Success:
+    """A record succeeded in a run."""
 
-    Args:
-        at: when the stage run that succeeded in it was settled.
-    """
-    if found.status is Status.RESOLVED or at < found.last_seen or found.last.run_id == run_id:
+    run_id: str
+    at: str
+    """When it was done at the earliest, as far as the journal tells: ISO 8601, UTC."""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """The list that the run read: `bucket`, `key`, and `modified`, when that version of it was written; empty if it has no versions."""
+
+    def is_newer_than(self, failure: Entry) -> bool:
+        """Whether the record succeeded as it is now, rather than as it was before it failed.
+
+        Two versions of one list decide by themselves, because S3's clock is one clock. Else the record has to be done after the
+        failure was seen. Where a run had begun by then, and may have read the record before, it is not known, and the failure stays.
+        """
+        same_list = all(self.source.get(name) == failure.source.get(name) for name in ("bucket", "key"))
+        read, failed = self.source.get("modified"), failure.source.get("modified")
+        if same_list and read and failed and read != failed:
+            return bool(read > failed)
+        return self.at >= failure.last_seen
+
+
+def note_success(found: Entry, success: Success) -> Entry | None:
+    """Resolve an entry whose record succeeded; None if the entry does not change."""
+    resolved_before = found.status is Status.RESOLVED or found.last.run_id == success.run_id
+    if resolved_before or not success.is_newer_than(found):
         return None
     return replace(
         found,
         status=Status.RESOLVED,
         hold=None,
         waiver=None,
-        resolution=Resolution(run_id=run_id, at=at),
+        resolution=Resolution(run_id=success.run_id, at=success.at),
         version=found.version + 1,
     )
 

@@ -15,8 +15,9 @@ from winnow.batch.plan import Plan, find_ids, find_plan, read_plan
 from winnow.core.contract import Order, Verdict, now
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
+from winnow.core.ranges import Ranges
 from winnow.metrics.metric import Metric
-from winnow.register.entry import Entry, Status, note_failure, note_success, release
+from winnow.register.entry import Entry, Status, Success, note_failure, note_success, release
 from winnow.register.table import RegisterUnavailable, RunMark
 from winnow.settlement.failure_records import FailureRecord, read_failures
 from winnow.settlement.result import read_result
@@ -24,8 +25,8 @@ from winnow.settlement.settlement import FINAL, Settlement, read_settlement, set
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
 
-    from winnow.core.ranges import Ranges
     from winnow.register.table import RegisterTable
     from winnow.storage.ledger import Ledger
 
@@ -159,7 +160,9 @@ def _resolve_by_later_runs(
     ledger: Ledger, register: RegisterTable, plan: Plan, mark: RunMark, into: Registered
 ) -> None:
     """Resolve failures of a run that is registered late, if the records have since succeeded in other runs."""
-    for later in register.runs_after(plan.pipeline, plan.stage, mark.settled_at):
+    for later in register.runs_after(plan.pipeline, plan.stage, plan.created_at):
+        if later == mark:
+            continue
         keys = StageKeys(later.run_id, plan.stage)
         with suppress(LedgerObjectMissing):  # its evidence has expired
             its_plan = read_plan(ledger, keys)
@@ -234,17 +237,38 @@ def resolve_successes(
             into.oldest = entry.first_seen
     resolved = 0
     if owed:
-        done = settlement.succeeded | settlement.skipped
+        done = _successes(ledger, plan, settlement, owed)
         resolved = register.apply(
             plan.pipeline,
             plan.stage,
-            (record_id for _, record_id in find_ids(ledger, plan, owed, among=done)),
-            lambda _, found: (
-                note_success(found, run_id=plan.run_id, at=settlement.settled_at) if found else None
-            ),
+            done,
+            lambda record_id, found: note_success(found, done[record_id]) if found else None,
         )
     into.resolved += resolved
     into.open = max(0, len(owed) - waived - resolved)
+
+
+def _successes(
+    ledger: Ledger, plan: Plan, settlement: Settlement, owed: AbstractSet[str]
+) -> dict[str, Success]:
+    """Of some records those that succeeded in this run, and rejected rows that the list does not have any more."""
+    ref = plan.source
+    source = {"bucket": ref.pointer.bucket, "key": ref.pointer.key, "modified": ref.modified}
+    found = dict(find_ids(ledger, plan, owed, among=settlement.succeeded | settlement.skipped))
+    done_at: dict[int, str] = {}
+    if found:
+        # Imported here: most runs resolve nothing, and their cold start need not load the readers of journals.
+        from winnow.settlement.done_times import times_done  # noqa: PLC0415
+
+        done_at = times_done(ledger, plan, settlement, Ranges.of(found))
+    successes = {
+        record_id: Success(run_id=plan.run_id, at=done_at[ordinal], source=source)
+        for ordinal, record_id in found.items()
+    }
+    if ref.etag and not plan.subset:
+        gone = Success(run_id=plan.run_id, at=plan.created_at, source=source)
+        successes |= {each: gone for each in owed if ref.is_row_of_another_version(each)}
+    return successes
 
 
 def catch_up(ledger: Ledger, register: RegisterTable, stage: StageKeys, *, deadline: float = inf) -> int:

@@ -40,7 +40,7 @@ class FailureRecord:
     """ISO 8601, UTC; so is `last_seen`."""
     last_seen: str
     source: Mapping[str, Any]
-    """Where the record came from: `bucket`, `key`, and `line`, which is 1-based or None."""
+    """Where the record came from: `bucket`, `key`, and `line`, which is 1-based or None; `modified`, when that list was written, by S3's clock."""
     code_version: str
     """Of the worker that reported it; empty if no worker did."""
 
@@ -203,6 +203,14 @@ def _unreported(
         }
 
 
+def _version_read(plan: Plan, source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where a record came from, with the version of the list, where it came from a list that has versions."""
+    ref = plan.source
+    if not ref.modified or (source["bucket"], source["key"]) != (ref.pointer.bucket, ref.pointer.key):
+        return source
+    return {**source, "modified": ref.modified}
+
+
 def _record(plan: Plan, report: Mapping[str, Any], attempts: Iterable[_Reported]) -> FailureRecord:
     ordinal, last_seen = report["ordinal"], report["at"]
     failed_at = [attempt.settled_at for attempt in attempts if ordinal in attempt.failed]
@@ -220,6 +228,6 @@ def _record(plan: Plan, report: Mapping[str, Any], attempts: Iterable[_Reported]
         tries=max(1, len(failed_at)),
         first_seen=min([last_seen, *failed_at]),
         last_seen=last_seen,
-        source=report["source"],
+        source=_version_read(plan, report["source"]),
         code_version=report["code_version"],
     )

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from botocore.exceptions import ClientError, ParamValidationError
 
+from winnow.core.contract import iso
 from winnow.core.errors import LedgerConflict, LedgerObjectMissing, ObjectForbidden, SourceChanged
 
 
@@ -27,6 +28,8 @@ class Head:
 
     start: bytes
     etag: str
+    modified: str
+    """When it was written, by S3's clock, as ISO 8601 in UTC; empty if that is not known."""
 
 
 HEAD_BYTES = 64
@@ -126,13 +129,13 @@ class S3Store:
             if _status(error) in (400, 404):  # 400: a name that S3 refuses, so there is nothing by it
                 raise LedgerObjectMissing(f"s3://{bucket or self.bucket}/{key} does not exist") from error
             if _status(error) == 416:  # an empty object has no first byte
-                return Head(
-                    start=b"", etag=self._s3.head_object(Bucket=bucket or self.bucket, Key=key)["ETag"]
-                )
+                answer = self._s3.head_object(Bucket=bucket or self.bucket, Key=key)
+                return Head(start=b"", etag=answer["ETag"], modified=iso(answer["LastModified"]))
             if _status(error) == 403:
                 raise ObjectForbidden(f"s3://{bucket or self.bucket}/{key}: {error}") from error
             raise
-        return Head(start=answer["Body"].read(), etag=answer["ETag"])
+        body = answer["Body"].read()
+        return Head(start=body, etag=answer["ETag"], modified=iso(answer["LastModified"]))
 
     def keys(self, prefix: str) -> Iterator[str]:
         token: dict[str, str] = {}

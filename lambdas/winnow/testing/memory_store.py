@@ -15,6 +15,8 @@ class MemoryStore:
     def __init__(self, bucket: str = "memory") -> None:
         self.bucket = bucket
         self.objects: dict[tuple[str, str], bytes] = {}
+        self.modified: dict[tuple[str, str], str] = {}
+        """When an object was written, where a test wants it to have a version."""
         self._lock = threading.Lock()
 
     def put(self, key: str, body: bytes, *, if_absent: bool = False) -> None:
@@ -45,7 +47,8 @@ class MemoryStore:
 
     def head(self, key: str, *, bucket: str | None = None) -> Head:
         found = self.get(key, bucket=bucket)
-        return Head(start=found.body[:HEAD_BYTES], etag=found.etag)
+        modified = self.modified.get((bucket or self.bucket, key), "")
+        return Head(start=found.body[:HEAD_BYTES], etag=found.etag, modified=modified)
 
     def keys(self, prefix: str) -> Iterator[str]:
         with self._lock:

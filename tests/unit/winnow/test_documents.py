@@ -27,7 +27,12 @@ PLAN = {
     "batch_id": "B1",
     "digest": "0f",
     "count": 9,
-    "source": {"pointer": {"bucket": "source", "key": "list"}, "format": "ndjson", "etag": '"e"'},
+    "source": {
+        "pointer": {"bucket": "source", "key": "list"},
+        "format": "ndjson",
+        "etag": '"e"',
+        "modified": "",
+    },
     "dropped": [3, 4],
     "duplicates": 1,
     "superseded": 2,

@@ -16,6 +16,7 @@ from winnow.register.entry import (
     Refused,
     Resolution,
     Status,
+    Success,
     Waiver,
     hold,
     note_failure,
@@ -150,7 +151,7 @@ class TestAFailure:
 class TestASuccess:
     @pytest.mark.parametrize("found", [opened(), WAIVED, HELD, HELD_AND_WAIVED])
     def test_resolves(self, found: Entry) -> None:
-        entry = note_success(found, run_id="R2", at=at(9))
+        entry = note_success(found, Success(run_id="R2", at=at(9)))
         assert entry
         assert (entry.status, entry.resolution) == (Status.RESOLVED, Resolution(run_id="R2", at=at(9)))
         assert (entry.hold, entry.waiver, entry.version) == (None, None, found.version + 1)
@@ -159,12 +160,34 @@ class TestASuccess:
         ("found", "run_id", "minute"),
         [
             pytest.param(RESOLVED, "R3", 9, id="resolved already"),
-            pytest.param(opened(), "R0", 0, id="an older run"),
+            pytest.param(opened(), "R0", 0, id="a run that may have read the record before it failed"),
             pytest.param(opened(), "R1", 9, id="the run in which it failed"),
         ],
     )
     def test_that_says_nothing_new_changes_nothing(self, found: Entry, run_id: str, minute: int) -> None:
-        assert note_success(found, run_id=run_id, at=at(minute)) is None
+        assert note_success(found, Success(run_id=run_id, at=at(minute))) is None
+
+    @pytest.mark.parametrize(
+        ("read", "minute", "resolves"),
+        [
+            ("2026-11-20T10:00:00.000Z", 0, True),
+            ("2026-11-20T08:00:00.000Z", 9, False),
+            ("2026-11-20T09:00:00.000Z", 0, False),
+            ("2026-11-20T09:00:00.000Z", 9, True),
+            ("", 0, False),
+            ("", 9, True),
+        ],
+        ids=["newer version", "older version", "same, earlier", "same, later", "unknown, earlier", "unknown, later"],
+    )  # fmt: skip
+    def test_of_another_version_of_the_list_is_judged_by_the_version(
+        self, read: str, minute: int, *, resolves: bool
+    ) -> None:
+        place = {"bucket": "source", "key": "list"}
+        found = opened(source={**place, "line": 3, "modified": "2026-11-20T09:00:00.000Z"})
+        success = Success(run_id="R2", at=at(minute), source={**place, "modified": read})
+        assert (note_success(found, success) is not None) == resolves
+        elsewhere = replace(success, source={"bucket": "source", "key": "other", "modified": read})
+        assert (note_success(found, elsewhere) is not None) == (minute == 9)
 
 
 class TestAnOperator:

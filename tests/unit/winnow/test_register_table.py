@@ -11,7 +11,7 @@ from tests.unit.winnow.registers import TABLE, dynamodb
 from tests.unit.winnow.test_register import at, failure
 from winnow.core.contract import Kind
 from winnow.register import table as register_table
-from winnow.register.entry import Entry, hold, note_failure, note_success, waive
+from winnow.register.entry import Entry, Success, hold, note_failure, note_success, waive
 from winnow.register.item import PARTITIONS, Summary, partition
 from winnow.register.table import ATTEMPTS, BATCH, RegisterTable, RegisterUnavailable, RunMark
 
@@ -82,7 +82,7 @@ class TestEntries:
         entry = note_failure(None, failure(record_id=record_id, pipeline=pipeline, kind=Kind.CRASHED)).entry
         waived = waive(entry, reason="as scanned", now=at(2), until=at(9))
         held = hold(waived, replay_id="P1", now=at(3), until=at(8))
-        resolved = note_success(held, run_id="R2", at=at(4))
+        resolved = note_success(held, Success(run_id="R2", at=at(4)))
         for each in (entry, waived, held, resolved):
             assert table.apply(pipeline, "adapt", [record_id], lambda _, __, each=each: each) == 1  # type: ignore[misc]
             assert table.find(pipeline, "adapt", record_id) == each
@@ -96,7 +96,9 @@ class TestEntries:
     def test_that_are_not_resolved_are_in_the_index(self, table: RegisterTable) -> None:
         fail(table, *IDS)
         table.apply(
-            *WHERE, IDS[:3], lambda _, found: note_success(found, run_id="R2", at=at(9)) if found else None
+            *WHERE,
+            IDS[:3],
+            lambda _, found: note_success(found, Success(run_id="R2", at=at(9))) if found else None,
         )
         assert {each.record_id for each in table.unresolved(*WHERE)} == set(IDS[3:])
         assert {each.record_id for each in table.all(*WHERE)} == set(IDS)

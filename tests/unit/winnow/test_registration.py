@@ -20,6 +20,7 @@ from winnow.register.entry import Status, hold, waive
 from winnow.register.registering import Registered, catch_up, register_attempt, register_state, release_holds
 from winnow.register.table import RegisterTable, RegisterUnavailable
 from winnow.settlement.settlement import FINAL, read_settlement
+from winnow.testing import MemoryStore
 
 NOON = "2026-11-20T12:00:00.000Z"
 ODD = ("bad/../b c", "bad#1", "bad🦔", "badمخطوط", "bad" + "x" * 1_000)
@@ -227,6 +228,95 @@ class TestARun:
         assert state["verdict"] == "RETRY"
         assert register_state(world.ledger, world.register, state, world.count) == state
         assert world.mark("R1") is None
+
+
+class TestRowsThatAreNoRecords:
+    """A bad row is called after its list, line and version, so that each is told, closed and waived by itself."""
+
+    @staticmethod
+    def feed(world: World, run_id: str, key: str, body: bytes, modified: str = "", **more: Any) -> None:
+        world.ledger.store.put(key, body)
+        assert isinstance(world.ledger.store, MemoryStore)
+        world.ledger.store.modified["ledger", key] = modified
+        pointer = {"bucket": "ledger", "key": key}
+        world.pipeline.run({"records": pointer, **more}, run_id)
+        for number in world.attempts(run_id):
+            world.register_state(run_id, number)
+
+    def test_two_feeds_that_are_cut_off_in_the_same_line_are_two_failures(self) -> None:
+        world = World()
+        self.feed(world, "R1", "monday", b'"a"\n{"id": "b\n')
+        self.feed(world, "R2", "tuesday", b'"c"\n{"id": "d\n')
+        self.feed(world, "R3", "monday", b'"a"\n{"id": "b\n')
+        assert [len(names) for names in world.told] == [1, 1]
+        assert sorted(name.split("@")[0] for name in world.statuses) == [
+            "s3://ledger/monday:2",
+            "s3://ledger/tuesday:2",
+        ]
+        assert set(world.statuses.values()) == {"open"}
+
+    def test_is_resolved_when_the_list_does_not_have_it_any_more(self) -> None:
+        world = World()
+        self.feed(world, "R1", "feed", b'"a"\n{"id": "b\n', "2026-11-20T10:00:00.000Z")
+        self.feed(world, "R2", "other", b'"a"\n"b"\n')
+        assert list(world.statuses.values()) == ["open"]
+        self.feed(world, "R3", "feed", b'"a"\n{"id": "b"}\n', "2026-11-20T11:00:00.000Z")
+        assert list(world.statuses.values()) == ["resolved"]
+
+    def test_that_is_bad_in_the_next_version_too_is_a_failure_of_that_version(self) -> None:
+        world = World()
+        self.feed(world, "R1", "feed", b'"a"\n{"id": "b\n', "2026-11-20T10:00:00.000Z")
+        self.feed(world, "R2", "feed", b'"a"\n{"id": "c\n', "2026-11-20T11:00:00.000Z")
+        assert [len(names) for names in world.told] == [1, 1]
+        assert sorted(world.statuses.values()) == ["open", "resolved"]
+
+    def test_is_not_resolved_by_an_older_version_or_by_a_part_of_the_list(self) -> None:
+        world = World()
+        self.feed(world, "R1", "feed", b'"a"\n{"id": "b\n', "2026-11-20T10:00:00.000Z")
+        self.feed(world, "R2", "feed", b'"a"\n"b"\n', "2026-11-20T09:00:00.000Z")
+        self.feed(world, "R3", "feed", b'"a"\n"c"\n', "2026-11-20T11:00:00.000Z", only=["a"])
+        assert list(world.statuses.values()) == ["open"]
+
+
+class TestOverlappingRuns:
+    """V3: what counts is when a record was done, and which version of it was read, not who settled last."""
+
+    def test_a_success_from_before_the_failure_does_not_resolve_it_though_its_run_settled_last(self) -> None:
+        world = World()
+        world.pipeline.stages = FORGIVING
+        world.run("B", "a", "bad1", register=False)
+        world.pipeline.stages = STAGES
+        world.run("A", "a", "bad1")
+        self.settled_at(world, "B", "2999-01-01T00:00:00.000Z")
+        for number in world.attempts("B"):
+            world.register_state("B", number)
+        assert world.statuses == {"bad1": "open"}
+
+    def test_a_success_that_was_done_after_the_failure_resolves_it(self) -> None:
+        world = World()
+        world.run("A", "a", "bad1")
+        world.pipeline.stages = FORGIVING
+        world.run("B", "bad1")
+        assert world.statuses == {"bad1": "resolved"}
+        found = world.register.find("catalogue", "adapt", "bad1")
+        assert found.resolution.at == read_plan(world.ledger, StageKeys("B", "adapt")).created_at
+
+    def test_a_run_that_registers_late_is_resolved_by_a_success_after_its_failure(self) -> None:
+        """B was done after A had failed, and settled and registered before A did."""
+        world = World()
+        world.run("A", "a", "bad1", register=False)
+        world.pipeline.stages = FORGIVING
+        world.run("B", "bad1")
+        self.settled_at(world, "A", "2999-01-01T00:00:00.000Z")
+        for number in world.attempts("A"):
+            world.register_state("A", number)
+        assert world.statuses == {"bad1": "resolved"}
+
+    @staticmethod
+    def settled_at(world: World, run_id: str, moment: str) -> None:
+        last = world.attempts(run_id)[-1]
+        key = StageKeys(run_id, "adapt").attempt(last).settlement
+        world.pipeline.change(key, lambda said: said.update(settled_at=moment))
 
 
 class TestTwice:

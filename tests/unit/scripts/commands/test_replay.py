@@ -180,7 +180,7 @@ class TestRun:
         fail(bench, mint__T_c="transient", mint__T_d="transient")
         with monkeypatch.context() as crash:
             crash.setattr(bench.stepfunctions, "start_execution", _die)
-            assert bench.winnow("run", "--stage", "mint", "--execute").exit_code == 1
+            assert bench.winnow("run", "--stage", "mint", "--execute").exit_code == 130
         held = bench.entry("mint", "T-c").hold
         assert held is not None
         result = bench.winnow("run", "--stage", "mint", "--execute")

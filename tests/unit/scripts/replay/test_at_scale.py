@@ -23,7 +23,7 @@ from tests.unit.winnow.runs import RUN_ID, Pipeline, adapt
 from winnow import Record, worker
 from winnow.batch.plan import read_plan
 from winnow.core.keys import StageKeys, replay_selection
-from winnow.register.entry import Status, note_success
+from winnow.register.entry import Status, Success, note_success
 from winnow.register.registering import Registered, register_failures
 from winnow.settlement.failure_records import read_failures
 from winnow.testing import FakeExecutions, MemoryRegister, MemoryStateTable
@@ -137,7 +137,9 @@ def resolve(where: Site, *record_ids: str) -> None:
         "catalogue",
         "mint",
         record_ids,
-        lambda _, found: note_success(found, run_id="R9", at="2999-01-01T00:00:00.000Z") if found else None,
+        lambda _, found: (
+            note_success(found, Success(run_id="R9", at="2999-01-01T00:00:00.000Z")) if found else None
+        ),
     )
 
 
