@@ -260,10 +260,11 @@ class StageInput:
     records: Pointer | tuple[InlineRecord, ...]
     only: Pointer | tuple[str, ...] | None
     try_count: int
+    started_by: str | None = None
+    """ARN of the execution that started the stage: the pipeline's; None where it was started by itself."""
 
-    FIELDS = frozenset(
-        {"run_id", "records", "only", "try_count", "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"}
-    )
+    STARTED_BY = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
+    FIELDS = frozenset({"run_id", "records", "only", "try_count", STARTED_BY})
 
     @classmethod
     def from_event(cls, event: object) -> Self:
@@ -282,6 +283,7 @@ class StageInput:
             records=records_from_event(event.get("records")),
             only=only_from_event(event.get("only")),
             try_count=_try_count(event.get("try_count", 0)),
+            started_by=event.get(cls.STARTED_BY),
         )
 
 

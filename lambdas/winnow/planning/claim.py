@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from winnow.core.contract import now
+from winnow.core import keys as ledger_keys
+from winnow.core.contract import StageInput, now
 from winnow.core.document import required
-from winnow.core.errors import DuplicateAttempt, LedgerConflict
+from winnow.core.errors import DuplicateAttempt, LedgerConflict, StageInputError
 from winnow.core.keys import StageKeys
+from winnow.core.run_document import RunDocument
 from winnow.storage.ledger import Ledger
 
 
@@ -29,6 +31,24 @@ class AttemptClaim:
 
     def to_json(self) -> dict[str, str]:
         return {"execution": self.execution, "claimed_at": self.claimed_at}
+
+
+def check_run_is_its_own(ledger: Ledger, stage_input: StageInput) -> None:
+    """A run that a pipeline planned has its stages started by the pipeline's execution, and by nobody else.
+
+    A stage that is started by itself under the id of such a run would take the place of the run's own.
+
+    Raises:
+        StageInputError: the run id belongs to another execution than the one that started the stage.
+    """
+    run = ledger.find(ledger_keys.run(stage_input.run_id), RunDocument.from_json)
+    if run and run.execution != stage_input.started_by:
+        raise StageInputError(
+            "run_id",
+            stage_input.run_id,
+            f"belongs to {run.execution}, which starts its stages itself; "
+            "leave it out to start this stage by itself, or replay what failed",
+        )
 
 
 def claim_attempt(ledger: Ledger, keys: StageKeys, attempt: int, execution: str) -> None:

@@ -28,7 +28,7 @@ from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.segment import BY_PLAN, Segment
 from winnow.planning.batch_list import BatchList
-from winnow.planning.claim import claim_attempt
+from winnow.planning.claim import check_run_is_its_own, claim_attempt
 from winnow.settlement.settlement import read_settlement
 from winnow.storage.ledger import Ledger
 
@@ -41,10 +41,11 @@ def plan_stage(
     Idempotent for the same execution, which may call it again when Lambda is retried.
 
     Raises:
-        StageInputError: the records cannot be read.
+        StageInputError: the records cannot be read, or the run id belongs to a run that did not start this stage.
         DuplicateAttempt: another execution already runs this stage of this run.
     """
     keys = StageKeys(stage_input.run_id, stage)
+    check_run_is_its_own(ledger, stage_input)
     claim_attempt(ledger, keys, 0, execution)
     plan = find_plan(ledger, keys) or _fix(ledger, stage_input, keys, pipeline, policy)
     return Order(

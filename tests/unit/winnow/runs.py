@@ -72,7 +72,9 @@ class Pipeline:
     def run_stage(self, run_id: str, stage: str, records: Pointer) -> Pointer | None:
         """The stage's successes; None where the stage failed or was stopped."""
         where: dict[str, Any] = {"pipeline": "catalogue", "stage": stage, "policy": POLICY}
-        given = StageInput.from_event({"run_id": run_id, "records": records.to_payload()})
+        given = StageInput.from_event(
+            {"run_id": run_id, "records": records.to_payload(), StageInput.STARTED_BY: self.execution}
+        )
         order = plan_stage(self.ledger, given, execution=f"{stage}-0", **where)
         while True:
             state = settle(self.ledger, self._attempt(stage, order), lambda _metric, _value: None)

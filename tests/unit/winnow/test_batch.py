@@ -16,10 +16,12 @@ from tests.unit.winnow.stages import DIED, KEYS, RUN_ID, MoodyStore, Stage, jour
 from winnow.batch.opening import detect, open_source
 from winnow.batch.plan import BLOCK_IDS, find_id, ids_of
 from winnow.batch.rows import SourceRef
+from winnow.core import keys as ledger_keys
 from winnow.core.contract import Kind, Pointer, SourceFormat, StageInput
 from winnow.core.errors import DuplicateAttempt, StageInputError
 from winnow.core.ranges import Ranges
 from winnow.core.repeats import Repeats
+from winnow.core.run_document import RunDocument
 from winnow.journal.successes import SuccessEntry, SuccessManifest
 from winnow.planning.batch_list import FEW_ROWS, BatchList
 from winnow.planning.stage_planner import plan_stage
@@ -421,6 +423,50 @@ def test_another_execution_is_refused_the_same_stage_of_the_same_run() -> None:
         match=r"attempt 0 of stage transform of run .* belongs to first; nothing was run twice",
     ):
         stage.plan(SOURCE, execution="second")
+
+
+RUN = "arn:aws:states:eu-west-1:123456789012:execution:catalogue:nightly"
+
+
+def of_a_run() -> Stage:
+    """A stage of a run that its pipeline has planned, and that has not reached the stage yet."""
+    stage = Stage()
+    put(stage, "a")
+    run = RunDocument(
+        run_id=RUN_ID,
+        pipeline="catalogue",
+        stages=("adapt", "transform"),
+        start_at="adapt",
+        trigger={"kind": "manual"},
+        replay_id=None,
+        execution=RUN,
+        started_at="2026-11-20T12:00:00.000Z",
+        records=Pointer.from_event(SOURCE, "records"),
+        stepped_aside=None,
+    )
+    stage.ledger.write_json(ledger_keys.run(RUN_ID), run.to_json())
+    return stage
+
+
+@pytest.mark.parametrize("starter", [{}, {StageInput.STARTED_BY: f"{RUN}-2"}])
+def test_law_8_a_stage_that_is_started_by_hand_does_not_take_the_place_of_a_runs_own(
+    starter: dict[str, str],
+) -> None:
+    stage = of_a_run()
+    before = dict(stage.store.objects)
+    with pytest.raises(StageInputError) as refused:
+        stage.plan(SOURCE, execution="by hand", **starter)
+    assert str(refused.value) == (
+        f"run_id: belongs to {RUN}, which starts its stages itself; "
+        f"leave it out to start this stage by itself, or replay what failed, got: '{RUN_ID}'"
+    )
+    assert stage.store.objects == before
+    assert stage.plan(SOURCE, **{StageInput.STARTED_BY: RUN}).count == 1
+
+
+def test_a_stage_that_is_started_by_itself_may_have_a_run_id_of_its_own() -> None:
+    stage = of_a_run()
+    assert stage.plan(SOURCE, run_id="mine").run_id == "mine"
 
 
 def test_the_plan_that_was_written_first_stands() -> None:

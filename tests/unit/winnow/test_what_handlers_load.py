@@ -87,6 +87,7 @@ MAY_LOAD = {
     | REPORTS
     | READERS
     | {
+        "core.run_document",
         "journal.segment",
         "planning.batch_list",
         "planning.claim",
