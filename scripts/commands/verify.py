@@ -12,6 +12,7 @@ from scripts.deployed.target import Target
 from scripts.display.proofs import Verified, print_proof, print_trace
 from scripts.terminal.errors import Mistake
 from scripts.terminal.exit_codes import ExitCode
+from winnow.alerts.shown_ids import typed_id
 
 
 @click.command(
@@ -48,9 +49,13 @@ def verify(run: str, record_id: str | None, pipeline: str | None, as_json: bool)
     console = Console(highlight=False)
     if record_id is not None:
         traced = found.trace(record_id)
+        if not traced.steps and typed_id(record_id) != record_id:
+            traced = found.trace(typed_id(record_id))
         if not traced.steps:
             raise Mistake(
-                "--id", record_id, f"must be a record that run {run} was given, spelt as the source has it"
+                "--id",
+                record_id,
+                f"must be a record that run {run} was given, spelt as the source or a list of failures has it",
             )
         if as_json:
             click.echo(json.dumps(traced.to_json(), ensure_ascii=False))

@@ -25,6 +25,7 @@ from scripts.local.target import at_emulator
 from scripts.replay.site import Site
 from scripts.terminal.errors import CommandFailed
 from scripts.terminal.steps import step
+from winnow.alerts.shown_ids import shown_id
 from winnow.batch.plan import ids_of, read_plan
 from winnow.core.contract import SUCCEEDED
 from winnow.core.keys import AttemptKeys, StageKeys
@@ -155,7 +156,8 @@ class Exhibit:
 
     def show_trace(self, traced: Trace) -> None:
         """Show it as the command line does."""
-        self.say(f"\n[bold]winnow verify {traced.run_id} --id {traced.record_id}[/]")
+        command = shlex.join(("winnow", "verify", traced.run_id, "--id", shown_id(traced.record_id)))
+        self.say(f"\n[bold]{escape(command)}[/]")
         print_trace(traced, self._console)
 
     def _request(self, detail: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from scripts.deployed.progress import RunProgress, StageProgress
 from winnow.alerts.content import CauseTally
+from winnow.alerts.shown_ids import shown_id
 from winnow.settlement.failure_records import FailureRecord
 from winnow.storage.ledger import Ledger
 from winnow.storage.store import S3Store
@@ -41,7 +42,9 @@ def _print_stage(stage: StageProgress, failures_file: str, s3: Any, console: Con
     )
     for example in tally.examples:
         reason = Text.assemble((f"{example.kind}  ", "dim"), f"{example.error_type}: {example.message}")
-        console.print(Text.assemble("  ", (example.record_id, "bold"), "\n      ", reason), soft_wrap=True)
+        console.print(
+            Text.assemble("  ", (shown_id(example.record_id), "bold"), "\n      ", reason), soft_wrap=True
+        )
     if tally.count > len(tally.examples):
         console.print(f"… and {tally.count - len(tally.examples):,} more; by cause:")
         for cause in tally.causes:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from winnow.alerts.shown_ids import shown_id
 from winnow.core.contract import SUCCEEDED, Verdict
 from winnow.proof.prove import Proof, Reached, StageProof
 from winnow.proof.trace import Outcome, Step, Trace
@@ -128,11 +129,11 @@ def _step(step: Step) -> Iterator[Text]:
     yield Text.assemble(
         (f"{step.stage:<12}", "bold"),
         (f"{step.outcome.value:<12}", OUTCOME_STYLES.get(step.outcome, "")),
-        step.record_id,
+        shown_id(step.record_id),
         (where, "dim"),
     )
     if step.outputs and step.outputs != (step.record_id,):
-        yield Text.assemble((" " * 24 + "became ", "dim"), ", ".join(step.outputs))
+        yield Text.assemble((" " * 24 + "became ", "dim"), ", ".join(map(shown_id, step.outputs)))
     if step.failure:
         said = f"{step.failure.kind}, {step.failure.error_type}: {step.failure.message}"
         yield Text(" " * 24 + said)

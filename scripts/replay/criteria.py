@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from scripts.terminal.errors import Mistake
+from winnow.alerts.shown_ids import typed_id
 from winnow.core.contract import Kind, iso
 from winnow.register.entry import Status
 
@@ -78,7 +79,7 @@ class Criteria:
             and (not self.error_types or entry.error_type in self.error_types)
             and (not self.fingerprints or entry.fingerprint in self.fingerprints)
             and (not self.runs or entry.run_id in self.runs)
-            and (not self.ids or entry.record_id in self.ids)
+            and (not self.ids or entry.record_id in self.ids or entry.record_id in map(typed_id, self.ids))
             and (not self.statuses or status_of(entry, now) in self.statuses)
             and (not self.since or entry.last_seen >= self.since)
             and (not self.until or entry.last_seen < self.until)
@@ -131,7 +132,13 @@ def criteria_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--fingerprint", metavar="HEX", multiple=True, help="One cause, as `replay list` shows it."
         ),
         click.option("--run", metavar="RUN", multiple=True, help="The run they failed in last."),
-        click.option("--id", "record_id", metavar="ID", multiple=True, help="Exactly this record."),
+        click.option(
+            "--id",
+            "record_id",
+            metavar="ID",
+            multiple=True,
+            help="Exactly this record, by its id or as lists show it.",
+        ),
         click.option(
             "--status",
             type=click.Choice([each.value for each in Status]),

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from scripts.replay.criteria import status_of
+from winnow.alerts.shown_ids import shown_id
 from winnow.register.entry import Status
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069
 
 
 def clean(text: str) -> str:
-    """Text from records, harmless on a terminal."""
+    """Text from records other than their ids, harmless on a terminal."""
     return _UNSAFE.sub("·", text)
 
 
@@ -56,7 +57,7 @@ def _group(group: Group) -> Iterator[Text]:
         (group.error_type, "bold"),
         f": {clean(group.message)}",
     )
-    yield Text.assemble((f"{'e.g. ':>10}", "dim"), clean(group.example_id))
+    yield Text.assemble((f"{'e.g. ':>10}", "dim"), shown_id(group.example_id))
     when = moment(group.last_seen)
     if moment(group.first_seen) != when:
         when = f"{moment(group.first_seen)} to {when}"
@@ -78,7 +79,7 @@ def _record(entry: Summary, status: Status) -> Iterator[Text]:
     yield Text.assemble(
         (f"{entry.stage:<12}", "bold"),
         (f"{status.value:<11}", STATUS_STYLES[status]),
-        (clean(entry.record_id), "bold"),
+        (shown_id(entry.record_id), "bold"),
     )
     yield Text(f"{'':23}{entry.kind}, {entry.error_type}: {clean(entry.message)}")
     times = "once" if entry.occurrences == 1 else f"{entry.occurrences:,} times"
@@ -103,7 +104,7 @@ def print_order(order: ReplayOrder, expected: Estimate, console: Console, *, can
         soft_wrap=True,
     )
     of = "1 run" if runs == 1 else f"{runs:,} runs"
-    console.print(f"  given as they were in {of}; e.g. {_named(order)}", markup=False, soft_wrap=True)
+    console.print(Text(f"  given as they were in {of}; e.g. {_named(order)}"), soft_wrap=True)
     if canary and canary < count:
         console.print(f"  {canary:,} first; the other {count - canary:,} only if they pass", soft_wrap=True)
     console.print(
@@ -113,7 +114,7 @@ def print_order(order: ReplayOrder, expected: Estimate, console: Console, *, can
 
 
 def _named(order: ReplayOrder) -> str:
-    ids = [clean(each.entry.record_id) for each in order.candidates[:MAX_NAMED]]
+    ids = [shown_id(each.entry.record_id) for each in order.candidates[:MAX_NAMED]]
     return ", ".join(ids)
 
 
@@ -133,7 +134,7 @@ def print_left_out(left_out: LeftOut, console: Console) -> None:
     """What is not replayed, by reason, with a few names."""
     for reason, ids in left_out.by_reason.items():
         console.print(Text.assemble((f"  {len(ids):,} ", "yellow"), reason), soft_wrap=True)
-        named = ", ".join(clean(each) for each in ids[:MAX_NAMED])
+        named = ", ".join(shown_id(each) for each in ids[:MAX_NAMED])
         more = f" and {len(ids) - MAX_NAMED:,} more" if len(ids) > MAX_NAMED else ""
         console.print(Text(f"      {named}{more}", style="dim"), soft_wrap=True)
 
@@ -143,5 +144,5 @@ def refusals(left_out: LeftOut) -> str:
     parts = []
     for reason, ids in left_out.by_reason.items():
         more = f" and {len(ids) - 1:,} more" if len(ids) > 1 else ""
-        parts.append(f"{clean(ids[0])}{more}: {reason}")
+        parts.append(f"{shown_id(ids[0])}{more}: {reason}")
     return "; ".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from winnow.alerts.shown_ids import shown_id
 from winnow.batch.plan import find_plan
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
@@ -25,7 +26,7 @@ def why_nothing(site: Site, criteria: Criteria) -> str:
     """What became of the failures that were meant, in one line."""
     resolved = _resolved(site, criteria)
     if resolved:
-        return f"{resolved[0]} and all others that match are already resolved ({len(resolved):,})"
+        return f"{shown_id(resolved[0])} and all others that match are already resolved ({len(resolved):,})"
     for run_id in criteria.runs:
         elsewhere = list(islice(_failed_since(site, criteria, run_id), 1))
         if elsewhere:
@@ -54,7 +55,8 @@ def _failed_since(site: Site, criteria: Criteria, run_id: str) -> Iterator[str]:
         except LedgerObjectMissing:
             continue
         for entry in site.entries_of(stage, ids):
+            name = shown_id(entry.record_id)
             if entry.status is Status.RESOLVED:
-                yield f"{entry.record_id} failed again since, in run {entry.last.run_id}, and is already resolved"
+                yield f"{name} failed again since, in run {entry.last.run_id}, and is already resolved"
             elif entry.last.run_id != run_id:
-                yield f"{entry.record_id} failed again since, in run {entry.last.run_id}; select by that run"
+                yield f"{name} failed again since, in run {entry.last.run_id}; select by that run"

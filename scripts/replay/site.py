@@ -10,6 +10,7 @@ from scripts.deployed import pipelines
 from scripts.deployed.runs import find_run
 from scripts.replay.criteria import Criteria
 from scripts.terminal.errors import CommandRefused
+from winnow.alerts.shown_ids import typed_id
 from winnow.core.contract import now
 from winnow.register.item import Summary
 from winnow.register.table import BATCH, RegisterTable
@@ -19,7 +20,7 @@ from winnow.storage.state_table import DynamoStateTable
 from winnow.storage.store import S3Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from scripts.deployed.pipelines import DeployedPipeline
     from scripts.deployed.target import Target
@@ -93,7 +94,7 @@ class Site:
     def _stage(self, stage: str, criteria: Criteria) -> Iterable[Summary]:
         name = self.pipeline.name
         if criteria.ids:
-            return map(Summary.of_entry, self.entries_of(stage, criteria.ids))
+            return map(Summary.of_entry, self.entries_typed(stage, criteria.ids))
         return (
             self.register.all(name, stage)
             if criteria.ask_for_resolved
@@ -105,6 +106,16 @@ class Site:
         wanted = list(dict.fromkeys(ids))
         for start in range(0, len(wanted), BATCH):
             yield from self.register.read(self.pipeline.name, stage, wanted[start : start + BATCH]).values()
+
+    def entries_typed(self, stage: str, typed: Sequence[str]) -> Iterator[Entry]:
+        """Whole entries of the records that a person means: ids as they are, or as `shown_id` shows them.
+
+        Where there is a record for either reading, the id as it is counts.
+        """
+        readings = (reading for text in typed for reading in (text, typed_id(text)))
+        found = {entry.record_id: entry for entry in self.entries_of(stage, readings)}
+        meant = dict.fromkeys(text if text in found else typed_id(text) for text in typed)
+        yield from (found[record_id] for record_id in meant if record_id in found)
 
     def is_new_code(self, entry: Summary) -> bool:
         """Whether its stage has other code now than when it failed for good."""

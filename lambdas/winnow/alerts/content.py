@@ -312,11 +312,5 @@ def clean(text: str, limit: int) -> str:
     return shown if len(shown) <= limit and len(text) <= limit * 2 else shown[: limit - 1] + "…"
 
 
-def clean_id(record_id: str, limit: int) -> str:
-    """A record id as it can be shown on one line: what cannot be seen is escaped, so that ids that differ look different."""
-    shown = "".join(f"\\u{ord(char):04x}" if _unseen(char) else char for char in record_id[:limit])
-    return shown if len(shown) <= limit and len(record_id) <= limit else shown[: limit - 1] + "…"
-
-
 def _unseen(char: str) -> bool:
     return unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}

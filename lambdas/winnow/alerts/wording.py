@@ -16,8 +16,8 @@ from winnow.alerts.content import (
     Event,
     Severity,
     clean,
-    clean_id,
 )
+from winnow.alerts.shown_ids import shown_id
 from winnow.core.contract import MAX_RECORD_ID_BYTES
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _cut(content: AlertContent, id_chars: int, message_chars: int) -> AlertConte
                 cause,
                 error_type=clean(cause.error_type, 100),
                 message=clean(cause.message, message_chars),
-                example_id=clean_id(cause.example_id, id_chars),
+                example_id=shown_id(cause.example_id, id_chars),
             )
             for cause in content.causes
         ),
@@ -120,7 +120,7 @@ def _cut(content: AlertContent, id_chars: int, message_chars: int) -> AlertConte
                 example,
                 error_type=clean(example.error_type, 100),
                 message=clean(example.message, message_chars),
-                record_id=clean_id(example.record_id, id_chars),
+                record_id=shown_id(example.record_id, id_chars),
             )
             for example in content.examples
         ),

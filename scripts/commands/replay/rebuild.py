@@ -10,6 +10,7 @@ from scripts.replay.rebuilding import Difference, compare, replay_history
 from scripts.replay.runs import documents, run_ids
 from scripts.replay.site import Site
 from scripts.terminal.errors import CommandRefused
+from winnow.alerts.shown_ids import shown_id
 from winnow.register.table import RegisterUnavailable
 from winnow.testing import MemoryRegister
 
@@ -80,7 +81,7 @@ def _print(difference: Difference, *, dry_run: bool) -> None:
     )
     for name, ids in (("missing", difference.missing), ("different", difference.changed)):
         if ids:
-            click.echo(f"{len(ids):,} {verb} put right that are {name}, e.g. {ids[0]}")
+            click.echo(f"{len(ids):,} {verb} put right that are {name}, e.g. {shown_id(ids[0])}")
     if difference.damaged:
         click.echo(
             f"{len(difference.damaged):,} runs are damaged and were skipped; what the register knows of them is kept"
@@ -91,5 +92,5 @@ def _print(difference: Difference, *, dry_run: bool) -> None:
         )
     if difference.beyond:
         click.echo(
-            f"{len(difference.beyond):,} belong to runs that the ledger no longer has, e.g. {difference.beyond[0]}; kept"
+            f"{len(difference.beyond):,} belong to runs that the ledger no longer has, e.g. {shown_id(difference.beyond[0])}; kept"
         )

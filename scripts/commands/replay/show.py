@@ -13,6 +13,7 @@ from scripts.replay.display import STATUS_STYLES, clean
 from scripts.replay.history import Ancestor, Try, ancestors, tries
 from scripts.replay.site import Site
 from scripts.terminal.errors import Mistake
+from winnow.alerts.shown_ids import shown_id
 from winnow.register.entry import Entry
 
 
@@ -37,7 +38,7 @@ def show(record_id: str, pipeline: str | None, stage: str | None, as_json: bool)
     if stage and stage not in stages:
         raise Mistake("--stage", stage, f"must be one of {', '.join(stages)}")
     entries = [
-        entry for each in ([stage] if stage else stages) for entry in site.entries_of(each, [record_id])
+        entry for each in ([stage] if stage else stages) for entry in site.entries_typed(each, [record_id])
     ]
     if not entries:
         raise Mistake(
@@ -46,7 +47,8 @@ def show(record_id: str, pipeline: str | None, stage: str | None, as_json: bool)
     console = Console(highlight=False)
     for entry in entries:
         each_try = {
-            each.run_id: tries(site.ledger, each.run_id, entry.stage, record_id) for each in entry.history
+            each.run_id: tries(site.ledger, each.run_id, entry.stage, entry.record_id)
+            for each in entry.history
         }
         came_from = list(ancestors(site.ledger, entry))
         if as_json:
@@ -74,7 +76,7 @@ def _print(
         console.print(Text.assemble(*parts), soft_wrap=True)
 
     say(
-        (clean(entry.record_id), "bold"),
+        (shown_id(entry.record_id), "bold"),
         f"  {entry.pipeline}/{entry.stage}  ",
         (entry.status.value, STATUS_STYLES[entry.status]),
     )
@@ -112,7 +114,7 @@ def _print(
             where = f"s3://{ancestor.source['bucket']}/{clean(str(ancestor.source['key']))}"
             say(
                 f"  {ancestor.stage:<12}",
-                (clean(ancestor.record_id), "bold"),
+                (shown_id(ancestor.record_id), "bold"),
                 (f"  run {ancestor.run_id}  {where}", "dim"),
             )
     if not came_from:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import html
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from winnow.alerts.announcer import Announcer, message, subject
 from winnow.alerts.content import (
@@ -19,8 +22,9 @@ from winnow.alerts.content import (
     Example,
     Severity,
     clean,
-    clean_id,
 )
+from winnow.alerts.shown_ids import shown_id, typed_id
+from winnow.alerts.slack_blocks import escape, slack_message
 from winnow.alerts.wording import compose
 from winnow.core.contract import Pointer
 from winnow.core.errors import LedgerObjectMissing
@@ -166,10 +170,42 @@ class TestCleaning:
             ("a\nb", "a\\u000ab"),
             ("zero\u200bwidth", "zero\\u200bwidth"),
             ("🦔", "🦔"),
+            ("MS\u202f12", "MS\\u202f12"),
+            ("a  b", "a \\u0020b"),
+            (" a ", "\\u0020a\\u0020"),
+            ("写本\u30002", "写本\\u30002"),
+            ("filler\u3164", "filler\\u3164"),
+            ("vs\U000e0100", "vs\\U000e0100"),
+            ("`id`", "\\u0060id\\u0060"),
+            ("a\\b", "a\\b"),
+            ("a\\u202fb", "a\\u005cu202fb"),
         ],
     )
-    def test_shows_ids_that_differ_as_different(self, record_id: str, shown: str) -> None:
-        assert clean_id(record_id, 100) == shown
+    def test_shows_ids_so_that_they_can_be_told_apart_and_copied(self, record_id: str, shown: str) -> None:
+        assert shown_id(record_id, 100) == shown
+        assert typed_id(shown) == record_id
+
+    @given(st.text())
+    def test_an_id_that_is_shown_is_one_line_that_nothing_changes_on_its_way(self, record_id: str) -> None:
+        shown = shown_id(record_id)
+        assert " ".join(shown.split()) == shown
+        assert escape(shown).count("`") == 0
+        assert html.unescape(escape(shown, len(shown) * 6)) == shown
+        assert typed_id(shown) == record_id
+
+    def test_an_id_that_is_cut_says_so(self) -> None:
+        assert shown_id("a" * 11, 10) == "a" * 9 + "…"
+
+    @pytest.mark.parametrize("text", [r"\ud800", r"\U00110000", r"\u20", r"\x41"])
+    def test_what_is_no_escape_is_read_as_it_is(self, text: str) -> None:
+        assert typed_id(text) == text
+
+    def test_ids_reach_slack_as_they_can_be_copied(self) -> None:
+        odd = Example(record_id="MS\u202f12  `b`", kind="permanent", error_type="E", message="m")
+        alert = compose(content(examples=(odd,)), environment="prod", execution=EXECUTION)
+        assert "MS\\u202f12 \\u0020\\u0060b\\u0060\n" in alert.text
+        blocks = json.dumps(slack_message("", json.dumps(alert.to_json()))["blocks"])
+        assert json.dumps("`MS\\u202f12 \\u0020\\u0060b\\u0060`")[1:-1] in blocks
 
 
 class TestWording:

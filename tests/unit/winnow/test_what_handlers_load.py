@@ -9,7 +9,7 @@ import pytest
 
 CORE = {"core.contract", "core.errors", "settings", "metrics.metric", "metrics.watch"}
 LEDGER = CORE | {"core.keys", "storage.ledger", "storage.store"}
-ALERTS = {"alerts.console", "alerts.content", "alerts.wording"}
+ALERTS = {"alerts.shown_ids", "alerts.console", "alerts.content", "alerts.wording"}
 STARTING = LEDGER | {
     "runs.request",
     "storage.clients",

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from click.testing import CliRunner
 from moto import mock_aws
 
+from scripts.commands import cli
 from tests.unit.scripts.commands.replays import RUNS, STAGES, Bench, ids
 from winnow.core.keys import StageKeys
 from winnow.register.entry import Entry, Status, hold
@@ -46,6 +48,55 @@ def fail(bench: Bench, **broken: str) -> None:
     """A run of five files in which some records fail: `stage__id=kind`."""
     bench.broken = {name.replace("__", "/").replace("T_", "T-"): kind for name, kind in broken.items()}
     bench.run(bench.upload(a="1", b="2", c="3", d="4", e="5"))
+
+
+ODD = "MS\u202f12  f. `3`"
+SHOWN = "MS\\u202f12 \\u0020f. \\u00603\\u0060"
+
+
+@pytest.fixture(scope="class")
+def odd() -> Iterator[Bench]:
+    """A bench after a run in which records with odd ids failed; one looks, letter by letter, like another as it is shown."""
+    with opened() as made:
+        made.broken = {f"adapt/{each}": "permanent" for each in (ODD, "a\u00a0b", "a\\u00a0b")}
+        made.run(made.upload(**{ODD: "1", "a\u00a0b": "2", "a\\u00a0b": "3", "good": "4"}))
+        yield made
+
+
+class TestOddIds:
+    """Ids that cannot be copied as they are: they are shown escaped, and every command takes them so."""
+
+    def test_are_shown_escaped(self, odd: Bench) -> None:
+        listed = odd.winnow("list", "--records")
+        assert f"{SHOWN}\n" in listed.stdout
+        assert ODD not in listed.stdout
+        assert ODD in ids(odd.lines("list", "--records")), "programs get them as they are"
+
+    @pytest.mark.parametrize("typed", [ODD, SHOWN])
+    def test_are_found_as_they_are_and_as_they_are_shown(self, odd: Bench, typed: str) -> None:
+        [document] = odd.lines("show", typed)
+        assert document["record_id"] == ODD
+        assert [attempt["kind"] for attempt in document["history"][0]["attempts"]] == ["permanent"]
+        assert odd.winnow("show", typed).stdout.startswith(f"{SHOWN}  catalogue/adapt")
+        assert ids(odd.lines("list", "--records", "--id", typed)) == [ODD]
+        traced = CliRunner().invoke(cli.main, ["verify", RUNS[0], "--id", typed])
+        assert traced.stdout.startswith(f"adapt       failed      {SHOWN}")
+
+    @pytest.mark.parametrize(
+        ("typed", "meant"),
+        [("a\\u00a0b", "a\\u00a0b"), ("a\\u005cu00a0b", "a\\u00a0b"), ("a\u00a0b", "a\u00a0b")],
+    )
+    def test_an_id_that_looks_escaped_is_itself_first(self, odd: Bench, typed: str, meant: str) -> None:
+        assert ids(odd.lines("list", "--records", "--id", typed)) == [meant]
+
+    def test_are_replayed_as_they_are_shown(self, odd: Bench) -> None:
+        shown = odd.winnow("run", "--id", SHOWN, "--force")
+        assert "1 record that failed in adapt" in shown.stdout
+        assert f"e.g. {SHOWN}\n" in shown.stdout
+
+    def test_are_waived_as_they_are_shown(self, odd: Bench) -> None:
+        assert odd.winnow("waive", "--id", SHOWN, "--reason", "so be it").exit_code == 0
+        assert odd.entry("adapt", ODD).status is Status.WAIVED
 
 
 class TestList:
