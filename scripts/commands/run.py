@@ -49,7 +49,7 @@ Examples:
 @click.option(
     "--source",
     metavar="PATH|S3_URI",
-    help="A folder, zip or file to upload first, or s3://SOURCE_BUCKET/PREFIX.",
+    help="A folder, zip or file to upload first, or s3://SOURCE_BUCKET/PREFIX. What cannot be taken is named.",
 )
 @click.option(
     "--include", metavar="PATTERN", default="*", help="Upload only files whose name matches, such as '*.xml'."
@@ -142,6 +142,8 @@ class _NewRun:
                 self._input["prefix"] = address.key
             return
         local = LocalSource.open(Path(source), include=include)
+        for line in local.told_left_out():
+            click.echo(line, err=True)
         bucket = self.pipeline.source_bucket
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("uploading", total=len(local.files))

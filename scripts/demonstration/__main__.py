@@ -125,6 +125,8 @@ class _Demo:
         self._say("On this machine, and nowhere else, you will see:")
         self._say("  1. the very app that goes to AWS, deployed to an embedded AWS")
         self._say(f"  2. {run}, and the alert it sends")
+        for line in self._source.told_left_out():
+            self._console.print(f"     {line}", soft_wrap=True, markup=False)
         self._say("  3. a second run after the records were corrected")
         self._say("  4. a deployment that breaks a stage, and a replay of exactly what it cost")
 

@@ -110,6 +110,17 @@ def test_a_mistake_is_told_in_one_line(arguments: str, line: str) -> None:
     assert "Contents" not in boto3.client("s3").list_objects_v2(Bucket="source")
 
 
+@pytest.mark.usefixtures("account", "files")
+def test_what_is_left_out_of_a_source_is_told_whatever_is_printed_besides() -> None:
+    Path("empty", "a.xml").write_text("<TEI/>")
+    Path("empty", "b.xml").symlink_to("gone")
+    result = winnow("run", "catalogue", "--source", "empty", "--no-watch", "--json")
+    assert result.stderr.splitlines()[0] == "left out (a broken link: No such file or directory): b.xml"
+    s3 = boto3.client("s3")
+    assert s3.get_object(Bucket="source", Key="in/a.xml")["Body"].read() == b"<TEI/>"
+    s3.delete_object(Bucket="source", Key="in/a.xml")
+
+
 def test_says_that_nothing_is_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
     aim_at(Account({}), monkeypatch)
     result = winnow("run", "catalogue")
