@@ -134,11 +134,13 @@ class Difference:
 def reconcile(found: Entry | None, rebuilt: Entry, *, known_runs: frozenset[str], now: str) -> Entry:
     """The entry to write: as the ledger tells it, with what only the register knows.
 
-    That is a hold, a waiver, and occurrences and successes in runs that the ledger does not have any more, or cannot read.
+    That is a hold, a waiver, a reopening with all that came of it, and occurrences and successes in runs that the ledger does not
+    have any more, or cannot read.
     """
     if found is None:
         return replace(rebuilt, version=1)
     rebuilt = _with_order_of(found, rebuilt, known_runs)
+    rebuilt = _with_reopening(found, rebuilt)
     seen = {each.run_id for each in rebuilt.history}
     lost = [each for each in found.history if each.run_id not in seen and each.run_id not in known_runs]
     entry = rebuilt
@@ -168,6 +170,16 @@ def _with_order_of(found: Entry, rebuilt: Entry, known_runs: frozenset[str]) -> 
     if both and found.resolution and found.resolution.run_id in known_runs:
         rebuilt = replace(rebuilt, resolution=found.resolution)
     return rebuilt
+
+
+def _with_reopening(found: Entry, rebuilt: Entry) -> Entry:
+    """The ledger knows nothing of an operator who opened an entry again after its record had succeeded."""
+    rebuilt = replace(rebuilt, reopening=found.reopening)
+    if not (found.reopening and rebuilt.resolution and rebuilt.resolution.at < found.reopening.at):
+        return rebuilt
+    return replace(
+        rebuilt, status=found.status, hold=found.hold, waiver=found.waiver, resolution=found.resolution
+    )
 
 
 def compare(

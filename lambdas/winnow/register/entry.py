@@ -96,6 +96,14 @@ class Resolution:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reopening:
+    """An operator's decision that a failure counts again, whether it was waived or resolved."""
+
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A failure and what became of it."""
 
@@ -120,6 +128,8 @@ class Entry:
     hold: Hold | None = None
     waiver: Waiver | None = None
     resolution: Resolution | None = None
+    reopening: Reopening | None = None
+    """The last one; kept whatever comes after it. None where there was none, or one before reasons were kept."""
     version: int = 0
     """Grows with every change; a change is written only over the version it was made from."""
 
@@ -320,7 +330,7 @@ def waive(found: Entry, *, reason: str, now: str, until: str = "") -> Entry:
     return replace(found, status=Status.WAIVED, hold=None, waiver=waiver, version=found.version + 1)
 
 
-def reopen(found: Entry, *, now: str) -> Entry:
+def reopen(found: Entry, *, reason: str, now: str) -> Entry:
     """Open an entry again, whether waived or resolved.
 
     Raises:
@@ -331,5 +341,11 @@ def reopen(found: Entry, *, now: str) -> Entry:
     if found.held(now) and found.hold:
         raise Refused(f"held by replay {found.hold.replay_id}")
     return replace(
-        found, status=Status.OPEN, hold=None, waiver=None, resolution=None, version=found.version + 1
+        found,
+        status=Status.OPEN,
+        hold=None,
+        waiver=None,
+        resolution=None,
+        reopening=Reopening(reason=reason, at=now),
+        version=found.version + 1,
     )

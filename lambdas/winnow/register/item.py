@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from winnow.register.entry import Entry, Hold, Occurrence, Resolution, Status, Waiver
+from winnow.register.entry import Entry, Hold, Occurrence, Reopening, Resolution, Status, Waiver
 
 PARTITIONS = 16
 """Of a stage: 16,000 writes a second at DynamoDB's 1,000 per partition."""
@@ -121,6 +121,7 @@ def item_of(entry: Entry) -> dict[str, Any]:
         "told_by": entry.told_by,
         "waiver": _plain(entry.waiver) if entry.waiver else None,
         "resolution": _plain(entry.resolution) if entry.resolution else None,
+        "reopening": _plain(entry.reopening) if entry.reopening else None,
     }
     item: dict[str, Any] = {
         "pk": {"S": where},
@@ -135,7 +136,7 @@ def item_of(entry: Entry) -> dict[str, Any]:
     return item
 
 
-def _plain(value: Occurrence | Waiver | Resolution) -> dict[str, Any]:
+def _plain(value: Occurrence | Waiver | Resolution | Reopening) -> dict[str, Any]:
     """As `asdict`, which copies deeply and takes ten times as long."""
     return {field: getattr(value, field) for field in value.__slots__}
 
@@ -193,5 +194,6 @@ def entry_of(item: Mapping[str, Any]) -> Entry:
         hold=Hold(replay_id=fields["replay_id"], until=fields["held_until"]) if fields["replay_id"] else None,
         waiver=Waiver(**rest["waiver"]) if rest["waiver"] else None,
         resolution=Resolution(**rest["resolution"]) if rest["resolution"] else None,
+        reopening=Reopening(**reopening) if (reopening := rest.get("reopening")) else None,
         version=int(item["version"]["N"]),
     )

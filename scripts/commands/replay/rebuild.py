@@ -38,9 +38,8 @@ Examples:
 def rebuild(pipeline: str | None, dry_run: bool, as_json: bool) -> None:
     """Read all runs in the ledger, in order, and correct the failure register.
 
-    What only the register knows cannot be made again and is kept as it is: who holds an entry, waivers with their
-    reasons, and occurrences in runs whose evidence has expired. An entry that was reopened by hand after it had resolved itself
-    becomes resolved again. Do not run it while runs are under way: what they register meanwhile may be put back by it.
+    What only the register knows cannot be made again and is kept as it is: who holds an entry, waivers and reopenings with
+    their reasons, and occurrences in runs whose evidence has expired. Do not run it while runs are under way: what they register meanwhile may be put back by it.
     """
     site = Site.open(current_target(), pipeline)
     console = Console(stderr=True, highlight=False)
@@ -88,7 +87,7 @@ def _print(difference: Difference, *, dry_run: bool) -> None:
         )
     if difference.kept:
         click.echo(
-            f"{difference.kept:,} have a hold, a waiver or older occurrences that the ledger does not have; kept"
+            f"{difference.kept:,} have a hold, a waiver, a reopening or older occurrences that the ledger does not have; kept"
         )
     if difference.beyond:
         click.echo(

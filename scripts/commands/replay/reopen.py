@@ -22,15 +22,17 @@ Examples:
 """,
 )
 @criteria_options
-@click.option("--reason", required=True, help="Why. Asked for as a confirmation; it is not stored.")
+@click.option("--reason", required=True, help="Why; kept in the entry.")
 @local_option
 def reopen(options: dict[str, Any], reason: str) -> None:
     """Open failures again that were waived or resolved."""
-    check_reason(reason)
+    said = check_reason(reason)
     site = Site.open(current_target(), options["pipeline"])
     criteria = site.criteria(options)
     if not criteria.are_given:
         raise CommandRefused("a selection is needed, such as --id or --status waived")
     now = site.clock()
-    changed, left_out = amend(site, site.entries(criteria), lambda found: register.reopen(found, now=now))
+    changed, left_out = amend(
+        site, site.entries(criteria), lambda found: register.reopen(found, reason=said, now=now)
+    )
     report("opened again", changed, left_out)

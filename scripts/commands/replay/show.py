@@ -90,6 +90,8 @@ def _print(
     if entry.waiver:
         until = f" until {entry.waiver.until}" if entry.waiver.until else ""
         say(f"  waived at {entry.waiver.at}{until}: {clean(entry.waiver.reason)}")
+    if entry.reopening:
+        say(f"  opened again at {entry.reopening.at}: {clean(entry.reopening.reason)}")
     if entry.resolution:
         say(f"  resolved by run {entry.resolution.run_id} at {entry.resolution.at}")
     if entry.traceback:

@@ -23,7 +23,7 @@ Examples:
 """,
 )
 @criteria_options
-@click.option("--reason", required=True, help="Why; kept in the entry's history.")
+@click.option("--reason", required=True, help="Why; kept in the entry.")
 @click.option("--waive-until", metavar="WHEN", help="When it is to count again: 2026-06-01, or 30d from now.")
 @local_option
 def waive(options: dict[str, Any], reason: str, waive_until: str | None) -> None:

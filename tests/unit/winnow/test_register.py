@@ -14,6 +14,7 @@ from winnow.register.entry import (
     Hold,
     Noted,
     Refused,
+    Reopening,
     Resolution,
     Status,
     Success,
@@ -238,10 +239,11 @@ class TestAnOperator:
         "found", [WAIVED, RESOLVED, replace(HELD, hold=Hold(replay_id="P", until=at(2)))]
     )
     def test_reopens(self, found: Entry) -> None:
-        entry = reopen(found, now=at(9))
+        entry = reopen(found, reason="found again", now=at(9))
+        assert entry.reopening == Reopening(reason="found again", at=at(9))
         assert (entry.status, entry.hold, entry.waiver, entry.resolution) == (Status.OPEN, None, None, None)
 
     @pytest.mark.parametrize(("found", "why"), [(opened(), "open already"), (HELD, "held by replay P1")])
     def test_cannot_reopen(self, found: Entry, why: str) -> None:
         with pytest.raises(Refused, match=why):
-            reopen(found, now=at(9))
+            reopen(found, reason="found again", now=at(9))

@@ -16,6 +16,7 @@ from scripts.commands import cli
 from tests.unit.scripts.commands.replays import RUNS, STAGES, Bench, ids
 from winnow.core.keys import StageKeys
 from winnow.register.entry import Entry, Status, hold
+from winnow.register.item import item_of
 from winnow.register.table import RegisterTable
 
 
@@ -174,6 +175,27 @@ class TestDryRun:
         assert "Nothing was started" in result.stdout
         assert not bench.stepfunctions.started
         assert bench.entry("mint", "T-c").status is Status.OPEN
+
+    def test_the_reason_of_reopening_is_kept_and_shown(self, bench: Bench) -> None:
+        fail(bench, mint__T_c="transient")
+        bench.winnow("waive", "--id", "T-c", "--reason", "lost in 1941")
+        bench.winnow("reopen", "--id", "T-c", "--reason", "found  again,\nin the attic")
+        reopening = bench.entry("mint", "T-c").reopening
+        assert reopening
+        assert reopening.reason == "found again, in the attic"
+        shown = bench.winnow("show", "T-c").stdout
+        assert f"  opened again at {reopening.at}: found again, in the attic\n" in shown
+        assert bench.lines("show", "T-c")[0]["reopening"]["reason"] == "found again, in the attic"
+
+    def test_an_entry_from_before_reasons_were_kept_is_read(self, bench: Bench) -> None:
+        fail(bench, mint__T_c="transient")
+        before = bench.entry("mint", "T-c")
+        item = item_of(before)
+        rest = json.loads(item["rest"]["S"])
+        del rest["reopening"]
+        bench.client("dynamodb").put_item(TableName="register", Item=item | {"rest": {"S": json.dumps(rest)}})
+        assert bench.entry("mint", "T-c") == before
+        assert "opened again" not in bench.winnow("show", "T-c").stdout
 
     def test_estimates_from_the_runs_before(self, bench: Bench) -> None:
         fail(bench, mint__T_c="transient")
@@ -504,6 +526,18 @@ class TestRebuild:
         assert (line["changed"], line["same"], line["kept"]) == (1, 2, 1)
         assert bench.entry("mint", "T-c").status is Status.RESOLVED
         assert bench.entry("adapt", "e").status is Status.WAIVED
+
+    def test_what_was_opened_again_by_hand_stays_open(self, bench: Bench) -> None:
+        self.story(bench)
+        assert bench.entry("mint", "T-c").status is Status.RESOLVED
+        bench.winnow("reopen", "--id", "T-c", "--status", "resolved", "--reason", "it is not")
+        assert bench.entry("mint", "T-c").status is Status.OPEN
+        (line,) = bench.lines("rebuild")
+        assert (line["to_write"], line["kept"]) == (0, 1)
+        entry = bench.entry("mint", "T-c")
+        assert (entry.status, entry.resolution) == (Status.OPEN, None)
+        assert entry.reopening
+        assert entry.reopening.reason == "it is not"
 
     @pytest.mark.parametrize("document", ["run.json", "mint/plan.json", "mint/failures.ndjson.gz"])
     def test_one_damaged_run_does_not_stop_the_rest(self, bench: Bench, document: str) -> None:
