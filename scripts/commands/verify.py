@@ -27,6 +27,7 @@ does not add up; 2 there is no such run or record. With --id: 0 wherever the rec
 Examples:
   winnow verify 01M7WM2TA039VAFTG0YJE3Y714
   winnow verify 01M7WM2TA039VAFTG0YJE3Y714 --id Arabic/MS_Arabic_4.xml
+  winnow verify 01M7WM2TA039VAFTG0YJE3Y714 --deep
   winnow verify 01M7WM2TA039VAFTG0YJE3Y714 --json | jq .holds
   winnow verify nightly-backfill                        by the name of its execution
 """,
@@ -34,9 +35,10 @@ Examples:
 @click.argument("run")
 @click.option("--id", "record_id", metavar="ID", help="Show the result of this record in each stage instead.")
 @click.option("--pipeline", metavar="PIPELINE", help="Look in this pipeline only. [default: all]")
+@click.option("--deep", is_flag=True, help="Also read all outputs, and compare each line with the journal.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @local_option
-def verify(run: str, record_id: str | None, pipeline: str | None, as_json: bool) -> None:
+def verify(run: str, record_id: str | None, pipeline: str | None, deep: bool, as_json: bool) -> None:
     """Prove that RUN lost no record silently: at every stage in = succeeded + skipped + failed.
 
     RUN is a run id, or the name or the ARN of an execution. It may also be a stage that was started by itself.
@@ -63,7 +65,7 @@ def verify(run: str, record_id: str | None, pipeline: str | None, as_json: bool)
             print_trace(traced, console)
         return
     status = found.status(target.client("stepfunctions"))
-    proof = found.prove(status=status)
+    proof = found.prove(status=status, deep=deep)
     verified = Verified(proof=proof, status=status, stepped_aside=found.stepped_aside)
     if as_json:
         click.echo(json.dumps({**proof.to_json(), "status": status}, ensure_ascii=False))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from winnow.batch.plan import Plan, find_plan
 from winnow.core.contract import Kind, Verdict
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
+from winnow.core.repetitions import Repetitions
 from winnow.core.sfn_errors import innermost
 from winnow.journal.evidence import fold, read_segment
 from winnow.journal.segment import Segment
@@ -51,6 +52,8 @@ class StageProgress:
     """Lost for good; while the stage runs, those known to be permanent."""
     tries: int = 0
     failures_file: str | None = None
+    repetitions: Repetitions = field(default_factory=Repetitions)
+    """Rows and outputs that repeat an id."""
 
     @property
     def outstanding(self) -> int:
@@ -67,6 +70,7 @@ class StageProgress:
             "failed": self.failed,
             "tries": self.tries,
             "failures_file": self.failures_file,
+            **self.repetitions.to_json(),
         }
 
 
@@ -199,6 +203,7 @@ class _StageWatch:
             failed=counts.failed,
             tries=result.output.tries,
             failures_file=str(failures) if failures else None,
+            repetitions=counts.repetitions,
         )
 
     def _from_journal(self, plan: Plan, *, run_has_ended: bool) -> StageProgress:
@@ -218,6 +223,7 @@ class _StageWatch:
             skipped=len(skipped),
             failed=len(permanent),
             tries=settled.try_count + 1 + (1 if retries else 0),
+            repetitions=settled.repetitions(plan),
         )
 
     def _follow_settlements(self, plan: Plan) -> Settlement:

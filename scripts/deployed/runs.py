@@ -51,11 +51,11 @@ class FoundRun:
         """Why the run did nothing; None if it ran."""
         return self.document.stepped_aside if self.document else None
 
-    def prove(self, *, status: str | None) -> Proof:
-        """The proof of the run, or of the stages that were started by themselves."""
+    def prove(self, *, status: str | None, deep: bool = False) -> Proof:
+        """The proof of the run, or of the stages that were started by themselves. `deep`: read all outputs, too."""
         if self.document:
-            return prove(self.ledger, self.run_id, status=status)
-        return prove_alone(self.ledger, self.run_id, tuple(self.alone), status=status)
+            return prove(self.ledger, self.run_id, status=status, deep=deep)
+        return prove_alone(self.ledger, self.run_id, tuple(self.alone), status=status, deep=deep)
 
     def trace(self, record_id: str) -> Trace:
         """What became of a record in it."""

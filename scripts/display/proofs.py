@@ -57,6 +57,8 @@ def print_proof(verified: Verified, console: Console) -> None:
     for problem in proof.all_problems:
         console.print(Text.assemble(("✗ ", "bold red"), problem), soft_wrap=True)
     for stage in proof.stages:
+        if stage.repetitions:
+            console.print(Text(f"{stage.stage}: {stage.repetitions}", style="dim"), soft_wrap=True)
         for note in stage.notes:
             console.print(Text(f"{stage.stage}: {note}", style="dim"), soft_wrap=True)
     console.print(_conclusion(verified), soft_wrap=True)

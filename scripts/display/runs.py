@@ -106,3 +106,6 @@ def print_end(progress: RunProgress, console: Console) -> None:
     """Print the final state of a run."""
     console.print(_headline(progress))
     console.print(stages_table(progress))
+    for stage in progress.stages:
+        if stage.repetitions:
+            console.print(Text(f"{stage.stage}: {stage.repetitions}", style="dim"), soft_wrap=True)

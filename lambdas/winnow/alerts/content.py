@@ -6,11 +6,12 @@ Settle writes it to the ledger; `winnow.alerts.wording` puts it into words, `win
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from winnow.core.contract import Kind, Pointer
+from winnow.core.repetitions import Repetitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,6 +120,7 @@ class AlertCounts:
     """Failed records that no alert named before, of this stage run or of an earlier one."""
     known: int = 0
     """Failed records that this stage run has not alerted, because people know them from earlier runs."""
+    repetitions: Repetitions = field(default_factory=Repetitions)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -129,6 +131,7 @@ class AlertCounts:
             failed=value["failed"],
             new=value["new"],
             known=value.get("known", 0),
+            repetitions=Repetitions.from_json(value),
         )
 
     def to_json(self) -> dict[str, int]:
@@ -139,6 +142,7 @@ class AlertCounts:
             "failed": self.failed,
             "new": self.new,
             "known": self.known,
+            **self.repetitions.to_json(),
         }
 
 

@@ -58,6 +58,8 @@ def alert_message(alert: Alert) -> dict[str, Any]:
             "Failed": counts.failed,
         }
         blocks.append(_fields(f"*{name}*\n{number:,}" for name, number in facts.items()))
+        if counts.repetitions:
+            blocks.append(_section(f"Ids that came twice: {counts.repetitions}"))
     if content.cause:
         blocks.append(_section("*Cause*\n" + _code_block(content.cause)))
     if content.causes:

@@ -340,4 +340,5 @@ def _text(alert: Alert) -> str:
 
 
 def _so_far(counts: AlertCounts) -> str:
-    return f"{counts.records_in:,} in, {counts.succeeded:,} succeeded, {counts.skipped:,} skipped, {counts.failed:,} failed"
+    so_far = f"{counts.records_in:,} in, {counts.succeeded:,} succeeded, {counts.skipped:,} skipped, {counts.failed:,} failed"
+    return f"{so_far} ({counts.repetitions})" if counts.repetitions else so_far

@@ -50,7 +50,9 @@ def prove(ledger: Ledger, run_id: str, *, status: str | None = None, deep: bool 
     return Proof(run_id=run_id, pipeline=run.pipeline, stages=tuple(proofs), problems=tuple(problems))
 
 
-def prove_alone(ledger: Ledger, run_id: str, stages: Sequence[str], *, status: str | None = None) -> Proof:
+def prove_alone(
+    ledger: Ledger, run_id: str, stages: Sequence[str], *, status: str | None = None, deep: bool = False
+) -> Proof:
     """Prove stages that were started by themselves, each against the source that its plan names.
 
     Args:
@@ -58,12 +60,15 @@ def prove_alone(ledger: Ledger, run_id: str, stages: Sequence[str], *, status: s
         run_id: of the stage runs.
         stages: that were planned under it; at least one.
         status: of their executions, where known: one that SUCCEEDED must have finished its stage.
+        deep: as in `prove`.
 
     Raises:
         LedgerObjectMissing: one of them was never planned.
     """
     plans = [read_plan(ledger, StageKeys(run_id, stage)) for stage in stages]
-    proofs = [StageAudit(ledger, plan.keys).prove(Given(pointer=plan.source.pointer)) for plan in plans]
+    proofs = [
+        StageAudit(ledger, plan.keys, deep=deep).prove(Given(pointer=plan.source.pointer)) for plan in plans
+    ]
     problems = _unfinished(proofs) if status == SUCCEEDED else ()
     return Proof(run_id=run_id, pipeline=plans[0].pipeline, stages=tuple(proofs), problems=tuple(problems))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from winnow.core.repetitions import Repetitions
 
 
 class Reached(StrEnum):
@@ -29,11 +31,7 @@ class StageProof:
     """Outstanding at the end; 0 while the stage is unfinished."""
     outstanding: int = 0
     """Not settled finally; 0 when the stage is done."""
-    duplicates: int = 0
-    superseded: int = 0
-    """Rows that repeat an id with other content, left out because the pipeline is set to."""
-    conflicts: int = 0
-    """Records that failed because their id, or their output's, was taken."""
+    repetitions: Repetitions = field(default_factory=Repetitions)
     outputs: int = 0
     """Lines handed on, which is what the next stage is given."""
     tries: int = 0
@@ -53,9 +51,7 @@ class StageProof:
             "skipped": self.skipped,
             "failed": self.failed,
             "outstanding": self.outstanding,
-            "duplicates": self.duplicates,
-            "superseded": self.superseded,
-            "conflicts": self.conflicts,
+            **self.repetitions.to_json(),
             "outputs": self.outputs,
             "tries": self.tries,
             "attempts": self.attempts,

@@ -103,9 +103,7 @@ class StageAudit:
             skipped=len(last.skipped),
             failed=len(outstanding) if done else 0,
             outstanding=0 if done else len(outstanding),
-            duplicates=plan.duplicates,
-            superseded=plan.superseded,
-            conflicts=plan.conflicts + last.counters.get("clashed", 0),
+            repetitions=last.repetitions(plan),
             outputs=outputs,
             tries=last.try_count + 1,
             attempts=last.attempt + 1,
@@ -323,9 +321,7 @@ class StageAudit:
             ("succeeded", counts.succeeded, len(last.succeeded)),
             ("skipped", counts.skipped, len(last.skipped)),
             ("failed", counts.failed, failed),
-            ("duplicates", counts.duplicates, plan.duplicates),
-            ("superseded", counts.superseded, plan.superseded),
-            ("conflicts", counts.conflicts, plan.conflicts + last.counters.get("clashed", 0)),
+            ("repetitions", counts.repetitions, last.repetitions(plan)),
         ):
             self._expect(f"the result's count {name!r}", claimed, proved)
         self._expect("the result's verdict", result.verdict, last.verdict)

@@ -64,6 +64,7 @@ def _write(
             skipped=len(settlement.skipped),
             failed=failed,
             new=len(settlement.alert_now),
+            repetitions=settlement.repetitions(plan),
         ),
         causes=tally.causes,
         more_causes=tally.more_causes,

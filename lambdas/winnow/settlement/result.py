@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from winnow.core.contract import Pointer, Verdict
 from winnow.core.document import member, nested, nullable, required, tally
+from winnow.core.repetitions import Repetitions
 
 if TYPE_CHECKING:
     from winnow.core.keys import StageKeys
@@ -76,14 +77,7 @@ class StageCounts:
     succeeded: int
     skipped: int
     failed: int
-    duplicates: int
-    """Rows of the source that repeat an id with the same content."""
-    superseded: int
-    """Rows that repeat an id with other content, and that the pipeline is set to leave out."""
-    conflicts: int
-    """Records that failed because an id was taken: rows with the id of another row, records whose output has the id of another's."""
-    same_outputs: int
-    """Outputs that repeat another record's, id and data."""
+    repetitions: Repetitions
     warnings: int
     refused: int
     """Claims in journals that were not believed."""
@@ -98,10 +92,7 @@ class StageCounts:
             succeeded=required(value, "succeeded", int),
             skipped=required(value, "skipped", int),
             failed=required(value, "failed", int),
-            duplicates=required(value, "duplicates", int),
-            superseded=required(value, "superseded", int),
-            conflicts=required(value, "conflicts", int),
-            same_outputs=required(value, "same_outputs", int),
+            repetitions=Repetitions.from_json(value),
             warnings=required(value, "warnings", int),
             refused=required(value, "refused", int),
             repeated=required(value, "repeated", int),
@@ -114,10 +105,7 @@ class StageCounts:
             "succeeded": self.succeeded,
             "skipped": self.skipped,
             "failed": self.failed,
-            "duplicates": self.duplicates,
-            "superseded": self.superseded,
-            "conflicts": self.conflicts,
-            "same_outputs": self.same_outputs,
+            **self.repetitions.to_json(),
             "warnings": self.warnings,
             "refused": self.refused,
             "repeated": self.repeated,

@@ -146,9 +146,10 @@ def _count_result(count: Count, result: StageResult) -> None:
     count(Metric.RECORDS_IN, counts.records_in)
     count(Metric.SUCCEEDED, counts.succeeded)
     count(Metric.SKIPPED, counts.skipped)
-    count(Metric.DUPLICATES, counts.duplicates + counts.same_outputs)
-    count(Metric.SUPERSEDED, counts.superseded)
-    count(Metric.CONFLICTS, counts.conflicts)
+    repetitions = counts.repetitions
+    count(Metric.DUPLICATES, repetitions.duplicates + repetitions.same_outputs)
+    count(Metric.SUPERSEDED, repetitions.superseded)
+    count(Metric.CONFLICTS, repetitions.conflicts)
     count(Metric.TRIES, result.output.tries)
     count(Metric.WARNINGS, counts.warnings)
     count(Metric.EVIDENCE_REFUSED, counts.refused)

@@ -10,6 +10,7 @@ from winnow.batch.plan import Plan
 from winnow.core.contract import Kind, Verdict
 from winnow.core.document import listed, member, nested, ranges, required, tally
 from winnow.core.ranges import Ranges
+from winnow.core.repetitions import Repetitions
 from winnow.journal.successes import SuccessEntry
 from winnow.storage.ledger import Ledger
 
@@ -141,6 +142,15 @@ class Settlement:
 
     def outstanding(self, plan: Plan) -> Ranges:
         return plan.everything - self.succeeded - self.skipped
+
+    def repetitions(self, plan: Plan) -> Repetitions:
+        """Rows and outputs of the whole stage run so far that repeat an id."""
+        return Repetitions(
+            duplicates=plan.duplicates,
+            superseded=plan.superseded,
+            conflicts=plan.conflicts + self.counters.get("clashed", 0),
+            same_outputs=self.counters.get("same_outputs", 0),
+        )
 
 
 SPELT_OUT = 100

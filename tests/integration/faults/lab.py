@@ -29,6 +29,7 @@ from tests.integration.faults.loopback import World
 from tests.pace import margin, waits
 from winnow.alerts.content import MAX_EXAMPLES
 from winnow.batch.opening import detect, open_source
+from winnow.batch.plan import read_plan
 from winnow.batch.rows import RowSpan
 from winnow.core import keys
 from winnow.core.contract import MAX_INLINE_BYTES, Pointer, SourceFormat, attempt_execution_name
@@ -121,6 +122,7 @@ class Lab:
         self.s3 = target.client("s3")
         self.sqs = target.client("sqs")
         self.sns = target.client("sns")
+        self.dynamodb = target.client("dynamodb")
         self.events = target.client("events")
         self.lambdas = target.client("lambda")
         self.stepfunctions = target.client("stepfunctions")
@@ -375,6 +377,10 @@ class Run:
         if count:
             for chunk in source.chunks([RowSpan(0, 0, count)]):
                 yield from map(source.decode, chunk.rows)
+
+    def row_id(self, line: int) -> str:
+        """What a bad line of the run's list is called."""
+        return read_plan(self.ledger, self.keys(self.stages()[0])).source.row_id(line)
 
     def failures(self, stage: str | None = None) -> dict[str, dict[str, Any]]:
         """Failure records of a stage, by record id."""

@@ -88,6 +88,14 @@ REFUSED_BY_THE_STAGE: dict[str, tuple[Callable[[Lab], object], str]] = {
         lambda lab: {"records": lab.put_object("inputs/no-id.parquet", parquet({"shelfmark": ["a", "b"]}))},
         "records.id_column: is no column of s3://",
     ),
+    "no-list": (
+        lambda lab: {"records": lab.put_object("inputs/no-list", b"<!doctype html><title>503</title>")},
+        "records: looks like HTML or XML; write JSON Lines, a JSON array or Parquet",
+    ),
+    "mostly-unreadable": (
+        lambda lab: {"records": lab.put_object("inputs/table.csv", b"id,title\n" + b"a,b\n" * 200)},
+        "201 of its 201 rows are no records (line 1 is not JSON",
+    ),
     "no-parquet": (
         lambda lab: {"records": lab.put_object("inputs/no.parquet", b"PAR1 and then nothing")},
         "cannot be read as Parquet",
@@ -142,14 +150,13 @@ def unreadable_lines(lab: Lab) -> Run:
 @about(unreadable_lines)
 def test_an_unreadable_line_is_counted_by_its_number_and_costs_only_itself(run: Run) -> None:
     assert run.status() == "SUCCEEDED", run.cause()
-    lost = ["line 2", "line 4", "line 5", "line 6", "line 8"]
-    run.assert_sound(good=["first", "third", "last"], lost=lost)
+    run.assert_sound(good=["first", "third", "last"], lost=[run.row_id(line) for line in (2, 4, 5, 6, 8)])
     assert run.counts()["in"] == 8
-    for record_id, failure in run.failures().items():
+    for failure in run.failures().values():
         assert failure["kind"] == "permanent"
-        assert failure["message"].startswith(record_id)
-    assert "is not JSON" in run.failures()["line 2"]["message"]
-    assert 'has no "id"' in run.failures()["line 6"]["message"]
+        assert failure["message"].startswith(f"line {failure['source']['line']}")
+    assert "is not JSON" in run.failures()[run.row_id(2)]["message"]
+    assert 'has no "id"' in run.failures()[run.row_id(6)]["message"]
 
 
 ODD = [
@@ -178,11 +185,13 @@ def odd_ids(lab: Lab) -> Run:
 @about(odd_ids)
 def test_any_script_and_any_path_is_an_id_and_what_cannot_be_one_is_counted(run: Run) -> None:
     assert run.status() == "SUCCEEDED", run.cause()
-    run.assert_sound(good=ODD, lost=[f"line {len(ODD) + number}" for number in range(1, len(IMPOSSIBLE) + 1)])
+    run.assert_sound(
+        good=ODD, lost=[run.row_id(len(ODD) + number) for number in range(1, len(IMPOSSIBLE) + 1)]
+    )
 
 
 def parquet_list(lab: Lab) -> Run:
-    body = parquet({"shelfmark": ["MS 1", "MS 2", "MS 1"], "title": ["one", "two", "one again"]})
+    body = parquet({"shelfmark": ["MS 1", "MS 2", "MS 1"], "title": ["one", "two", "one"]})
     pointer = {**lab.put_object("inputs/list.parquet", body), "id_column": "shelfmark"}
     return lab.run("parquet-list", Pointer.from_event(pointer, "records"), start_at=COLLECT)
 

@@ -14,6 +14,7 @@ from winnow.core.contract import Pointer
 from winnow.core.errors import LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
+from winnow.core.repetitions import Repetitions
 from winnow.journal.segment import Segment
 from winnow.proof.feed import Feed
 from winnow.proof.prove import Proof, Reached, StageProof, prove
@@ -51,13 +52,13 @@ class TestAProofHolds:
             succeeded=4,
             skipped=1,
             failed=2,
-            duplicates=1,
+            repetitions=Repetitions(duplicates=1),
             outputs=5,
             tries=2,
             attempts=2,
         )
         assert stage(proof, "transform").records_in == 5
-        assert (stage(proof, "mint").records_in, stage(proof, "mint").duplicates) == (4, 1)
+        assert (stage(proof, "mint").records_in, stage(proof, "mint").repetitions.duplicates) == (4, 1)
 
     def test_for_many_to_one(self) -> None:
         pipeline = Pipeline({"bundle": bundle, "mint": mint})
@@ -65,7 +66,7 @@ class TestAProofHolds:
         proof = prove(pipeline.ledger, RUN_ID, status="SUCCEEDED")
         assert proof.all_problems == ()
         assert (stage(proof, "bundle").succeeded, stage(proof, "bundle").outputs) == (25, 3)
-        assert (stage(proof, "mint").records_in, stage(proof, "mint").duplicates) == (1, 2)
+        assert (stage(proof, "mint").records_in, stage(proof, "mint").repetitions.duplicates) == (1, 2)
 
     def test_for_rows_that_cannot_be_read(self) -> None:
         pipeline = Pipeline(STAGES)

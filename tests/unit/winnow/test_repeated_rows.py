@@ -15,6 +15,7 @@ from tests.unit.winnow.stages import Stage, outputs_of
 from winnow import Record, worker
 from winnow.core.contract import OnConflict, Policy
 from winnow.core.keys import StageKeys
+from winnow.core.repetitions import Repetitions
 from winnow.journal.successes import SuccessManifest
 
 SOURCE = {"bucket": "source", "key": "list"}
@@ -144,3 +145,11 @@ def test_successes_are_counted_by_their_manifest() -> None:
 def test_the_feed_that_repeats_an_id_with_newer_content() -> None:
     rows = [json.loads(line) for line in Path("../shared/cases/updates.ndjson").read_text().splitlines()]
     assert told(run(rows, OnConflict.FAIL)) == (0, 1, 0)
+
+
+def test_repetitions_are_told_in_words() -> None:
+    told = Repetitions(duplicates=1_200, superseded=1, conflicts=2, same_outputs=1)
+    assert str(told) == "1,200 duplicates, 1 superseded row, 2 id conflicts, 1 repeated output"
+    assert told
+    assert not Repetitions()
+    assert Repetitions.from_json(told.to_json()) == told

@@ -151,7 +151,7 @@ class TestAReplay:
         replay(pipeline, "adapt", *parts, chosen(pipeline, "adapt", "a", run_id="R1"))
         proof = prove(pipeline.ledger, REPLAY)
         assert proof.holds, proof.all_problems
-        assert (proof.stages[0].records_in, proof.stages[0].duplicates) == (2, 1)
+        assert (proof.stages[0].records_in, proof.stages[0].repetitions.duplicates) == (2, 1)
 
     def test_whose_selection_was_changed_afterwards_does_not_hold(self) -> None:
         pipeline = Pipeline(STAGES)

@@ -9,7 +9,15 @@ import pytest
 
 CORE = {"core.contract", "core.errors", "settings", "metrics.metric", "metrics.watch"}
 LEDGER = CORE | {"core.keys", "storage.ledger", "storage.store"}
-ALERTS = {"alerts.shown_ids", "alerts.console", "alerts.content", "alerts.wording"}
+ALERTS = {
+    "core.document",
+    "core.ranges",
+    "core.repetitions",
+    "alerts.shown_ids",
+    "alerts.console",
+    "alerts.content",
+    "alerts.wording",
+}
 STARTING = LEDGER | {
     "runs.request",
     "storage.clients",
@@ -19,7 +27,7 @@ STARTING = LEDGER | {
 }
 BATCH = LEDGER | {"batch.plan", "batch.rows", "core.document", "core.ranges"}
 REPORTS = {"journal.reports", "storage.jsonlines"}
-SETTLEMENT = BATCH | {"journal.successes", "settlement.settlement"}
+SETTLEMENT = BATCH | {"core.repetitions", "journal.successes", "settlement.settlement"}
 READERS = {
     "batch.lines", "batch.ndjson", "batch.opening", "batch.parquet", "batch.selection", "batch.successes", "storage.formats",
 }  # fmt: skip

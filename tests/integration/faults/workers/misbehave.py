@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from winnow import PermanentError, Record, Skip, worker
+from winnow import Output, PermanentError, Record, Skip, worker
 
 
 @worker(flush_seconds=1)
-def misbehave(record: Record) -> dict[str, Any] | Skip:
+def misbehave(record: Record) -> dict[str, Any] | Output | Skip:
     orders = record.data if isinstance(record.data, dict) else {}
     match orders.get("do"):
         case "exit":
@@ -41,7 +42,21 @@ def misbehave(record: Record) -> dict[str, Any] | Skip:
             return Skip("the record says so")
         case "warn":
             record.warn("the record is odd")
+        case "leak":
+            _leak(orders["limit"])
+        case "name":
+            return Output({"n": orders["n"]}, id=orders["as"])
     return {"was": orders.get("do")}
+
+
+_leaked: list[int] = []
+"""What records have taken in this process and not given back."""
+
+
+def _leak(limit: int) -> None:
+    if len(_leaked) >= limit:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    _leaked.append(1)
 
 
 def _call(url: str, record_id: str) -> None:

@@ -123,6 +123,10 @@ def test_json_is_what_the_command_line_promises() -> None:
         "failed": 2,
         "tries": 2,
         "failures_file": f"s3://ledger/runs/{RUN_ID}/adapt/failures.ndjson.gz",
+        "duplicates": 1,
+        "superseded": 0,
+        "conflicts": 0,
+        "same_outputs": 0,
     }
     assert document["stages"][1]["failures_file"] is None
 
