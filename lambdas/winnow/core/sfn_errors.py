@@ -103,6 +103,15 @@ class ExecutionError(NamedTuple):
         return ": ".join(filter(None, self))
 
 
+def was_stopped(cause: str) -> bool:
+    """Whether a nested execution ended because somebody stopped it. `cause` is what the state that waited for it caught."""
+    try:
+        document = json.loads(cause)
+    except ValueError:
+        return False
+    return isinstance(document, Mapping) and document.get("Status") == "ABORTED"
+
+
 def innermost(error: str, cause: str) -> ExecutionError:
     """The error where it began. `cause` is text, or JSON of a Lambda function's error, or of a nested execution with its own cause."""
     try:

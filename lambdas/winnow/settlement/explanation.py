@@ -21,7 +21,7 @@ def default_reason(attempt: EndedAttempt) -> DefaultReason:
         message = one_line(f"not tried any more: {attempt.evidence.cause}")
         return DefaultReason(kind=Kind.TRANSIENT, error_type="DependencyDown", message=message)
     message = NOT_JOURNALED.message
-    if attempt.recursion_died:
+    if attempt.recursion_error is not None:
         message = f"{message}: the execution of the attempt ended early ({attempt.recursion_error})"
     elif not attempt.lived:
         message = f"{message}: the worker died ({attempt.end.error})"

@@ -14,6 +14,7 @@ from winnow.batch.plan import Plan, read_plan
 from winnow.core.contract import Kind, Order, Verdict, attempt_execution_name
 from winnow.core.errors import LedgerConflict
 from winnow.core.keys import StageKeys
+from winnow.core.sfn_errors import was_stopped
 from winnow.journal.evidence import Evidence, fold, read_segments
 from winnow.metrics.metric import Metric
 from winnow.settlement.conclusion import conclude
@@ -40,7 +41,7 @@ def settle(ledger: Ledger, state: Mapping[str, Any], count: Count) -> dict[str, 
     order = Order.from_event(state["order"])
     plan = read_plan(ledger, StageKeys(order.run_id, order.stage))
     if "nested_error" in state:
-        settlement = _settle_to_the_end(ledger, plan, order, error_in_one_line(state["nested_error"]))
+        settlement = _settle_to_the_end(ledger, plan, order, state["nested_error"])
     else:
         settlement = _settle_ordered_attempt(ledger, plan, order, WorkerEnd.from_state(state))
     result = _write_what_follows(ledger, plan, settlement)
@@ -72,20 +73,25 @@ def _settle_ordered_attempt(ledger: Ledger, plan: Plan, order: Order, end: Worke
     return _write_once(ledger, plan, derive_settlement(attempt))
 
 
-def _settle_to_the_end(ledger: Ledger, plan: Plan, order: Order, error: str) -> Settlement:
-    """The nested execution failed or was stopped: settle what the journals prove, attempt by attempt, until it is final."""
+def _settle_to_the_end(ledger: Ledger, plan: Plan, order: Order, caught: Mapping[str, Any]) -> Settlement:
+    """The nested execution failed or was stopped: settle what the journals prove, attempt by attempt, until it is final.
+
+    Where it was stopped and tries are left, this execution goes on with what is left.
+    """
     settlement = read_settlement(ledger, plan, order.attempt)
     if settlement is None:
         raise LookupError(f"attempt {order.attempt} of {plan.stage} went deeper before it was settled")
     while settlement.verdict not in FINAL:
         settlement = read_settlement(ledger, plan, settlement.attempt + 1) or _settle_dead_attempt(
-            ledger, plan, order, before=settlement, error=error
+            ledger, plan, order, before=settlement, caught=caught
         )
+        if settlement.cut_short:
+            break
     return settlement
 
 
 def _settle_dead_attempt(
-    ledger: Ledger, plan: Plan, order: Order, *, before: Settlement, error: str
+    ledger: Ledger, plan: Plan, order: Order, *, before: Settlement, caught: Mapping[str, Any]
 ) -> Settlement:
     """Settle an attempt whose execution ended without settling it, and may have ended before it began."""
     number = before.attempt + 1
@@ -98,7 +104,8 @@ def _settle_dead_attempt(
         try_count=before.try_count + (began and before.verdict is Verdict.RETRY),
         policy=order.policy,
         end=WorkerEnd(began=began),
-        recursion_error=error,
+        recursion_error=error_in_one_line(caught),
+        stopped=was_stopped(str(caught.get("Cause") or "")),
     )
     return _write_once(ledger, plan, derive_settlement(attempt))
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.unit.winnow.stages import DIED, KEYS, MoodyStore, Stage, journal
-from winnow.core.contract import Kind, Policy
+from winnow.core.contract import Kind, Order, Policy
 from winnow.core.errors import LedgerConflict
+from winnow.core.ranges import Ranges
 from winnow.journal.reports import FailureReport, write_reports
 from winnow.journal.segment import Segment, Stop
 from winnow.journal.successes import SuccessManifest
@@ -345,6 +346,63 @@ def test_a_recursion_that_died_says_of_what() -> None:
     state = stage.settle(order, nested_error=taken)
     assert "StepFunctions.ExecutionAlreadyExistsException: Execution Already Exists: 'R.1'" in state["cause"]
     assert {"Execution Already Exists: 'R.1'" in record["message"] for record in stage.failures()} == {True}
+
+
+def stopped(stage: Stage, order: Any, status: str = "ABORTED") -> dict[str, Any]:
+    """Step Functions tells of a nested execution that ended as it describes it."""
+    described = {"ExecutionArn": "arn:nested", "Status": status, "Error": "Operator", "Cause": "by hand"}
+    caught = {"Error": "States.TaskFailed", "Cause": json.dumps(described)}
+    return stage.settle(order, nested_error=caught)
+
+
+def test_an_attempt_that_somebody_stopped_costs_a_try_and_the_parent_goes_on_with_what_is_left() -> None:
+    stage, order, _ = dies_below(MoodyStore())
+    state = stopped(stage, order)
+    assert (state["verdict"], state["next_name"]) == ("RETRY", f"{KEYS.run_id}.2")
+    assert (state["next"]["attempt"], state["next"]["try_count"]) == (2, 2)
+    assert (stage.settlement(1).next, stage.settlement(1).cut_short) == (Ranges.of([6, 7]), True)
+    assert stopped(stage, order) == state, "settling again finds what was settled, and goes no further"
+    order = stage.deeper(state)
+    journal(stage, attempt=2, succeeded=[6, 7], stop=Stop.END)
+    assert stage.settle(order, **RETURNED)["verdict"] == "COMPLETE"
+
+
+def test_the_parent_of_a_stopped_attempt_settles_the_next_one_if_that_is_stopped_too() -> None:
+    stage, order, _ = dies_below(MoodyStore())
+    state = stopped(stage, order)
+    stage.deeper(state)
+    journal(stage, attempt=2, succeeded=[6])
+    again = stage.settle(
+        Order.from_event(state["order"]),
+        nested_error={"Error": "x", "Cause": json.dumps({"Status": "ABORTED"})},
+    )
+    assert (again["verdict"], again["next_name"]) == ("RETRY", f"{KEYS.run_id}.3")
+    assert stage.settlement(2).next == Ranges.of([7])
+
+
+def test_a_stopped_attempt_of_the_last_try_is_the_end() -> None:
+    stage, order = planned(max_tries=2)
+    report(stage, 0, {TRANSIENT: [6]}, succeeded=range(4), stop=Stop.END)
+    stage.deeper(stage.settle(order, **RETURNED))
+    state = stopped(stage, order)
+    assert state["verdict"] == "EXHAUSTED"
+    assert "Operator: by hand" in next(
+        each["message"] for each in stage.failures() if each["record_id"] == "r7"
+    )
+
+
+@pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT"])
+def test_an_attempt_that_ended_otherwise_is_given_up(status: str) -> None:
+    stage, order, _ = dies_below(MoodyStore())
+    assert stopped(stage, order, status)["verdict"] == "EXHAUSTED"
+
+
+def test_an_attempt_that_was_stopped_before_it_began_is_given_up() -> None:
+    """It would be started, and stopped, without an end: no try was spent."""
+    stage, order = planned()
+    journal(stage, succeeded=range(4), stop=Stop.END)
+    stage.settle(order, **RETURNED)
+    assert stopped(stage, order)["verdict"] == "EXHAUSTED"
 
 
 def test_a_recursion_that_failed_totally_passes_its_verdict_up() -> None:
