@@ -137,11 +137,17 @@ class _Opening:
         self._parser.StartElementHandler = None
 
 
+_UTF16_WITHOUT_MARK = {b"\x00<": "utf-16-be", b"<\x00": "utf-16-le"}
+"""By how a file begins. Python takes UTF-16 without a byte order mark for the machine's own order, whatever is declared."""
+
+
 def _decode(content: bytes, declared: str | None) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     elif content.startswith(codecs.BOM_UTF8):
         encoding = "utf-8-sig"
+    elif content[:2] in _UTF16_WITHOUT_MARK:
+        encoding = _UTF16_WITHOUT_MARK[content[:2]]
     else:
         encoding = declared or "utf-8"
     try:

@@ -35,6 +35,15 @@ def test_text_is_decoded_as_the_file_declares_and_can_be_parsed_again(encoding: 
     assert parse(description.text).findtext("teiHeader") == "Café"
 
 
+@pytest.mark.parametrize("order", ["utf-16-be", "utf-16-le"])
+@pytest.mark.parametrize("declaration", ['<?xml version="1.0" encoding="UTF-16"?>', ""])
+def test_utf_16_without_a_byte_order_mark_is_told_by_how_it_begins(order: str, declaration: str) -> None:
+    text = f"{declaration}{GOOD}"
+    description = read(text.encode(order))
+    assert (description.identifier, description.text) == ("MS_1", text)
+    assert parse(description.text).findtext("teiHeader") == "Café"
+
+
 def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
     assert read(GOOD.encode("utf-8-sig")).text == GOOD
 
