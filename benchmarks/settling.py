@@ -54,6 +54,40 @@ def benchmark(effort: Effort) -> Iterator[Row]:
         as_lambda = fresh(SIDE, folder, "lambda")
         yield _failure_records(exhausted, middle(ours, "seconds"))
         yield _memory(as_lambda)
+    yield from _output_ids(count, times)
+
+
+def _output_ids(count: int, times: int) -> Iterator[Row]:
+    """What a stage pays whose worker makes ids of its own, beside a dictionary of all of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        fresh("benchmarks.sides.output_ids_fixture", folder, count)
+        side = "benchmarks.sides.output_ids"
+        ours, theirs = in_turn(
+            times, partial(fresh, side, folder, "check"), partial(fresh, side, folder, "dictionary")
+        )
+    numbers = {"ours": ours, "theirs": theirs, "outputs": count}
+    what = f"finding the ids that two of {count:,} outputs have, where a worker makes them itself"
+    seconds = middle(ours, "seconds")
+    yield Row(
+        benchmark=NAME,
+        what=f"{what}: time",
+        ours=f"{seconds:.2f} s",
+        against=f"dictionary of ids {middle(theirs, 'seconds'):.2f} s",
+        ratio=paired(ours, theirs, "seconds"),
+        note=f"{seconds / count * 1e6:.2f} µs each; other stages pay nothing",
+        numbers=numbers,
+    )
+    yield Row(
+        benchmark=NAME,
+        what=f"{what}: memory",
+        ours=f"{middle(ours, 'peak_mb'):.0f} MB",
+        against=f"dictionary of ids {middle(theirs, 'peak_mb'):,.0f} MB",
+        ratio=paired(ours, theirs, "peak_mb"),
+        measured=middle(ours, "peak_mb"),
+        unit="MB",
+        target=LAMBDA_MB,
+        numbers=numbers,
+    )
 
 
 def _failure_records(exhausted: Sample, settling: float) -> Row:
