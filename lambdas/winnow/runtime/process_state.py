@@ -23,6 +23,9 @@ SICK_FAILURES = 3
 
 def is_used_up(error: BaseException) -> bool:
     """Whether an error, or one that it came from, says that the process has run out of something that only a new process has."""
+    alone = error.__cause__ is None and error.__context__ is None
+    if alone and not isinstance(error, OSError | RuntimeError | BaseExceptionGroup):
+        return False  # most failures: a million of them are looked at
     return any(_says_so(each) for each in _chain(error))
 
 
