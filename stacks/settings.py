@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from winnow.core.contract import MOST_TRIES, Policy
+from winnow.core.contract import MAX_ROW_MB, MOST_TRIES, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +72,8 @@ class EnvironmentSettings:
     backoff_seconds: int = 30
     """Longest wait before the first retry; doubles with each."""
     max_backoff_seconds: int = 600
+    max_row_mb: int = MAX_ROW_MB
+    """A longer row of a text list, in MiB unpacked, is a failure of its own: a worker has to hold it."""
     worker_retry_wait_seconds: int = 30
     """Wait before the one more try of a worker whose surroundings failed."""
 
@@ -142,6 +144,7 @@ class EnvironmentSettings:
             spend_tries_first=self.spend_tries_first,
             backoff_seconds=self.backoff_seconds,
             max_backoff_seconds=self.max_backoff_seconds,
+            max_row_mb=self.max_row_mb,
         )
 
     @classmethod
@@ -272,6 +275,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "spend_tries_first": _flag,
     "backoff_seconds": _whole(0, 3600, "seconds"),
     "max_backoff_seconds": _whole(0, 24 * 3600, "seconds"),
+    "max_row_mb": _whole(1, 1024, "MiB"),
     "worker_retry_wait_seconds": _whole(1, 900, "seconds"),
     "worker_timeout_seconds": _whole(1, 900, "seconds"),
     "worker_memory_mb": _whole(128, 10_240, "MB"),

@@ -97,6 +97,7 @@ def test_hands_each_function_its_contract(interpreter: Interpreter, definition: 
         "backoff_seconds": 7,
         "max_backoff_seconds": 600,
         "on_conflict": "fail",
+        "max_row_mb": 16,
     }
     assert plan["execution"].startswith("arn:aws:states:")
     assert worker == ORDER

@@ -17,24 +17,22 @@ from winnow.core.contract import Pointer
 from winnow.core.errors import StageInputError
 from winnow.storage.ledger import MAX_UNPACKED_BYTES, gunzip
 
-MAX_ROW_BYTES = 16 * 1024 * 1024
-"""Of a row, unpacked. A longer one would cost the worker its memory, and with it the other records."""
-
 
 class TooLong(bytes):
-    """Stands for a row of more than `MAX_ROW_BYTES`; holds only its beginning."""
+    """Stands for a row that is too long: it would cost the worker its memory, and with it the other records. Holds only its beginning."""
 
 
 Row = str | bytes
 """A row's text; bytes where it is not UTF-8, and `TooLong`."""
 
 
-def read_rows(pieces: Iterator[bytes], pointer: Pointer) -> Iterator[list[Row]]:
+def read_rows(pieces: Iterator[bytes], pointer: Pointer, *, max_row_bytes: int) -> Iterator[list[Row]]:
     """The rows of a list, some at a time.
 
     Args:
         pieces: of the object, as it is stored.
         pointer: to it, for errors.
+        max_row_bytes: of a row, unpacked.
 
     Raises:
         StageInputError: the object is no such list, or is damaged.
@@ -46,9 +44,9 @@ def read_rows(pieces: Iterator[bytes], pointer: Pointer) -> Iterator[list[Row]]:
         _refuse(pointer, "looks like HTML or XML; write JSON Lines, a JSON array or Parquet")
     whole = chain((start,), rest)
     if first == b"[":
-        yield from _elements(whole, pointer)
+        yield from _elements(whole, _Array(pointer, max_row_bytes))
     else:
-        for lines in split_bounded(whole):
+        for lines in split_bounded(whole, max_row_bytes):
             yield _texts(lines)
 
 
@@ -155,25 +153,25 @@ def _from_utf16(pieces: Iterable[bytes]) -> Iterator[bytes]:
 # Lines
 
 
-def split_bounded(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
+def split_bounded(pieces: Iterable[bytes], longest: int) -> Iterator[list[bytes]]:
     """Lines without their line ends, as many at once as a piece holds. Of a line that is too long only the beginning is kept, in a list of its own."""
     rest = b""
     for piece in pieces:
         text = rest + piece
         lines = text.split(b"\n")
         # What is cut off is not needed to find the line too long when its end comes.
-        rest = lines.pop()[: MAX_ROW_BYTES + 1]
-        if len(text) > MAX_ROW_BYTES:
-            yield from _apart(lines)
+        rest = lines.pop()[: longest + 1]
+        if len(text) > longest:
+            yield from _apart(lines, longest)
         elif lines:
             yield lines
     if rest:
-        yield from _apart([rest])
+        yield from _apart([rest], longest)
 
 
-def _apart(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+def _apart(lines: Iterable[bytes], longest: int) -> Iterator[list[bytes]]:
     """The lines, each that is too long in a list of its own."""
-    for is_long, some in groupby(lines, lambda line: len(line) > MAX_ROW_BYTES):
+    for is_long, some in groupby(lines, lambda line: len(line) > longest):
         if not is_long:
             yield list(some)
             continue
@@ -212,8 +210,9 @@ _AFTER_ELEMENT = frozenset(" \t\r\n,]")
 class _Array:
     """The elements of a JSON array while its text arrives. Holds one piece of the text, or one element if that is longer."""
 
-    def __init__(self, pointer: Pointer) -> None:
+    def __init__(self, pointer: Pointer, max_row_bytes: int) -> None:
         self._pointer = pointer
+        self._longest = max_row_bytes
         self._text = ""
         self._found = 0
         self._state = "["
@@ -236,7 +235,7 @@ class _Array:
                 if end == at:
                     self._broken(f"there is {text[at]!r} where element {self._found + 1} should be")
                 self._found += 1
-                if end - at > MAX_ROW_BYTES:
+                if end - at > self._longest:
                     self._too_long(self._found)
                 elements.append(_row(text[at:end]))
                 self._state = ","
@@ -245,7 +244,7 @@ class _Array:
             at += 1
             self._step(text[at - 1])
         self._text = text[at:]
-        if len(self._text) > MAX_ROW_BYTES:
+        if len(self._text) > self._longest:
             self._too_long(self._found + 1)
         if last and self._state != "]":
             self._broken(f"it ends within element {self._found + 1}")
@@ -260,7 +259,7 @@ class _Array:
         self._state = str(following)
 
     def _too_long(self, number: int) -> NoReturn:
-        self._broken(f"element {number} is longer than {MAX_ROW_BYTES:,} characters")
+        self._broken(f"element {number} is longer than {self._longest:,} characters")
 
     def _broken(self, problem: str) -> NoReturn:
         _refuse(
@@ -298,9 +297,8 @@ def _row(element: str) -> Row:
     return _text(body)
 
 
-def _elements(pieces: Iterable[bytes], pointer: Pointer) -> Iterator[list[Row]]:
+def _elements(pieces: Iterable[bytes], array: _Array) -> Iterator[list[Row]]:
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    array = _Array(pointer)
     for piece in pieces:
         if elements := array.feed(decoder.decode(piece), last=False):
             yield elements

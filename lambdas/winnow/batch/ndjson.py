@@ -7,8 +7,17 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from winnow.batch.lines import MAX_ROW_BYTES, Row, TooLong, read_rows
-from winnow.batch.rows import Chunk, Cursor, Decoded, RowIds, RowSpan, Unreadable, content_digest
+from winnow.batch.lines import Row, TooLong, read_rows
+from winnow.batch.rows import (
+    MAX_ROW_BYTES,
+    Chunk,
+    Cursor,
+    Decoded,
+    RowIds,
+    RowSpan,
+    Unreadable,
+    content_digest,
+)
 from winnow.core.contract import Pointer, record_data, record_fields
 from winnow.storage.jsonlines import loads
 from winnow.storage.store import ObjectStore
@@ -17,16 +26,25 @@ from winnow.storage.store import ObjectStore
 class NdjsonSource:
     """One JSON document per row: an id, or an object with one."""
 
-    def __init__(self, store: ObjectStore, pointer: Pointer, etag: str | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        pointer: Pointer,
+        etag: str | None = None,
+        *,
+        max_row_bytes: int = MAX_ROW_BYTES,
+    ) -> None:
+        """`max_row_bytes`: a longer row is no record."""
         self._store = store
         self._pointer = pointer
         self._etag = etag
+        self._max_row_bytes = max_row_bytes
         self._id_field = pointer.id_column or "id"
         self.decode = NdjsonDecoder(self._id_field).decode
 
     def _rows(self) -> Iterator[list[Row]]:
         pieces = self._store.stream(self._pointer.key, bucket=self._pointer.bucket, if_match=self._etag)
-        return read_rows(pieces, self._pointer)
+        return read_rows(pieces, self._pointer, max_row_bytes=self._max_row_bytes)
 
     def ids(self) -> Iterator[RowIds]:
         return (ids for ids, _ in self.ids_with_content(frozenset()))
@@ -42,6 +60,7 @@ class NdjsonSource:
                     found.append(None)
                     continue
                 try:
+                    self._check_length(text)
                     document = loads(_utf8(text))
                     record_id = self._id(document)
                 except (ValueError, RecursionError) as error:
@@ -54,6 +73,13 @@ class NdjsonSource:
                     contents[len(found)] = content_digest(document, _utf8(text))
                 found.append(record_id)
             yield found, contents
+
+    def _check_length(self, row: Row) -> None:
+        if isinstance(row, TooLong):
+            raise _NoId(
+                f"is longer than {self._max_row_bytes:,} bytes; put large data into an object of its own, "
+                "or raise max_row_mb"
+            )
 
     def _id(self, row: Any) -> Any:
         if isinstance(row, str):
@@ -90,8 +116,6 @@ class NdjsonDecoder:
 
 
 def _utf8(row: Row) -> str:
-    if isinstance(row, TooLong):
-        raise _NoId(f"is longer than {MAX_ROW_BYTES:,} bytes; put large data into an object of its own")
     return row if isinstance(row, str) else row.decode()
 
 

@@ -7,13 +7,13 @@ from winnow.batch.parquet import ParquetSource
 from winnow.batch.rows import Source, SourceRef
 from winnow.batch.selection import SelectionSource, read_selection
 from winnow.batch.successes import SuccessesSource, read_manifest
-from winnow.core.contract import Pointer, SourceFormat
+from winnow.core.contract import MAX_ROW_MB, Pointer, SourceFormat
 from winnow.core.errors import LedgerObjectMissing, ObjectForbidden, StageInputError
 from winnow.journal.successes import SuccessManifest
 from winnow.storage.store import ObjectStore
 
 
-def detect(store: ObjectStore, pointer: Pointer) -> SourceRef:
+def detect(store: ObjectStore, pointer: Pointer, *, max_row_mb: int = MAX_ROW_MB) -> SourceRef:
     """Find out what a pointer points at.
 
     Raises:
@@ -38,7 +38,7 @@ def detect(store: ObjectStore, pointer: Pointer) -> SourceRef:
             found = SourceFormat.NDJSON
     if found is SourceFormat.SUCCESSES:
         return SourceRef(pointer, found, None)
-    return SourceRef(pointer, found, head.etag, head.modified)
+    return SourceRef(pointer, found, head.etag, head.modified, max_row_mb * 1024 * 1024)
 
 
 def open_source(store: ObjectStore, ref: SourceRef) -> Source:
@@ -51,4 +51,4 @@ def open_source(store: ObjectStore, ref: SourceRef) -> Source:
             return SelectionSource(store, selection, open_source)
         case SourceFormat.PARQUET:
             return ParquetSource(store, ref.pointer, ref.etag)
-    return NdjsonSource(store, ref.pointer, ref.etag)
+    return NdjsonSource(store, ref.pointer, ref.etag, max_row_bytes=ref.max_row_bytes)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from winnow.core.contract import Pointer, SourceFormat
+from winnow.core.contract import MAX_ROW_MB, Pointer, SourceFormat
 from winnow.core.document import member, nullable, required
 from winnow.core.ranges import Ranges
 
@@ -22,6 +22,8 @@ ROW_VERSION_CHARS = 12
 """Of an object's tag, in what a row is called: enough to tell the versions of one object apart."""
 MAX_ORIGIN_BYTES = 900
 """Leaves room for line and version within the 1,024 bytes of a record id."""
+
+MAX_ROW_BYTES = MAX_ROW_MB * 1024 * 1024
 
 LINES_PER_CHUNK = 2_000
 """Rows handed on at once; bounds memory."""
@@ -249,6 +251,8 @@ class SourceRef:
     etag: str | None
     modified: str = ""
     """When the object was written, by S3's clock, as ISO 8601 in UTC; empty for what a stage has written."""
+    max_row_bytes: int = MAX_ROW_BYTES
+    """Of a row of text; a longer one is no record."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SourceRef:
@@ -258,6 +262,7 @@ class SourceRef:
             member(value, "format", SourceFormat),
             nullable(value, "etag", str),
             required(value, "modified", str),
+            required(value, "max_row_bytes", int),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -266,6 +271,7 @@ class SourceRef:
             "format": self.format,
             "etag": self.etag,
             "modified": self.modified,
+            "max_row_bytes": self.max_row_bytes,
         }
 
     def row_id(self, line: int) -> str:

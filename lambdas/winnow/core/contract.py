@@ -46,6 +46,8 @@ MOST_TRIES = 20
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """A ULID unless the caller gives a name of its own, which must be safe in keys and execution names (80 characters)."""
 STAGE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+MAX_ROW_MB = 16
+"""Of a row of a text list, unless the settings say otherwise."""
 MAX_RECORD_ID_BYTES = 1024
 """The longest S3 key, and half of DynamoDB's longest partition key."""
 MAX_INLINE_BYTES = 16 * 1024
@@ -234,6 +236,8 @@ class Policy:
     """Wait before the first retry, at most; doubles with each, with full jitter."""
     max_backoff_seconds: int = 600
     on_conflict: OnConflict = OnConflict.FAIL
+    max_row_mb: int = MAX_ROW_MB
+    """Of a row of a text list, unpacked; a longer one is no record."""
 
     @classmethod
     def from_event(cls, value: Mapping[str, Any]) -> Self:
@@ -249,6 +253,7 @@ class Policy:
             "backoff_seconds": self.backoff_seconds,
             "max_backoff_seconds": self.max_backoff_seconds,
             "on_conflict": self.on_conflict.value,
+            "max_row_mb": self.max_row_mb,
         }
 
 

@@ -112,7 +112,7 @@ def _fix(ledger: Ledger, stage_input: StageInput, keys: StageKeys, pipeline: str
     if not isinstance(pointer, Pointer):
         ledger.write_records(keys.input, (record.to_row() for record in pointer))
         pointer = Pointer(bucket=ledger.bucket, key=keys.input)
-    ref = detect(ledger.store, pointer)
+    ref = detect(ledger.store, pointer, max_row_mb=policy.max_row_mb)
     lost = read_manifest(ledger.store, pointer).lost_in_run if ref.format is SourceFormat.SUCCESSES else 0
     if stage_input.only and pointer.only:
         raise StageInputError("only", str(pointer.only), "is given twice, here and in records.only; give one")

@@ -32,6 +32,7 @@ PLAN = {
         "format": "ndjson",
         "etag": '"e"',
         "modified": "",
+        "max_row_bytes": 99,
     },
     "dropped": [3, 4],
     "duplicates": 1,

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from tests.unit.winnow.stages import Stage
 from winnow import Record, worker
-from winnow.batch.lines import MAX_ROW_BYTES, TooLong, read_rows, split_bounded
+from winnow.batch.lines import TooLong, read_rows, split_bounded
 from winnow.batch.opening import detect, open_source
-from winnow.core.contract import Pointer
+from winnow.batch.rows import MAX_ROW_BYTES
+from winnow.core.contract import Pointer, Policy
 from winnow.core.errors import StageInputError
+from winnow.core.ranges import Ranges
 
 SOURCE = {"bucket": "source", "key": "list"}
 POINTER = Pointer(bucket="source", key="list")
@@ -34,17 +36,25 @@ def same(record: Record) -> Any:
     return record.data
 
 
-def planned(body: bytes) -> Stage:
-    stage = Stage(worker=same)
+MIB = 1024 * 1024
+
+
+def planned(body: bytes, **policy: Any) -> Stage:
+    stage = Stage(worker=same, policy=Policy(**policy))
     stage.store.objects["source", "list"] = body
     stage.plan(SOURCE)
     return stage
 
 
-def data(stage: Stage) -> list[Any]:
+def data_with_ids(stage: Stage) -> list[tuple[str, Any]]:
+    """What a worker is given."""
     source = open_source(stage.store, stage.the_plan.source)
     runs = stage.the_plan.runs(stage.the_plan.everything - stage.the_plan.rejected)
-    return [source.decode(row)[1] for chunk in source.chunks(runs) for row in chunk.rows]
+    return [source.decode(row)[:2] for chunk in source.chunks(runs) for row in chunk.rows]
+
+
+def data(stage: Stage) -> list[Any]:
+    return [each for _, each in data_with_ids(stage)]
 
 
 def reports(stage: Stage) -> dict[str, str]:
@@ -159,17 +169,17 @@ def test_a_lone_surrogate_of_utf_16_costs_its_own_line() -> None:
 
 
 def test_a_line_that_is_too_long_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.batch.lines.MAX_ROW_BYTES", 100)
-    monkeypatch.setattr("winnow.batch.ndjson.MAX_ROW_BYTES", 100)
-    body = b'"a"\n' + b'{"id": "long", "x": "' + b"y" * 200 + b'"}\n' + b'"c"\n"' + b"z" * 150 + b'"'
-    stage = planned(body)
+    monkeypatch.setattr("winnow.storage.store.STREAM_PIECE_BYTES", 10_000)
+    long, longer = b"y" * MIB, b"z" * (MIB + 1)
+    body = b'"a"\n' + b'{"id": "long", "x": "' + long + b'"}\n' + b'"c"\n"' + longer + b'"'
+    stage = planned(body, max_row_mb=1)
     bad = [stage.the_plan.source.row_id(2), stage.the_plan.source.row_id(4)]
     assert stage.batch_ids() == ["a", bad[0], "c", bad[1]]
-    assert (
-        "line 2 is longer than 100 bytes; put large data into an object of its own" in reports(stage)[bad[0]]
-    )
-    with pytest.raises(StageInputError, match="element 2 is longer than 100 characters"):
-        planned(b'["a", "' + b"y" * 200 + b'"]')
+    assert "line 2 is longer than 1,048,576 bytes; put large data into an object" in reports(stage)[bad[0]]
+    assert [i for i, *_ in data_with_ids(stage)] == ["a", "c"]
+    with pytest.raises(StageInputError, match="element 2 is longer than 1,048,576 characters"):
+        planned(b'["a", "' + long + b'"]', max_row_mb=1)
+    assert planned(body.replace(longer, b"z")).the_plan.rejected == Ranges.empty()
 
 
 @given(
@@ -177,11 +187,9 @@ def test_a_line_that_is_too_long_costs_only_itself(monkeypatch: pytest.MonkeyPat
     st.integers(1, 9),
 )
 def test_lines_are_cut_where_they_end_however_the_pieces_fall(lines: list[bytes], piece: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("winnow.batch.lines.MAX_ROW_BYTES", 8)
-        body = b"".join(line + b"\n" for line in lines)
-        pieces = (body[n : n + piece] for n in range(0, len(body), piece))
-        found = [line for some in split_bounded(pieces) for line in some]
+    body = b"".join(line + b"\n" for line in lines)
+    pieces = (body[n : n + piece] for n in range(0, len(body), piece))
+    found = [line for some in split_bounded(pieces, 8) for line in some]
     assert len(found) == len(lines)
     for line, given_line in zip(found, lines, strict=True):
         assert isinstance(line, TooLong) == (len(given_line) > 8)
@@ -195,7 +203,7 @@ def test_memory_is_bounded_by_the_longest_row_and_not_by_the_line() -> None:
             yield b"x" * 1024 * 1024
 
     longest = 0
-    for rows in read_rows(endless(), POINTER):
+    for rows in read_rows(endless(), POINTER, max_row_bytes=MAX_ROW_BYTES):
         longest = max(longest, *(len(row) for row in rows))
     assert longest <= MAX_ROW_BYTES
 
@@ -213,7 +221,7 @@ def test_an_array_is_cut_into_its_elements_however_the_pieces_fall(
 ) -> None:
     body = json.dumps(elements, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
     pieces = (body[n : n + piece] for n in range(0, len(body), piece))
-    rows = [row for some in read_rows(pieces, POINTER) for row in some]
+    rows = [row for some in read_rows(pieces, POINTER, max_row_bytes=MAX_ROW_BYTES) for row in some]
     assert [json.loads(row) for row in rows] == elements
 
 
