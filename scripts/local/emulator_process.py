@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ministack.app import main
@@ -27,6 +28,28 @@ def refuse_used_names() -> None:
     stepfunctions._invoke_nested_start_execution_sync = start_once
 
 
+def describe_stopped_executions() -> None:
+    """Have `startExecution.sync` tell of a nested execution that was stopped as AWS does: with its description, as JSON."""
+    tell = stepfunctions._nested_execution_failure
+
+    def tell_described(payload: dict[str, Any]) -> tuple[str, str]:
+        if payload.get("status") != "ABORTED":
+            error: tuple[str, str] = tell(payload)
+            return error
+        stopped = stepfunctions._executions.get(payload.get("executionArn"), {})
+        described = {
+            "ExecutionArn": payload.get("executionArn"),
+            "Name": payload.get("name"),
+            "Status": "ABORTED",
+            "Error": stopped.get("error"),
+            "Cause": stopped.get("cause"),
+        }
+        return "States.TaskFailed", json.dumps(described)
+
+    stepfunctions._nested_execution_failure = tell_described
+
+
 if __name__ == "__main__":
     refuse_used_names()
+    describe_stopped_executions()
     main()
