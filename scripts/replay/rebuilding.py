@@ -12,7 +12,12 @@ from winnow.core.contract import Verdict
 from winnow.core.errors import DamagedDocument, LedgerObjectMissing
 from winnow.core.keys import StageKeys
 from winnow.register.entry import Entry, Status
-from winnow.register.registering import Registered, register_failures, resolve_successes
+from winnow.register.registering import (
+    Registered,
+    register_failures,
+    resolve_by_other_runs,
+    resolve_successes,
+)
 from winnow.register.table import RunMark
 from winnow.settlement.failure_records import failure_records, read_failures
 from winnow.settlement.settlement import FINAL, read_settlement, settlements
@@ -92,10 +97,11 @@ def _register(ledger: Ledger, register: RegisterTable, plan: Plan, settlement: S
         return
     if settlement.outstanding(plan):
         register_failures(register, plan, read_failures(ledger, plan.keys.failures), into)
-    register.mark_run(
-        plan.pipeline, plan.stage, RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
-    )
+    mark = RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
+    register.mark_run(plan.pipeline, plan.stage, mark)
     resolve_successes(ledger, register, plan, settlement, into)
+    if into.failures:
+        resolve_by_other_runs(ledger, register, plan, mark, into)
 
 
 @dataclass(slots=True)
@@ -164,8 +170,9 @@ def reconcile(found: Entry | None, rebuilt: Entry, *, known_runs: frozenset[str]
 
 def _with_order_of(found: Entry, rebuilt: Entry, known_runs: frozenset[str]) -> Entry:
     """With what depends on the order in which runs registered: which of them alerted a failure, and which resolved it."""
-    if found.alerted == rebuilt.alerted and found.told_by in known_runs:
-        rebuilt = replace(rebuilt, told_by=found.told_by)
+    told = (found.told_by, found.alerted)
+    if found.told_by in known_runs and told in {(each.run_id, each.fingerprint) for each in rebuilt.history}:
+        rebuilt = replace(rebuilt, told_by=found.told_by, alerted=found.alerted)
     both = found.status is Status.RESOLVED and rebuilt.status is Status.RESOLVED
     if both and found.resolution and found.resolution.run_id in known_runs:
         rebuilt = replace(rebuilt, resolution=found.resolution)

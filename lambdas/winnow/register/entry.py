@@ -93,6 +93,8 @@ class Resolution:
     run_id: str
     at: str
     """When the record was done at the earliest, as far as the journal tells."""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """The list that the run read: `bucket`, `key`, and `modified`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +181,8 @@ def note_failure(found: Entry | None, failure: FailureRecord) -> Noted:
         history=_chronicle(*found.history, seen),
         version=found.version + 1,
     )
-    if seen.at < found.last_seen:  # a run that is registered late: it counts, but does not change the state
+    outcome = (failure.source, seen.at)
+    if _is_before(outcome, (found.source, found.last_seen)):  # it counts, but does not change the state
         return Noted(entry=entry, is_new=False, changed=True)
     entry = replace(
         entry,
@@ -188,7 +191,7 @@ def note_failure(found: Entry | None, failure: FailureRecord) -> Noted:
         ordinal=failure.ordinal,
         source=failure.source,
     )
-    if found.resolution and seen.at < found.resolution.at:
+    if found.resolution and _is_before(outcome, (found.resolution.source, found.resolution.at)):
         return Noted(entry=entry, is_new=False, changed=True)
     entry = _after_failing(entry, seen)
     if not _is_new(found, entry):
@@ -264,14 +267,23 @@ class Success:
     def is_newer_than(self, failure: Entry) -> bool:
         """Whether the record succeeded as it is now, rather than as it was before it failed.
 
-        Two versions of one list decide by themselves, because S3's clock is one clock. Else the record has to be done after the
-        failure was seen. Where a run had begun by then, and may have read the record before, it is not known, and the failure stays.
+        It has to be done after the failure was seen. Where a run had begun by then, and may have read the record before, it is
+        not known, and the failure stays.
         """
-        same_list = all(self.source.get(name) == failure.source.get(name) for name in ("bucket", "key"))
-        read, failed = self.source.get("modified"), failure.source.get("modified")
-        if same_list and read and failed and read != failed:
-            return bool(read > failed)
-        return self.at >= failure.last_seen
+        return not _is_before((self.source, self.at), (failure.source, failure.last_seen))
+
+
+def _is_before(one: tuple[Mapping[str, Any], str], other: tuple[Mapping[str, Any], str]) -> bool:
+    """Whether an outcome is older than another; each is given as the list that was read, and the moment.
+
+    Two versions of one list decide by themselves, because S3's clock is one clock. Else the moments decide.
+    """
+    (source, at), (other_source, other_at) = one, other
+    same_list = all(source.get(name) == other_source.get(name) for name in ("bucket", "key"))
+    read, other_read = source.get("modified"), other_source.get("modified")
+    if same_list and read and other_read and read != other_read:
+        return bool(read < other_read)
+    return at < other_at
 
 
 def note_success(found: Entry, success: Success) -> Entry | None:
@@ -284,7 +296,7 @@ def note_success(found: Entry, success: Success) -> Entry | None:
         status=Status.RESOLVED,
         hold=None,
         waiver=None,
-        resolution=Resolution(run_id=success.run_id, at=success.at),
+        resolution=Resolution(run_id=success.run_id, at=success.at, source=success.source),
         version=found.version + 1,
     )
 

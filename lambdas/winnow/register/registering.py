@@ -131,7 +131,7 @@ def register_attempt(
         register.mark_run(plan.pipeline, plan.stage, mark)
         resolve_successes(ledger, register, plan, settlement, made)
         if made.failures:
-            _resolve_by_later_runs(ledger, register, plan, mark, made)
+            resolve_by_other_runs(ledger, register, plan, mark, made)
     ledger.write_json(keys.registered, made.to_json())
     return made
 
@@ -156,10 +156,14 @@ def _narrow_alert(ledger: Ledger, alert_key: str, alerted_key: str, made: Regist
     return content.needs_alert
 
 
-def _resolve_by_later_runs(
+def resolve_by_other_runs(
     ledger: Ledger, register: RegisterTable, plan: Plan, mark: RunMark, into: Registered
 ) -> None:
-    """Resolve failures of a run that is registered late, if the records have since succeeded in other runs."""
+    """Resolve failures of a run if the records have succeeded, later, in runs that are registered already.
+
+    Raises:
+        RegisterUnavailable: as `resolve_successes`.
+    """
     for later in register.runs_after(plan.pipeline, plan.stage, plan.created_at):
         if later == mark:
             continue

@@ -129,12 +129,21 @@ def _line(
     if value.id is None or value.id == own_id:
         return Line(own_id, ordinal, form.line(own_id, record.id, value.data), content)
     identifier = _checked_id(value.id)
-    return Line(identifier, ordinal, form.line(identifier, record.id, value.data), _content(value.data))
+    body = form.line(identifier, record.id, value.data)
+    return Line(identifier, ordinal, body, _content(value.data, body))
 
 
-def _content(data: Any) -> str:
-    """Tells outputs of one id apart. Only for outputs with an id of their own: others have one that no other record's has."""
-    text = json.dumps(data, sort_keys=True, default=repr)
+def _content(data: Any, body: Any) -> str:
+    """Tells outputs of one id apart. Only for outputs with an id of their own: others have one that no other record's has.
+
+    Data that is nested deeper than this encoder goes is told by its line, which is like no other record's.
+    """
+    try:
+        text = json.dumps(data, sort_keys=True, default=repr)
+    except TypeError:  # keys of several types have no order
+        text = json.dumps(data, default=repr)
+    except RecursionError:
+        text = str(body)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
@@ -194,7 +203,7 @@ def _joined(sink: Sink, items: Sequence[Item], outputs: Sequence[Output], form: 
         origin = list(known.values())
         identifier = _checked_id(output.id if output.id is not None else origin[0])
         body = form.line(identifier, origin, output.data)
-        lines.append(Line(identifier, min(known), body, _content(output.data), tuple(sorted(known))))
+        lines.append(Line(identifier, min(known), body, _content(output.data, body), tuple(sorted(known))))
         named.update(known)
     if foreign:
         sink.lied(foreign)

@@ -57,7 +57,6 @@ def derive_settlement(attempt: EndedAttempt, *, jitter: Callable[[], float] = ra
         reports=evidence.reports,
         default_reason=default_reason(attempt),
         wait_seconds=_wait(attempt, jitter) if verdict is Verdict.RETRY else 0,
-        cut_short=attempt.cut_short,
         own_ids=before.own_ids or any(entry.own_ids for entry in evidence.entries),
         counters=_counters(attempt, retried=coming if verdict is Verdict.RETRY else NOTHING),
         skip_reasons=add_up((before.skip_reasons, evidence.skip_reasons)),

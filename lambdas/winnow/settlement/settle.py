@@ -76,26 +76,39 @@ def _settle_ordered_attempt(ledger: Ledger, plan: Plan, order: Order, end: Worke
 def _settle_to_the_end(ledger: Ledger, plan: Plan, order: Order, caught: Mapping[str, Any]) -> Settlement:
     """The nested execution failed or was stopped: settle what the journals prove, attempt by attempt, until it is final.
 
-    Where it was stopped and tries are left, this execution goes on with what is left.
+    Where it was stopped and tries are left, this execution goes on with what is left: after the last attempt that was settled,
+    if that is a deeper one than its own. The name of the next attempt is free then.
     """
+    stopped = was_stopped(str(caught.get("Cause") or ""))
     settlement = read_settlement(ledger, plan, order.attempt)
     if settlement is None:
         raise LookupError(f"attempt {order.attempt} of {plan.stage} went deeper before it was settled")
     while settlement.verdict not in FINAL:
-        settlement = read_settlement(ledger, plan, settlement.attempt + 1) or _settle_dead_attempt(
-            ledger, plan, order, before=settlement, caught=caught
-        )
-        if settlement.cut_short:
-            break
+        following = settlement.attempt + 1
+        found = read_settlement(ledger, plan, following)
+        if found is None:
+            began = ledger.find_json(plan.keys.attempt(following).claim) is not None
+            if stopped and not began and settlement.attempt > order.attempt:
+                break
+            found = _settle_dead_attempt(
+                ledger, plan, order, before=settlement, began=began, stopped=stopped, caught=caught
+            )
+        settlement = found
     return settlement
 
 
 def _settle_dead_attempt(
-    ledger: Ledger, plan: Plan, order: Order, *, before: Settlement, caught: Mapping[str, Any]
+    ledger: Ledger,
+    plan: Plan,
+    order: Order,
+    *,
+    before: Settlement,
+    began: bool,
+    stopped: bool,
+    caught: Mapping[str, Any],
 ) -> Settlement:
     """Settle an attempt whose execution ended without settling it, and may have ended before it began."""
     number = before.attempt + 1
-    began = ledger.find_json(plan.keys.attempt(number).claim) is not None
     attempt = EndedAttempt(
         plan=plan,
         before=before,
@@ -105,7 +118,7 @@ def _settle_dead_attempt(
         policy=order.policy,
         end=WorkerEnd(began=began),
         recursion_error=error_in_one_line(caught),
-        stopped=was_stopped(str(caught.get("Cause") or "")),
+        stopped=stopped,
     )
     return _write_once(ledger, plan, derive_settlement(attempt))
 

@@ -85,8 +85,6 @@ class Settlement:
     """This attempt's reports, newest first: the key of each object, and the ordinals that it is about."""
     default_reason: DefaultReason
     wait_seconds: int
-    cut_short: bool = False
-    """The attempt's execution was stopped; the one above settled it, and goes on."""
     own_ids: bool = False
     """Some output so far, in the whole stage run, has an id of its own."""
     counters: Mapping[str, int] = field(default_factory=dict)
@@ -116,7 +114,6 @@ class Settlement:
             ),
             default_reason=nested(value, "otherwise", DefaultReason.from_json),
             wait_seconds=required(value, "wait_seconds", int),
-            cut_short=required(value, "cut_short", bool),
             own_ids=required(value, "own_ids", bool),
             counters=tally(value, "counters"),
             skip_reasons=tally(value, "skip_reasons"),
@@ -136,7 +133,6 @@ class Settlement:
             "reports": [[key, _part_of(self.failed, ordinals)] for key, ordinals in self.reports],
             "otherwise": self.default_reason.to_json(),
             "wait_seconds": self.wait_seconds,
-            "cut_short": self.cut_short,
             "own_ids": self.own_ids,
             "counters": dict(self.counters),
             "skip_reasons": dict(self.skip_reasons),

@@ -104,7 +104,6 @@ SETTLEMENT = {
     "reports": [["k", [5, 6]]],
     "otherwise": {"kind": "missing", "error_type": "NotJournaled", "message": "not journaled"},
     "wait_seconds": 12,
-    "cut_short": False,
     "own_ids": True,
     "counters": {"warnings": 2, "refused": 0, "repeated": 1, "retried": 4},
     "skip_reasons": {"deleted": 1},

@@ -360,7 +360,7 @@ def test_an_attempt_that_somebody_stopped_costs_a_try_and_the_parent_goes_on_wit
     state = stopped(stage, order)
     assert (state["verdict"], state["next_name"]) == ("RETRY", f"{KEYS.run_id}.2")
     assert (state["next"]["attempt"], state["next"]["try_count"]) == (2, 2)
-    assert (stage.settlement(1).next, stage.settlement(1).cut_short) == (Ranges.of([6, 7]), True)
+    assert stage.settlement(1).next == Ranges.of([6, 7])
     assert stopped(stage, order) == state, "settling again finds what was settled, and goes no further"
     order = stage.deeper(state)
     journal(stage, attempt=2, succeeded=[6, 7], stop=Stop.END)
@@ -378,6 +378,28 @@ def test_the_parent_of_a_stopped_attempt_settles_the_next_one_if_that_is_stopped
     )
     assert (again["verdict"], again["next_name"]) == ("RETRY", f"{KEYS.run_id}.3")
     assert stage.settlement(2).next == Ranges.of([7])
+
+
+def test_the_execution_above_a_chain_that_was_stopped_twice_goes_on_after_its_last_attempt() -> None:
+    """Attempt 1 is stopped and settled, attempt 2 begins, and then all of them but the first execution are stopped."""
+    stage, order, _ = dies_below(MoodyStore())
+    stage.deeper(stopped(stage, order))
+    journal(stage, attempt=2, succeeded=[6])
+    state = stopped(stage, order)
+    assert (state["verdict"], state["next_name"]) == ("RETRY", f"{KEYS.run_id}.3")
+    assert stopped(stage, order) == state
+
+
+def test_an_execution_that_was_stopped_while_it_waited_is_followed_by_the_attempt_that_it_asked_for() -> None:
+    stage, order = planned()
+    report(stage, 0, {TRANSIENT: [6]}, succeeded=range(4), stop=Stop.END)
+    below = stage.deeper(stage.settle(order, **RETURNED))
+    report(stage, 1, {TRANSIENT: [6]}, succeeded=[4, 5], stop=Stop.END)
+    asked = stage.settle(below, **RETURNED)
+    state = stopped(stage, order)
+    assert (state["verdict"], state["next"]) == ("RETRY", asked["next"])
+    journal(stage, attempt=2, succeeded=[6, 7], stop=Stop.END)
+    assert stage.settle(stage.deeper(state), **RETURNED)["verdict"] == "COMPLETE"
 
 
 def test_a_stopped_attempt_of_the_last_try_is_the_end() -> None:
