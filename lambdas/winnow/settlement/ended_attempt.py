@@ -81,22 +81,18 @@ class EndedAttempt:
     recursion_error: str | None = None
     """Why the execution of this attempt, or of a deeper one, ended without a result; None if it did not."""
     stopped: bool = False
-    """Somebody stopped that execution, and not the whole run: the execution above it is alive, and settles it."""
+    """Somebody stopped that execution, and not the whole run: the execution above it is alive, settles it, and goes on."""
 
     @property
     def recursion_died(self) -> bool:
         """Whether the execution of this attempt, or of a deeper one, ended so that nobody can go on."""
-        return self.recursion_error is not None and not self.cut_short
-
-    @property
-    def cut_short(self) -> bool:
-        """Whether the attempt was stopped while it ran. The execution above goes on with what is left, if tries are left."""
-        return self.stopped and self.end.began
+        return self.recursion_error is not None and not self.stopped
 
     @property
     def lived(self) -> bool:
         """Whether the worker returned or raised. If not, it was killed."""
-        return not self.cut_short and self.end.lived(self.evidence)
+        was_running = self.stopped and self.end.began
+        return not was_running and self.end.lived(self.evidence)
 
     @property
     def stop(self) -> Stop | None:

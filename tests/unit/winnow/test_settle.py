@@ -419,12 +419,16 @@ def test_an_attempt_that_ended_otherwise_is_given_up(status: str) -> None:
     assert stopped(stage, order, status)["verdict"] == "EXHAUSTED"
 
 
-def test_an_attempt_that_was_stopped_before_it_began_is_given_up() -> None:
-    """It would be started, and stopped, without an end: no try was spent."""
+def test_an_attempt_that_was_stopped_before_it_began_is_followed_by_another() -> None:
+    """Its name is used, so it cannot be started again; its records are blamed for nothing."""
     stage, order = planned()
     journal(stage, succeeded=range(4), stop=Stop.END)
     stage.settle(order, **RETURNED)
-    assert stopped(stage, order)["verdict"] == "EXHAUSTED"
+    state = stopped(stage, order)
+    assert (state["verdict"], state["next_name"]) == ("RETRY", f"{KEYS.run_id}.2")
+    assert (stage.settlement(1).careful, stage.settlement(1).suspects) == (False, Ranges.empty())
+    journal(stage, attempt=2, succeeded=range(4, 8), stop=Stop.END)
+    assert stage.settle(stage.deeper(state), **RETURNED)["verdict"] == "COMPLETE"
 
 
 def test_a_recursion_that_failed_totally_passes_its_verdict_up() -> None:
