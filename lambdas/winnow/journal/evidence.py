@@ -10,7 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from winnow.core.contract import Kind
@@ -111,6 +111,10 @@ def fold(
     for segment in segments:
         if segment is None or segment.batch != digest:
             refused += 1
+        elif segment.failed and segment.failures_key is None:
+            # A report is its reasons. Without them nobody tried these records, as far as anybody can tell.
+            refused += len(segment.reported)
+            believed.append(replace(segment, failed={}))
         else:
             believed.append(segment)
     believed.sort(key=lambda segment: (segment.written_at, segment.invocation, segment.sequence))

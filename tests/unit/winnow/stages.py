@@ -16,6 +16,7 @@ from winnow.core.contract import Kind, Order, Policy, StageInput
 from winnow.core.keys import AttemptKeys, StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.evidence import Evidence, fold, read_segments
+from winnow.journal.reports import FailureReport, write_reports
 from winnow.journal.segment import OutputSegment, Segment
 from winnow.journal.successes import SuccessManifest
 from winnow.metrics.watch import Watch
@@ -213,6 +214,8 @@ def journal(
     """Write a segment, with an output line `out-<ordinal>` for each success, by hand."""
     keys = KEYS.attempt(attempt)
     done = sorted(succeeded)
+    if failed and "failures_key" not in fields:
+        fields["failures_key"] = write_failures(stage, keys, invocation, sequence, failed)
     written = write_outputs(stage.ledger, keys, invocation, sequence, done) if outputs and done else None
     segment = Segment(
         **{
@@ -230,6 +233,26 @@ def journal(
     )
     stage.ledger.write_json(keys.segment(invocation, sequence), segment.to_json())
     return segment
+
+
+def write_failures(
+    stage: Stage, keys: AttemptKeys, invocation: str, sequence: int, failed: Mapping[Kind, Iterable[int]]
+) -> str:
+    key = keys.failures(invocation, sequence)
+    names = dict(enumerate(stage.batch_ids()))
+    reports = [
+        FailureReport(
+            ordinal=ordinal,
+            record_id=names.get(ordinal, "unknown"),
+            kind=kind,
+            error_type="Reported",
+            message=f"{kind} in {invocation}",
+        )
+        for kind, ordinals in failed.items()
+        for ordinal in ordinals
+    ]
+    write_reports(stage.ledger, key, STAGE, reports)
+    return key
 
 
 def write_outputs(

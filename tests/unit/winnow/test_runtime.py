@@ -436,7 +436,14 @@ def test_what_is_outstanding_is_the_order_minus_the_journal_whatever_is_reported
 def test_a_forged_report_that_all_failed_for_good_keeps_no_record_from_its_worker() -> None:
     """V7: a segment of no invocation says that all records are permanent failures, before the worker begins."""
     stage, order = stage_of(echo)
-    journal(stage, invocation="FORGED", failed={Kind.PERMANENT: range(10)}, horizon=0, stop=Stop.END)
+    journal(
+        stage,
+        invocation="FORGED",
+        failed={Kind.PERMANENT: range(10)},
+        failures_key=None,
+        stop=Stop.END,
+        written_at="2999-01-01T00:00:00.000Z",
+    )
     stage.to_end(order)
     assert stage.verdicts == ["COMPLETE"]
     assert len(stage.outputs()) == 10
