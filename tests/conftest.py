@@ -1,8 +1,9 @@
-"""For all tests: nothing of the developer's AWS configuration gets in, so none of them can reach a real account."""
+"""For all tests: nothing of the developer's AWS configuration gets in, and Ctrl-C works in what they start."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -17,3 +18,6 @@ def pytest_configure() -> None:
     isolated |= {**CREDENTIALS, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
     os.environ.clear()
     os.environ.update(isolated)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell has what it starts in the background ignore Ctrl-C, and processes that a test starts would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
