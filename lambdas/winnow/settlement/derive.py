@@ -40,6 +40,7 @@ def derive_settlement(attempt: EndedAttempt, *, jitter: Callable[[], float] = ra
         verdict=verdict,
         cause=_cause(attempt, verdict, standing),
         settled_at=now(),
+        heard_at=max((segment.written_at for segment in evidence.segments), default=before.settled_at),
         given=before.next,
         succeeded=standing.succeeded,
         skipped=standing.skipped,

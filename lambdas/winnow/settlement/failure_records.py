@@ -199,7 +199,8 @@ def _unreported(
                 "line": span.row + ordinal - span.ordinal + 1 if span and has_line else None,
             },
             "code_version": "",
-            "at": settlement.settled_at,
+            # Not when it was settled: another run may have done the record by then.
+            "at": settlement.heard_at,
         }
 
 

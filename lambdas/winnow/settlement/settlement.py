@@ -56,6 +56,8 @@ class Settlement:
     cause: str
     """Why the stage failed as a whole, or why tries that were left could not be made; else empty."""
     settled_at: str
+    heard_at: str
+    """When the attempt was heard of last: its last segment, or the order for it. It may be settled long after that."""
     given: Ranges
     """The records that this attempt was given."""
     succeeded: Ranges
@@ -107,6 +109,7 @@ class Settlement:
             verdict=member(value, "verdict", Verdict),
             cause=required(value, "cause", str),
             settled_at=required(value, "settled_at", str),
+            heard_at=required(value, "heard_at", str),
             careful=required(value, "careful", bool),
             entries=listed(value, "entries", SuccessEntry.from_json),
             reports=tuple(
@@ -128,6 +131,7 @@ class Settlement:
             "verdict": self.verdict.value,
             "cause": self.cause,
             "settled_at": self.settled_at,
+            "heard_at": self.heard_at,
             "careful": self.careful,
             "entries": [entry.to_json() for entry in self.entries],
             "reports": [[key, _part_of(self.failed, ordinals)] for key, ordinals in self.reports],
@@ -192,6 +196,7 @@ def before_anything(plan: Plan) -> Settlement:
         verdict=Verdict.RETRY,
         cause="",
         settled_at=plan.created_at,
+        heard_at=plan.created_at,
         given=nothing,
         succeeded=nothing,
         skipped=nothing,

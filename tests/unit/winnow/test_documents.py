@@ -99,6 +99,7 @@ SETTLEMENT = {
     "verdict": "RETRY",
     "cause": "",
     "settled_at": "2026-11-20T12:00:00.000Z",
+    "heard_at": "2026-11-20T11:59:00.000Z",
     "careful": True,
     "entries": [{"key": "o", "ids_key": "i", "lines": 2, "digest": "d", "ids_digest": "e", "accept": [0, 2]}],
     "reports": [["k", [5, 6]]],

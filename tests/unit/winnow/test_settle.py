@@ -284,6 +284,16 @@ def test_each_lost_record_is_listed_once_by_the_last_reason_given_for_it() -> No
     }  # fmt: skip
 
 
+def test_a_record_that_nobody_reported_failed_when_its_attempt_was_heard_of_last() -> None:
+    """Not when it was settled: another run may have done the record before that, and then it is no failure any more."""
+    stage, order = planned(max_tries=1)
+    heard_at = "2026-11-20T12:00:05.000Z"
+    journal(stage, succeeded=range(6), written_at=heard_at)
+    stage.settle(order, worker_error=DIED)
+    assert {each["last_seen"] for each in stage.failures()} == {heard_at}
+    assert stage.settlement(0).settled_at > heard_at
+
+
 def test_a_record_that_was_reported_twice_in_one_segment_is_listed_once() -> None:
     stage, order = planned(max_tries=1)
     report(stage, 0, {TRANSIENT: [6, 6, 7]}, succeeded=range(6), stop=Stop.END)
