@@ -94,14 +94,16 @@ def _register(ledger: Ledger, register: RegisterTable, plan: Plan, settlement: S
     if settlement.verdict is Verdict.RETRY:
         failures = failure_records(ledger, plan, settlement, settlement.alert_now)
         register_failures(register, plan, failures, into)
+        resolve_by_other_runs(ledger, register, plan, into)
         return
     if settlement.outstanding(plan):
         register_failures(register, plan, read_failures(ledger, plan.keys.failures), into)
-    mark = RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
-    register.mark_run(plan.pipeline, plan.stage, mark)
+    register.mark_run(
+        plan.pipeline, plan.stage, RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
+    )
     resolve_successes(ledger, register, plan, settlement, into)
     if into.failures:
-        resolve_by_other_runs(ledger, register, plan, mark, into)
+        resolve_by_other_runs(ledger, register, plan, into)
 
 
 @dataclass(slots=True)

@@ -130,8 +130,8 @@ def register_attempt(
         mark = RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
         register.mark_run(plan.pipeline, plan.stage, mark)
         resolve_successes(ledger, register, plan, settlement, made)
-        if made.failures:
-            resolve_by_other_runs(ledger, register, plan, mark, made)
+    if made.failures:
+        resolve_by_other_runs(ledger, register, plan, made)
     ledger.write_json(keys.registered, made.to_json())
     return made
 
@@ -156,16 +156,14 @@ def _narrow_alert(ledger: Ledger, alert_key: str, alerted_key: str, made: Regist
     return content.needs_alert
 
 
-def resolve_by_other_runs(
-    ledger: Ledger, register: RegisterTable, plan: Plan, mark: RunMark, into: Registered
-) -> None:
+def resolve_by_other_runs(ledger: Ledger, register: RegisterTable, plan: Plan, into: Registered) -> None:
     """Resolve failures of a run if the records have succeeded, later, in runs that are registered already.
 
     Raises:
         RegisterUnavailable: as `resolve_successes`.
     """
     for later in register.runs_after(plan.pipeline, plan.stage, plan.created_at):
-        if later == mark:
+        if later.run_id == plan.run_id:
             continue
         keys = StageKeys(later.run_id, plan.stage)
         with suppress(LedgerObjectMissing):  # its evidence has expired

@@ -312,6 +312,18 @@ class TestOverlappingRuns:
             world.register_state("A", number)
         assert world.statuses == {"bad1": "resolved"}
 
+    def test_what_a_run_gave_up_on_its_way_and_registers_late_is_resolved_too(self) -> None:
+        """A gives a record up, and is stopped before its next attempt; B has done it by the time A is registered."""
+        world = World()
+        world.pipeline.stop_after = lambda _stage, attempt: attempt == 0
+        world.run("A", "a", "bad1", "flaky", register=False)
+        assert world.attempts("A") == [0]
+        world.pipeline.stop_after = lambda _stage, _attempt: False
+        world.pipeline.stages = FORGIVING
+        world.run("B", "bad1")
+        world.register_state("A", 0)
+        assert world.statuses == {"bad1": "resolved"}
+
     @staticmethod
     def settled_at(world: World, run_id: str, moment: str) -> None:
         last = world.attempts(run_id)[-1]
