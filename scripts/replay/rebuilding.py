@@ -14,12 +14,12 @@ from winnow.core.keys import StageKeys
 from winnow.register.entry import Entry, Status
 from winnow.register.registering import (
     Registered,
+    failures_of,
     register_failures,
     resolve_by_other_runs,
     resolve_successes,
 )
 from winnow.register.table import RunMark
-from winnow.settlement.failure_records import failure_records, read_failures
 from winnow.settlement.settlement import FINAL, read_settlement, settlements
 
 if TYPE_CHECKING:
@@ -91,17 +91,11 @@ def _events(ledger: Ledger, run: RunDocument) -> Iterator[_Settled]:
 
 def _register(ledger: Ledger, register: RegisterTable, plan: Plan, settlement: Settlement) -> None:
     into = Registered()
-    if settlement.verdict is Verdict.RETRY:
-        failures = failure_records(ledger, plan, settlement, settlement.alert_now)
-        register_failures(register, plan, failures, into)
-        resolve_by_other_runs(ledger, register, plan, into)
-        return
-    if settlement.outstanding(plan):
-        register_failures(register, plan, read_failures(ledger, plan.keys.failures), into)
-    register.mark_run(
-        plan.pipeline, plan.stage, RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
-    )
-    resolve_successes(ledger, register, plan, settlement, into)
+    register_failures(register, plan, failures_of(ledger, plan, settlement), into)
+    if settlement.verdict in FINAL:
+        mark = RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
+        register.mark_run(plan.pipeline, plan.stage, mark)
+        resolve_successes(ledger, register, plan, settlement, into)
     if into.failures:
         resolve_by_other_runs(ledger, register, plan, into)
 

@@ -19,7 +19,7 @@ from winnow.core.ranges import Ranges
 from winnow.metrics.metric import Metric
 from winnow.register.entry import Entry, Status, Success, note_failure, note_success, release
 from winnow.register.table import RegisterUnavailable, RunMark
-from winnow.settlement.failure_records import FailureRecord, read_failures
+from winnow.settlement.failure_records import FailureRecord, failure_records, read_failures
 from winnow.settlement.result import read_result
 from winnow.settlement.settlement import FINAL, Settlement, read_settlement, settlements
 
@@ -120,7 +120,7 @@ def register_attempt(
     keys = plan.keys.attempt(settlement.attempt)
     final = settlement.verdict in FINAL
     made = Registered()
-    failures = _failures(ledger, plan, settlement)
+    failures = failures_of(ledger, plan, settlement)
     register_failures(register, plan, failures, made, of=settlement.alert_now, deadline=deadline)
     made.known = len(settlement.alert_now) - made.new
     if settlement.alert_now:
@@ -136,14 +136,20 @@ def register_attempt(
     return made
 
 
-def _failures(ledger: Ledger, plan: Plan, settlement: Settlement) -> Iterator[FailureRecord]:
-    """The failure records of an attempt: all of the stage if it was the last, else those that are not retried."""
-    if settlement.verdict not in FINAL:
-        if settlement.alert_now:
-            return read_failures(ledger, plan.keys.attempt(settlement.attempt).permanent_failures)
-    elif settlement.outstanding(plan):
-        return read_failures(ledger, plan.keys.failures)
-    return iter(())
+def failures_of(ledger: Ledger, plan: Plan, settlement: Settlement) -> Iterator[FailureRecord]:
+    """The failure records of an attempt: all of the stage if it was the last, else those that are not retried.
+
+    From the list that Settle wrote; from the reports themselves if it died between settling and writing that.
+    """
+    if settlement.verdict in FINAL:
+        key, ordinals = plan.keys.failures, settlement.outstanding(plan)
+    else:
+        key, ordinals = plan.keys.attempt(settlement.attempt).permanent_failures, settlement.alert_now
+    if not ordinals:
+        return iter(())
+    if key in ledger.store.keys(key):
+        return read_failures(ledger, key)
+    return failure_records(ledger, plan, settlement, ordinals)
 
 
 def _narrow_alert(ledger: Ledger, alert_key: str, alerted_key: str, made: Registered) -> bool:

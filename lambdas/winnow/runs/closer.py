@@ -124,6 +124,8 @@ class Closer:
         )
         if run and not run.stepped_aside:
             self._close(steps, closing, alerts, ended, run)
+        elif run:  # a run that steps aside ends well, unless the answer that says so was lost
+            steps.take(ALERT_OF_RUN, lambda: alerts.send_of_run(ended, None))
         elif not was_planned:  # PlanRun failed before it wrote the run down; only the event tells of it
             steps.take(ALERT_OF_RUN, lambda: alerts.send_of_run(ended, None))
             steps.take(COUNT_END, lambda: self._count_end(closing.run_id, ended))

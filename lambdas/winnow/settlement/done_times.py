@@ -15,9 +15,11 @@ def times_done(ledger: Ledger, plan: Plan, last: Settlement, ordinals: Ranges) -
     A record that a segment vouches for was done after the segment before, of the same call of the worker, was written: that is what
     counts, because the record may have been read just then. For the first segment it is when the attempt was ordered.
 
+    A record that no segment vouches for any more, because the journal has expired, counts from when the batch was fixed.
+
     Reads the journals of the attempts that did one of the records.
     """
-    times: dict[int, str] = {}
+    times: dict[int, str] = dict.fromkeys(ordinals, "")
     left = ordinals
     ordered_at = plan.created_at
     for settlement in settlements_up_to(ledger, plan, last):
@@ -28,8 +30,8 @@ def times_done(ledger: Ledger, plan: Plan, last: Settlement, ordinals: Ranges) -
             for segment in sorted(segments, key=lambda each: (each.invocation, each.sequence)):
                 earliest = before.get(segment.invocation, ordered_at)
                 for ordinal in segment.done & here:
-                    times[ordinal] = max(earliest, times.get(ordinal, ""))
+                    times[ordinal] = max(earliest, times[ordinal])
                 before[segment.invocation] = segment.written_at
-        left = left - Ranges.of(times)
+        left = left - settlement.succeeded - settlement.skipped
         ordered_at = settlement.settled_at
-    return times
+    return {ordinal: time or plan.created_at for ordinal, time in times.items()}

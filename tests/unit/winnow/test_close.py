@@ -141,6 +141,14 @@ class TestARunThatSucceeded:
         assert world.counted(Metric.RUN_SUCCEEDED) == 0
         assert world.sns.published == []
 
+    def test_that_stepped_aside_and_could_not_say_so_is_alerted(self) -> None:
+        """The answer by which PlanRun steps aside was lost, so the execution failed."""
+        world = World(LOSSY)
+        world.pipeline.change(keys.run(RUN_ID), lambda run: run.update(stepped_aside="another runs"))
+        world.close(status="FAILED")
+        world.close(status="FAILED")
+        assert [alert["verdict"] for alert in world.alerts] == ["FAILED"]
+
     @pytest.mark.parametrize(
         "detail",
         [

@@ -367,6 +367,23 @@ class TestTwice:
         assert len(world.told) == 1
 
 
+class TestWithoutItsLists:
+    """Settle died between a settlement and the lists that follow from it, and the run was stopped before it was tried again."""
+
+    @pytest.mark.parametrize("attempt", [0, 1])
+    def test_an_attempt_is_registered_from_its_reports(self, attempt: int) -> None:
+        world = World()
+        world.pipeline.stop_after = lambda _stage, number: number == attempt
+        world.run("R1", "a", "bad1", "flaky", register=False)
+        store = world.ledger.store
+        assert isinstance(store, MemoryStore)
+        for key in [key for key in store.keys("runs/R1/adapt/") if key.endswith("failures.ndjson.gz")]:
+            del store.objects["ledger", key]
+        keys = StageKeys("R1", "adapt")
+        assert catch_up(world.ledger, world.register, keys) == attempt + 1
+        assert world.statuses == ({"bad1": "open", "flaky": "open"} if attempt else {"bad1": "open"})
+
+
 class TestLate:
     def test_an_older_run_counts_and_changes_nothing_else(self) -> None:
         world = World()
