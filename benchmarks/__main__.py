@@ -31,8 +31,11 @@ MODULES = {
     "growth": "growth",
     "kills": "kills",
     "cost": "cost",
+    "simulate": "simulate",
 }
 """Benchmarks by name, in the order in which they run; each module has a `benchmark`."""
+ONLY_BY_NAME = frozenset({"simulate"})
+"""These measure nothing that a target is about, and take as long as all others together."""
 WIDTH = 150
 """Where there is no terminal that has one."""
 RESULTS = ROOT / "benchmarks" / "results" / "latest.json"
@@ -45,10 +48,17 @@ Examples:
   bench                      everything, about half an hour on a quiet machine
   bench --quick              all of it at a small size, a minute and a half
   bench runtime cold-start   only these
+  bench simulate             100,000 simulated schedules, on all processors, for about an hour
+  bench simulate --seeds 5000
 """
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--quick", is_flag=True, help="Small sizes: shows whether something broke, not how fast it is.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    help="Of simulate: how many.  [default: 100000; 1000 with --quick]",
+)
 @click.option(
     "--json",
     "results",
@@ -56,7 +66,7 @@ Examples:
     default=RESULTS,
     help="Where to write every number.  [default: benchmarks/results/latest.json]",
 )
-def main(names: tuple[str, ...], *, quick: bool, results: Path) -> None:
+def main(names: tuple[str, ...], *, quick: bool, seeds: int | None, results: Path) -> None:
     """Measure Winnow's speed and cost, each beside something else in the same run, and write the numbers down.
 
     Numbers of a busy machine are noisy; ratios are taken from neighbours in time.
@@ -64,13 +74,15 @@ def main(names: tuple[str, ...], *, quick: bool, results: Path) -> None:
     unknown = [name for name in names if name not in MODULES]
     if unknown:
         raise click.UsageError(f"NAME must be one of {', '.join(MODULES)}, got: {unknown[0]!r}")
+    if seeds is not None and "simulate" not in names:
+        raise click.UsageError(f"--seeds is of simulate, got: {', '.join(names) or 'no NAME'}; add simulate")
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     effort = Effort.QUICK if quick else Effort.FULL
     facts, since = machine.facts(), time.monotonic()
     rows: list[Row] = []
     with closing_first(), SITES:
-        for name in names or MODULES:
-            for row in measured(name, effort):
+        for name in names or [name for name in MODULES if name not in ONLY_BY_NAME]:
+            for row in measured(name, effort, **({"seeds": seeds} if name == "simulate" else {})):
                 rows.append(row)
                 console.print(f"  {_sign(row, effort)} {row.what}: {_found(row)}", soft_wrap=True)
     console.print()
@@ -85,9 +97,9 @@ def main(names: tuple[str, ...], *, quick: bool, results: Path) -> None:
     sys.exit(bool(missed) and effort is Effort.FULL)
 
 
-def measured(name: str, effort: Effort) -> Iterator[Row]:
+def measured(name: str, effort: Effort, **options: int | None) -> Iterator[Row]:
     """Run one benchmark."""
-    rows: Iterator[Row] = importlib.import_module(f"benchmarks.{MODULES[name]}").benchmark(effort)
+    rows: Iterator[Row] = importlib.import_module(f"benchmarks.{MODULES[name]}").benchmark(effort, **options)
     return rows
 
 
