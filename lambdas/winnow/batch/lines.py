@@ -39,11 +39,10 @@ def read_rows(pieces: Iterator[bytes], pointer: Pointer, *, max_row_bytes: int) 
     """
     start, rest = _beginning(_decoded(pieces, pointer))
     start, rest = _beginning(_as_utf8(start, rest, pointer))
-    first = start.lstrip(_BLANK)[:1]
-    if first == b"<":
+    if start.lstrip(_BLANK).startswith(b"<"):
         _refuse(pointer, "looks like HTML or XML; write JSON Lines, a JSON array or Parquet")
     whole = chain((start,), rest)
-    if first == b"[":
+    if _is_array(start.lstrip(_BLANK)):
         yield from _elements(whole, _Array(pointer, max_row_bytes))
     else:
         for lines in split_bounded(whole, max_row_bytes):
@@ -61,6 +60,20 @@ def _beginning(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
         if len(start) >= len(codecs.BOM_UTF32_LE) and start.strip(_BLANK):
             break
     return start, pieces
+
+
+def _is_array(start: bytes) -> bool:
+    """Whether a text is one JSON array, rather than lines of which the first is one."""
+    if not start.startswith(b"["):
+        return False
+    line, _, others = start.partition(b"\n")
+    if not others.strip(_BLANK):
+        return True
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return False
 
 
 # What the object is, by its first bytes

@@ -107,7 +107,7 @@ def test_reads_what_people_have(body: bytes, piece: int, monkeypatch: pytest.Mon
         (b" [ \n ] ", 'is an empty array, and that is not "all"'),
         (ARRAY.encode()[:-1], "is a JSON array that cannot be read: it ends within element 31"),
         (b'[{"id": "a"}', "it ends within element 2"),
-        (b'[{"id": "a"}]\n[{"id": "b"}]', "there is '[' after element 1"),
+        (b'[{"id": "a"}\n]\n[{"id": "b"}]', "there is '[' after element 1"),
         (b'[{"id": "a"} {"id": "b"}]', "there is '{' after element 1"),
         (b"[,]", "there is ',' where element 1 should be"),
         (b"id,title\n" + b"a,b\n" * 30, "31 of its 31 rows are no records (line 1 is not JSON"),
@@ -126,6 +126,12 @@ def test_refuses_as_a_whole_what_is_no_list(body: bytes, problem: str) -> None:
 def test_a_few_bad_rows_are_failures_of_these_rows_even_where_they_are_most_of_a_short_list() -> None:
     stage = planned(b'{"id": "a"}\n{broken\n{broken\n')
     assert list(reports(stage)) == [stage.the_plan.source.row_id(2), stage.the_plan.source.row_id(3)]
+
+
+def test_lines_of_which_the_first_is_an_array_are_no_array() -> None:
+    stage = planned(b'["no", "record"]\n{"id": "a"}\n{"id": "b"}\n')
+    assert list(reports(stage)) == [stage.the_plan.source.row_id(1)]
+    assert stage.the_plan.count == 3
 
 
 def test_half_of_a_long_list_may_be_bad_and_not_more() -> None:
