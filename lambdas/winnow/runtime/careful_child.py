@@ -22,6 +22,7 @@ from winnow.core.record import Record
 from winnow.journal.reports import FailureReport, words_of
 from winnow.runtime.careful import HEADER
 from winnow.runtime.decorator import Worker
+from winnow.runtime.process_state import is_used_up
 from winnow.runtime.record_reader import UNDECODABLE
 from winnow.runtime.sink import Item, Line, Sink
 from winnow.runtime.units import process
@@ -35,6 +36,8 @@ class _Outcomes:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.used_up = False
+        """An error said that this process has run out of something; what comes next is for another child."""
 
     def succeeded(self, ordinal: int, lines: list[Line], warnings: list[str] | None) -> None:
         self.calls.append(("succeeded", (ordinal, _plain(lines), warnings)))
@@ -47,6 +50,7 @@ class _Outcomes:
 
     def failed(self, ordinal: int, record_id: str, kind: Kind, error: BaseException) -> None:
         """Send a report: the error itself may not be picklable."""
+        self.used_up = self.used_up or is_used_up(error)
         report = FailureReport.of_error(error, ordinal=ordinal, record_id=record_id, kind=kind)
         self.calls.append(("report", (report,)))
 
@@ -88,6 +92,8 @@ def main(worker_name: str, read: int, write: int, life: int, memory_mb: int) -> 
             if items:
                 process(worker.function, items, sink, worker.options)
             _send(write, sink.calls)
+            if sink.used_up:
+                return
 
 
 def _decoded(unit: Iterable[tuple[int, str, Decode, Any]], sink: Sink) -> Iterator[Item]:

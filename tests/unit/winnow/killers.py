@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import hashlib
 import os
@@ -51,6 +52,10 @@ def behave(record: Record) -> Any:
         raise KeyboardInterrupt
     if what == "leak":
         HOARD.append(bytearray(60 * 1024**2))
+    if what == "take a descriptor":
+        HOARD.append(bytearray(1))
+        if len(HOARD) > 3:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     if what == "second killer" and HOARD:
         os._exit(4)
     if what == "close everything":

@@ -149,6 +149,13 @@ def test_a_child_that_runs_out_of_memory_bit_by_bit_costs_no_innocent_record() -
     assert {report.error_type for report in gate.failures.values()} <= {"MemoryError"}
 
 
+def test_a_child_that_is_used_up_is_followed_by_another() -> None:
+    gate = carefully(killers.plain, *["take a descriptor"] * 10)
+    assert {n for n, times in gate.told.items() if times} == set(range(10))
+    assert sorted(gate.failures) == [3, 7], "the fourth record of each child"
+    assert {report.error_type for report in gate.failures.values()} == {"OSError"}
+
+
 def test_every_outcome_of_a_child_reaches_the_gate() -> None:
     gate = carefully(
         killers.plain, "raise", "skip", "warn", "much", "print", "raise an unpicklable error", None
