@@ -18,7 +18,7 @@ from tests.simulation.machines import PIPELINE
 from tests.simulation.schedule import HARMLESS, Shape, StagePlan, Way
 from tests.simulation.simulation import Simulation
 from tests.simulation.workers import RETRY_SECONDS, MayPass, Seen, joined, may_succeed, outputs_of
-from tests.simulation.world import SKEW_SECONDS, CallRefused, Execution
+from tests.simulation.world import SKEW_SECONDS, Call, CallRefused, Execution
 from winnow.core import keys
 from winnow.core.contract import MAX_INLINE_BYTES
 from winnow.core.errors import DuplicateAttempt, EveryRecordFailed, StageInputError
@@ -455,7 +455,10 @@ class Oracle:
                     f"the failure of {record_id} in {stage} is resolved on record, and the record failed last",
                 )
             first = max((view.execution.started_at for view in done), default=None)
-            if not resolved and first is not None and all(_end(view) + margin < first for view in unclear):
+            # A Settle that goes on counts what a worker did that went on, too.
+            undone = [call.at for view in unclear for call in self._calls(view, record_id)]
+            over = all(moment + margin < (first or 0.0) for moment in (*map(_end, unclear), *undone))
+            if not resolved and first is not None and over:
                 self._broken(
                     "4 conservation",
                     f"the failure of {record_id} in {stage} is {entry.status} on record, and the record succeeded last",
@@ -465,10 +468,16 @@ class Oracle:
         """Whether the worker last did the record in a run that failed in it, by when its function was called."""
         moments: dict[str, float] = {}
         for view, ending in history:
-            for call in self._world.calls:
-                if (call.run_id, call.stage, call.record_id) == (view.run_id, view.stage.name, record_id):
+            for call in self._calls(view, record_id):
+                # What a worker does that nobody waits for any more counts for nothing.
+                if call.at <= (view.execution.ended_at or call.at):
                     moments[ending] = max(moments.get(ending, 0.0), call.at)
         return "done" in moments and moments.get("failed", 0.0) > moments["done"] + margin
+
+    def _calls(self, view: StageView, record_id: str) -> Iterator[Call]:
+        """Calls of a worker's function with a record in a stage run."""
+        where = (view.run_id, view.stage.name, record_id)
+        return (call for call in self._world.calls if (call.run_id, call.stage, call.record_id) == where)
 
     # How it went
 

@@ -44,7 +44,7 @@ def settle(ledger: Ledger, state: Mapping[str, Any], count: Count) -> dict[str, 
         settlement = _settle_to_the_end(ledger, plan, order, state["nested_error"])
     else:
         settlement = _settle_ordered_attempt(ledger, plan, order, WorkerEnd.from_state(state))
-    result = _write_what_follows(ledger, plan, settlement)
+    result = write_what_follows(ledger, plan, settlement)
     if result:
         _count_result(count, result)
     count(Metric.RETRIED, len(settlement.next) if settlement.verdict is Verdict.RETRY else 0)
@@ -145,8 +145,8 @@ def _write_once(ledger: Ledger, plan: Plan, settlement: Settlement) -> Settlemen
     return settlement
 
 
-def _write_what_follows(ledger: Ledger, plan: Plan, settlement: Settlement) -> StageResult | None:
-    """Write a final settlement's lists and result, and the alert of any settlement that has one."""
+def write_what_follows(ledger: Ledger, plan: Plan, settlement: Settlement) -> StageResult | None:
+    """Write a final settlement's lists and result, and the alert of any settlement that has one. Idempotent."""
     if not settlement.alert_now:
         return conclude(ledger, plan, settlement) if settlement.verdict in FINAL else None
     # Imported here: most attempts alert nothing, and their cold start need not load the alert's content.

@@ -377,11 +377,16 @@ class TestWithoutItsLists:
         world.run("R1", "a", "bad1", "flaky", register=False)
         store = world.ledger.store
         assert isinstance(store, MemoryStore)
-        for key in [key for key in store.keys("runs/R1/adapt/") if key.endswith("failures.ndjson.gz")]:
+        follows = ("failures.ndjson.gz", "/alert.json", "/result.json", "/successes.json")
+        for key in [key for key in store.keys("runs/R1/adapt/") if key.endswith(follows)]:
             del store.objects["ledger", key]
         keys = StageKeys("R1", "adapt")
         assert catch_up(world.ledger, world.register, keys) == attempt + 1
         assert world.statuses == ({"bad1": "open", "flaky": "open"} if attempt else {"bad1": "open"})
+        for number in range(attempt + 1):
+            world.alert("R1", number)
+        assert world.told == [["bad1"], ["flaky"]][: attempt + 1], "what is on record as told is told"
+        assert (world.ledger.find_json(keys.result) is not None) == bool(attempt)
 
 
 class TestLate:
