@@ -95,7 +95,8 @@ def run(
         ended = follow(watch_run.until_it_ends(), console)
     except KeyboardInterrupt:
         click.echo(
-            f"stopped watching; run {new_run.run_id} continues. To see its result: winnow verify {new_run.run_id}",
+            f"stopped watching; run {new_run.run_id} continues. To see its result: "
+            f"./scripts/winnow verify {new_run.run_id}{' --local' if target.is_local else ''}",
             err=True,
         )
         raise SystemExit(ExitCode.INTERRUPTED) from None

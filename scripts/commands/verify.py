@@ -66,7 +66,7 @@ def verify(run: str, record_id: str | None, pipeline: str | None, deep: bool, as
         return
     status = found.status(target.client("stepfunctions"))
     proof = found.prove(status=status, deep=deep)
-    verified = Verified(proof=proof, status=status, stepped_aside=found.stepped_aside)
+    verified = Verified(proof=proof, status=status, stepped_aside=found.stepped_aside, deep=deep)
     if as_json:
         click.echo(json.dumps({**proof.to_json(), "status": status}, ensure_ascii=False))
     else:

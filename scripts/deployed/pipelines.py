@@ -86,7 +86,7 @@ def only_one(target: Target) -> DeployedPipeline:
     pipelines = deployed(target)
     if len(pipelines) == 1:
         return pipelines[0]
-    raise Mistake("--pipeline", "", _remedy(target, pipelines))
+    raise Mistake("--pipeline", "nothing", _remedy(target, pipelines))
 
 
 def _remedy(target: Target, pipelines: list[DeployedPipeline]) -> str:

@@ -25,6 +25,8 @@ class Verified:
     """Step Functions' word; None where it does not know the execution any more, which is 90 days after its end."""
     stepped_aside: str | None = None
     """Why the run did nothing; None if it ran."""
+    deep: bool = False
+    """The outputs themselves were read, too."""
 
     @property
     def has_ended(self) -> bool:
@@ -97,7 +99,8 @@ def _conclusion(verified: Verified) -> Text:
         return _never(verified)
     if not proof.finished or not verified.has_ended:
         return Text(f"Run {proof.run_id} is not finished; so far its ledger adds up.", style="yellow")
-    return Text.assemble(("✓ ", "green"), f"The ledger of run {proof.run_id} adds up: {_lost(proof)}.")
+    read = " Every output was read." if verified.deep else ""
+    return Text.assemble(("✓ ", "green"), f"The ledger of run {proof.run_id} adds up: {_lost(proof)}.{read}")
 
 
 def _never(verified: Verified) -> Text:

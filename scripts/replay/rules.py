@@ -64,7 +64,10 @@ def refusal(entry: Summary, facts: EntryFacts, rules: Rules) -> str:
     if facts.lineage_problem:
         return facts.lineage_problem
     if facts.rejected:
-        return "no record that could be replayed: an unreadable row or an unusable id; mend the source and run it again"
+        return (
+            "no record that could be replayed: a row that cannot be read, or whose id is unusable or taken; "
+            "correct the list and run it again"
+        )
     if start != rules.first_stage and facts.source_changed and facts.newer_run:
         return f"superseded: the source object changed since, and run {facts.newer_run} has it; --from start reads it as it is now"
     if _would_fail_again(entry, facts, rules, start):

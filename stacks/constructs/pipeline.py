@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aws_cdk import Annotations, CfnOutput, Stack
 from constructs import Construct
@@ -58,7 +58,7 @@ class Pipeline(Construct):
         settings: EnvironmentSettings,
         source: SourceBucket,
         stages: Sequence[StageSpec],
-        on_conflict: OnConflict = OnConflict.FAIL,
+        on_conflict: Literal["fail", "first", "last"] = "fail",
     ) -> None:
         """Define the pipeline.
 
@@ -69,14 +69,19 @@ class Pipeline(Construct):
             settings: of the environment.
             source: every object in it is a record, unless a run is given others.
             stages: in the order in which they run.
-            on_conflict: what becomes of rows of a list that repeat an id with other content.
+            on_conflict: what becomes of rows of a list that repeat an id with other content; docs/sources.md.
+
+        Raises:
+            ValueError: a name, or `on_conflict`, cannot be right.
         """
         super().__init__(scope, construct_id)
         check_pipeline_name(name)
         check_stage_names([spec.name for spec in stages])
         self.name = name
         self.settings = settings
-        self._on_conflict = on_conflict
+        if on_conflict not in list(OnConflict):
+            raise ValueError(f"on_conflict must be one of {', '.join(OnConflict)}, got: {on_conflict!r}")
+        self._on_conflict = OnConflict(on_conflict)
         self._deployment = Deployment(
             pipeline=name,
             settings=settings,

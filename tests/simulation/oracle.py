@@ -469,9 +469,11 @@ class Oracle:
         moments: dict[str, float] = {}
         for view, ending in history:
             for call in self._calls(view, record_id):
-                # What a worker does that nobody waits for any more counts for nothing.
-                if call.at <= (view.execution.ended_at or call.at):
-                    moments[ending] = max(moments.get(ending, 0.0), call.at)
+                in_time = call.awaited and call.at <= (view.execution.ended_at or call.at)
+                # A Settle that goes on may have counted what a stopped run did.
+                outcome = "done" if ending == "open" and call.ending == "returned" else ending
+                if in_time or outcome == "done":
+                    moments[outcome] = max(moments.get(outcome, 0.0), call.at)
         return "done" in moments and moments.get("failed", 0.0) > moments["done"] + margin
 
     def _calls(self, view: StageView, record_id: str) -> Iterator[Call]:

@@ -238,7 +238,10 @@ class StageWorker:
 
     def _note(self, record: Record, ending: str) -> None:
         world = self._world
-        world.calls.append(Call(self._run_id, self._stage.name, record.id, ending, world.scheduler.clock))
+        invocation = world.invocation
+        awaited = invocation is None or invocation.let_go is None
+        moment = world.scheduler.clock
+        world.calls.append(Call(self._run_id, self._stage.name, record.id, ending, moment, awaited))
 
 
 def _mutated(stage: StagePlan, record: Record) -> Seen:

@@ -37,6 +37,8 @@ class Call(NamedTuple):
     ending: str
     """`returned`, `raised`, `permanent`, `unusable`, `exit` or `hang`."""
     at: float
+    awaited: bool
+    """Somebody still waits for the worker; else what it does may count for nothing."""
 
 
 @dataclass(slots=True, eq=False)

@@ -241,7 +241,22 @@ def _likely(content: AlertContent) -> str:
     )
 
 
+ROW_ERRORS = frozenset({"UnreadableRow", "UnusableId", "ConflictingRow"})
+"""Of rows of a list that were given to no worker: there is nothing to replay."""
+
+
+def _is_about_rows(content: AlertContent) -> bool:
+    about = content.verdict in (Event.RETRY, Event.EXHAUSTED) and content.stage is not None
+    return about and not content.more_causes and {each.error_type for each in content.causes} <= ROW_ERRORS
+
+
 def _steps(content: AlertContent) -> tuple[str, ...]:
+    if _is_about_rows(content):
+        return (
+            "Look at the reasons: they name the lines.",
+            "Correct these rows in the list, and run the list again. Waive those that are to stay as they are.",
+            "To list the rows:",
+        )
     match content.verdict:
         case Event.RETRY:
             return (
@@ -283,6 +298,9 @@ def _command(content: AlertContent, *, local: bool) -> str:
         words = ["verify", content.run_id]
     elif content.stage is None:
         words = ["run", content.pipeline]
+    elif _is_about_rows(content):
+        words = ["replay", "list", "--pipeline", content.pipeline, "--stage", content.stage]
+        words += ["--run", content.run_id, "--records"]
     else:
         words = ["replay", "run", "--pipeline", content.pipeline, "--stage", content.stage]
         words += ["--run", content.run_id, "--execute"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class NdjsonSource:
                     document = loads(_utf8(text))
                     record_id = self._id(document)
                 except (ValueError, RecursionError) as error:
-                    found.append(Unreadable(line, f"is not JSON ({error}); write one JSON document per line"))
+                    found.append(Unreadable(line, _problem(error)))
                     continue
                 except _NoId as error:
                     found.append(Unreadable(line, str(error)))
@@ -86,7 +87,9 @@ class NdjsonSource:
             return row
         if isinstance(row, dict) and row.get(self._id_field) is not None:
             return row[self._id_field]
-        raise _NoId(f'has no "{self._id_field}"; give every record one')
+        raise _NoId(
+            f'has no "{self._id_field}"; give every record one, or name the field that holds it (id_column)'
+        )
 
     def chunks(self, runs: Iterable[RowSpan]) -> Iterator[Chunk]:
         cursor = Cursor(runs)
@@ -113,6 +116,15 @@ class NdjsonDecoder:
         if "data" in document and len(document) > 2:
             return document[self.id_field], document["data"], record_fields(document, self.id_field)
         return document[self.id_field], record_data(document)
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not UTF-8 ({error.reason} at byte {error.start + 1}); save the list as UTF-8"
+    why = (
+        f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
+    )
+    return f"is not JSON ({why}); write one JSON document per line"
 
 
 def _utf8(row: Row) -> str:

@@ -161,6 +161,8 @@ class Segment:
     """What the worker stopped for, in words, for `dependency`, `used up` and `error`."""
     whole: bool = False
     """Outputs join several records, so the segment counts as a whole or not at all."""
+    code_version: str = ""
+    """Of the worker that wrote it; empty for what Plan wrote."""
     written_at: str = ""
 
     @classmethod
@@ -194,6 +196,7 @@ class Segment:
             stop=None if stop is None else Stop(stop),
             cause=_field(value, "cause", str, ""),
             whole=_field(value, "whole", bool, False),
+            code_version=_field(value, "code_version", str, ""),
             written_at=_field(value, "written_at", str, ""),
         )
 
@@ -216,6 +219,7 @@ class Segment:
             "stop": self.stop,
             "cause": self.cause,
             "whole": self.whole,
+            "code_version": self.code_version,
             "written_at": self.written_at,
         }
 

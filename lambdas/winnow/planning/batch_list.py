@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from winnow.batch.plan import BLOCK_IDS, Digest
 from winnow.batch.rows import RowIds, Source, SourceRef, Unreadable
 from winnow.core.contract import Kind, OnConflict, record_id_problem
-from winnow.core.errors import StageInputError
+from winnow.core.errors import StageInputError, shorten
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges, append
 from winnow.core.repeats import Repeats
@@ -146,8 +146,7 @@ class BatchList:
             return
         problem = record_id_problem(value)
         if problem:
-            shown = str(value).encode("ascii", "backslashreplace").decode()[:100]
-            message = f"line {row + 1}: the record id {problem}, got: {shown!r}"
+            message = f"line {row + 1}: the record id {problem}, got: {shorten(value)}"
             self._take_unreadable(row, Unreadable(row + 1, problem), "UnusableId", message)
             return
         if self._only is not None and value not in self._only:
@@ -186,7 +185,7 @@ class BatchList:
                 self._ref.row_id(row + 1),
                 "ConflictingRow",
                 f"line {row + 1} has the id of line {known.row + 1}, {record_id!r}, and other content; "
-                'give each record an id of its own, or set on_conflict to "first" or "last"',
+                'give each record an id of its own, or set on_conflict="first" or "last" in the pipeline',
                 row + 1,
             )
         return False
@@ -226,7 +225,7 @@ class BatchList:
                 "records",
                 str(self._ref.pointer),
                 f"{self._unreadable:,} of its {rows:,} rows are no records ({self._first_problem}); "
-                "check its format and the name of the id field",
+                "check its format (CSV is not read) and the name of the id field",
             )
 
     def _ask_for_the_rest(self) -> None:

@@ -73,7 +73,15 @@ def run_attempt(
     options = worker.options
     reader = RecordReader(ledger, plan, read_again=bool(options.batch or options.retry))
     recorder = Recorder(
-        SegmentWriter(ledger, plan, keys, invocation=new_run_id(), form=options.outputs, deadline=deadline),
+        SegmentWriter(
+            ledger,
+            plan,
+            keys,
+            invocation=new_run_id(),
+            form=options.outputs,
+            deadline=deadline,
+            code_version=code_version,
+        ),
         RecorderSettings(
             flush_seconds=options.flush_seconds,
             horizon=work.horizon,

@@ -52,6 +52,7 @@ class SegmentWriter:
         invocation: str,
         form: OutputFormat,
         deadline: Deadline,
+        code_version: str = "",
     ) -> None:
         """`deadline`: the less time is left, the shorter the waits between the attempts to write."""
         self._ledger = ledger
@@ -60,6 +61,7 @@ class SegmentWriter:
         self._invocation = invocation
         self.form = form
         self.deadline = deadline
+        self._code_version = code_version
 
     def write(self, draft: Draft) -> None:
         """Write what a segment refers to, then the segment. Raises what S3 raised last."""
@@ -87,6 +89,7 @@ class SegmentWriter:
             stop=draft.stop,
             cause=draft.cause,
             whole=collected.joined,
+            code_version=self._code_version,
             written_at=now(),
         )
         key = self._keys.segment(self._invocation, draft.sequence)

@@ -138,10 +138,11 @@ def without_clashes(ledger: Ledger, plan: Plan, before: Settlement, evidence: Ev
         accepted = [each for one in settlements_up_to(ledger, plan, before) for each in one.entries]
     check = OutputIdCheck(ledger, (*accepted, *evidence.entries))
     reports = _Reports(ledger, plan, before.attempt + 1)
+    versions = {each.outputs.key: each.code_version for each in evidence.segments if each.outputs}
     refused: dict[str, Ranges] = {}
     for entry, clashes in check.clashes():
         refused[entry.key] = refused.get(entry.key, Ranges.empty()) | Ranges.of(c.ordinal for c in clashes)
-        reports.add(clashes)
+        reports.add(clashes, code_version=versions[entry.key])
     clashed = Ranges.of(ordinal for ordinals in refused.values() for ordinal in ordinals)
     failed = dict(evidence.failed)
     if clashed:
@@ -178,12 +179,13 @@ class _Reports:
         self._plan = plan
         self._keys = plan.keys.attempt(attempt)
         self._invocation = f"{BY_SETTLE}-{new_run_id()}"
-        self._waiting: dict[int, Clash] = {}
+        self._waiting: dict[int, tuple[Clash, str]] = {}
+        """With the version of the code that made the output: under the same code it would be refused again."""
         self._written: list[tuple[str, Ranges]] = []
 
-    def add(self, clashes: Iterable[Clash]) -> None:
+    def add(self, clashes: Iterable[Clash], *, code_version: str) -> None:
         for clash in clashes:
-            self._waiting.setdefault(clash.ordinal, clash)
+            self._waiting.setdefault(clash.ordinal, (clash, code_version))
             if len(self._waiting) >= REPORTS_PER_OBJECT:
                 self._write()
 
@@ -195,15 +197,15 @@ class _Reports:
 
     def _write(self) -> None:
         clashes, self._waiting = self._waiting, {}
-        needed = Ranges.of({each for clash in clashes.values() for each in (clash.ordinal, clash.owner)})
+        needed = Ranges.of({each for clash, _ in clashes.values() for each in (clash.ordinal, clash.owner)})
         names = dict(ids_of(self._ledger, self._plan, needed))
         key = self._keys.failures(self._invocation, len(self._written))
-        reports = [self._report(clash, names) for clash in clashes.values()]
+        reports = [self._report(clash, names, version) for clash, version in clashes.values()]
         write_reports(self._ledger, key, self._plan.stage, reports)
         self._written.append((key, Ranges.of(clashes)))
 
     @staticmethod
-    def _report(clash: Clash, names: Mapping[int, str]) -> FailureReport:
+    def _report(clash: Clash, names: Mapping[int, str], code_version: str) -> FailureReport:
         if not clash.output_id:
             problem = (
                 f"shares an output with a record whose output has an id of record {names[clash.owner]!r}"
@@ -218,4 +220,5 @@ class _Reports:
             kind=Kind.PERMANENT,
             error_type="OutputIdTaken",
             message=f"{problem}; give each output an id of its own",
+            code_version=code_version,
         )

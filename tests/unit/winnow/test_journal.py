@@ -68,6 +68,7 @@ def test_a_segment_is_stored_in_this_shape() -> None:
         failed={Kind.PERMANENT: Ranges.of([6])},
         outputs=OutputSegment(key="out", ids_key="ids", lines=3, digest="d", ids_digest="e"),
         stop=Stop.TIME,
+        code_version="v1",
         written_at="2026-11-27T10:00:00.000Z",
     )
     assert json.loads(json.dumps(segment.to_json())) == {
@@ -95,6 +96,7 @@ def test_a_segment_is_stored_in_this_shape() -> None:
         "stop": "time",
         "cause": "",
         "whole": False,
+        "code_version": "v1",
         "written_at": "2026-11-27T10:00:00.000Z",
     }
 

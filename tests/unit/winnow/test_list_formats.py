@@ -112,7 +112,10 @@ def test_reads_what_people_have(body: bytes, piece: int, monkeypatch: pytest.Mon
         (b"[,]", "there is ',' where element 1 should be"),
         (b"id,title\n" + b"a,b\n" * 30, "31 of its 31 rows are no records (line 1 is not JSON"),
         (b'{"records": [\n' + b'  {"id": "a"},\n' * 30 + b"]}\n", "32 of its 32 rows are no records"),
-        (b'{"key": "x"}\n' * 20, 'line 1 has no "id"; give every record one); check its format and the name'),
+        (
+            b'{"key": "x"}\n' * 20,
+            'line 1 has no "id"; give every record one, or name the field that holds it (id_column))',
+        ),
     ],
 )
 def test_refuses_as_a_whole_what_is_no_list(body: bytes, problem: str) -> None:

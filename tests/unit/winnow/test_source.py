@@ -143,8 +143,12 @@ def test_each_unreadable_line_costs_only_itself_and_is_named_by_its_number() -> 
     assert found[3] is None
     problems = {i.line: i.problem for i in found if isinstance(i, Unreadable)}
     assert sorted(problems) == [2, 3, 5, 7, 8, 9, 10, 11]
-    assert all("; write one JSON document per line" in problems[n] for n in (2, 5, 10, 11))
-    assert all(problems[n] == 'has no "id"; give every record one' for n in (3, 7, 8, 9))
+    remedies = "; write one JSON document per line", "; save the list as UTF-8"
+    assert all(problems[n].endswith(remedies) for n in (2, 5, 10, 11))
+    assert all(
+        problems[n] == 'has no "id"; give every record one, or name the field that holds it (id_column)'
+        for n in (3, 7, 8, 9)
+    )
 
 
 def test_a_line_longer_than_a_piece_of_the_object_is_one_line() -> None:
@@ -164,7 +168,9 @@ def test_gives_an_id_that_is_no_string_as_it_is() -> None:
 
 
 def test_an_id_that_is_null_is_a_row_without_an_id_and_not_a_blank_line() -> None:
-    assert ids(opened(b'{"id": null}\n')) == [Unreadable(1, 'has no "id"; give every record one')]
+    assert ids(opened(b'{"id": null}\n')) == [
+        Unreadable(1, 'has no "id"; give every record one, or name the field that holds it (id_column)')
+    ]
 
 
 # Parquet
