@@ -29,22 +29,29 @@ class BooksStack(Stack):
     """About as much as a pipeline of one's own takes."""
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, settings: EnvironmentSettings, stages: list[StageSpec]
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: EnvironmentSettings,
+        stages: list[StageSpec],
+        **options: Any,
     ) -> None:
         super().__init__(scope, construct_id)
         source = SourceBucket(self, "Source", settings=settings)
-        self.pipeline = Pipeline(self, "Books", name="books", settings=settings, source=source, stages=stages)
+        self.pipeline = Pipeline(
+            self, "Books", name="books", settings=settings, source=source, stages=stages, **options
+        )
 
 
 def clean(**options: Any) -> StageSpec:
     return Stage.of("clean", worker="index.clean", **{"code": WORKER, **options})
 
 
-def synthesize(*stages: StageSpec, settings: EnvironmentSettings = SETTINGS) -> Synthesized:
+def synthesize(*stages: StageSpec, settings: EnvironmentSettings = SETTINGS, **options: Any) -> Synthesized:
     app = App(builtin_cloud_formation_validation=False)
-    return Synthesized(
-        dict(Template.from_stack(BooksStack(app, "Books", settings=settings, stages=[*stages])).to_json())
-    )
+    stack = BooksStack(app, "Books", settings=settings, stages=[*stages], **options)
+    return Synthesized(dict(Template.from_stack(stack).to_json()))
 
 
 def test_one_stage_is_a_pipeline() -> None:
@@ -141,6 +148,15 @@ def test_refuses_a_second_pipeline_in_a_stack() -> None:
             source=SourceBucket(stack, "FilmSource", settings=SETTINGS),
             stages=[clean()],
         )
+
+
+def test_takes_what_becomes_of_conflicting_rows_in_plain_words() -> None:
+    made = synthesize(clean(), on_conflict="last")
+    plan = made.definition("CleanStageMachine")["States"]["Plan"]
+
+    assert plan["Parameters"]["Payload"]["policy"]["on_conflict"] == "last"
+    with pytest.raises(ValueError, match="on_conflict must be one of fail, first, last, got: 'newest'"):
+        synthesize(clean(), on_conflict="newest")
 
 
 def test_refuses_a_variable_that_no_function_reads() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import html
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -228,6 +229,22 @@ class TestWording:
             compose(content(verdict), environment="prod", execution=EXECUTION).title
             == f"[prod] catalogue/transform: {said}"
         )
+
+    @pytest.mark.parametrize("verdict", ["RETRY", "EXHAUSTED"])
+    def test_of_rows_of_a_list_says_to_correct_the_list_since_there_is_nothing_to_replay(
+        self, verdict: str
+    ) -> None:
+        errors = ("ConflictingRow", "UnreadableRow")
+        rows = tuple(
+            replace(each, error_type=error) for each, error in zip(content().causes, errors, strict=True)
+        )
+        about_rows = compose(content(verdict, causes=rows), environment="prod", execution=EXECUTION)
+        assert "Correct these rows in the list, and run the list again." in about_rows.steps[1]
+        assert about_rows.command == (
+            f"./scripts/winnow replay list --pipeline catalogue --stage transform --run {RUN_ID} --records"
+        )
+        mixed = content(verdict, causes=(rows[0], content().causes[1]))
+        assert "replay run" in compose(mixed, environment="prod", execution=EXECUTION).command
 
     def test_has_words_for_every_event(self) -> None:
         for event in Event:

@@ -174,6 +174,7 @@ def test_settling_twice_gives_the_same_settlement() -> None:
     first, second = stage.settle(order, **ending), stage.settle(order, **ending)
     assert first == second
     assert stage.failed_ids() == {"b": "permanent"}
+    assert stage.failures()[0]["code_version"] == "v1", "so that a replay under the same code is refused"
     assert stage.settlement(0).clashed == Ranges.of([1])
 
 
