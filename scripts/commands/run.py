@@ -21,7 +21,8 @@ from scripts.display.failures import print_failures
 from scripts.display.runs import follow, print_end
 from scripts.terminal.errors import CommandRefused, Mistake
 from scripts.terminal.exit_codes import ExitCode
-from winnow.core.contract import SUCCEEDED, new_run_id
+from winnow.batch.lines import read_rows
+from winnow.core.contract import SUCCEEDED, Pointer, new_run_id
 from winnow.core.errors import StageInputError
 from winnow.core.keys import StageKeys, run_source
 from winnow.runs.request import RunRequest
@@ -107,6 +108,21 @@ def run(
     raise SystemExit(exit_code(ended))
 
 
+def _check_list(records: str, body: bytes) -> None:
+    """Refuse what the first stage would refuse as a whole by its shape; it takes longer to say so.
+
+    Raises:
+        Mistake: the list is none.
+    """
+    if body.startswith((b"PAR1", b"PARE")):
+        return  # Plan reads Parquet
+    try:
+        for _ in read_rows(iter([body]), Pointer(bucket="file", key=records), max_row_bytes=len(body)):
+            pass
+    except StageInputError as error:
+        raise Mistake("--records", records, error.remedy) from error
+
+
 def exit_code(ended: RunProgress) -> ExitCode:
     """The exit code for a run that has ended."""
     if ended.status != SUCCEEDED:
@@ -168,6 +184,7 @@ class _NewRun:
             body = path.read_bytes()
             if not body.strip():
                 raise Mistake("--records", records, "must list at least one record")
+            _check_list(records, body)
             self._list(StageKeys(self.run_id, start_at or self.pipeline.stages[0]).input, body)
         if id_column:
             self._input["records"]["id_column"] = id_column

@@ -71,6 +71,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("empty.ndjson").touch()
+    Path("page.html").write_text("<!doctype html>")
+    Path("none.json").write_text("[]")
     Path("ids.ndjson").write_text('"a"\n')
 
 
@@ -90,6 +92,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("run catalogue --source empty --records ids.ndjson", "--records cannot go with --source"),
         ("run catalogue --records nowhere", "--records must be a file or an s3:// address that exists"),
         ("run catalogue --records empty.ndjson", "--records must list at least one record"),
+        ("run catalogue --records page.html", "--records looks like HTML or XML"),
+        ("run catalogue --records none.json", "--records is an empty array"),
         ("run catalogue --records s3://ledger", "--records must name an object"),
         ("run catalogue --id-column name", "--id-column needs --records"),
         ("run catalogue --from mint", "records: is missing; a run that starts at mint needs a list"),
