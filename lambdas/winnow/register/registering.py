@@ -282,8 +282,8 @@ def _successes(
 def catch_up(ledger: Ledger, register: RegisterTable, stage: StageKeys, *, deadline: float = inf) -> int:
     """Register settled attempts of a stage run that are not registered yet; returns their number.
 
-    Where Settle died between a settlement and what follows from it, that is written first: a failure that is on record
-    counts as told, so there has to be an alert of it.
+    Where Settle died before it wrote an attempt's alert, that is written first, with the lists that it names: a failure that is
+    on record counts as told.
 
     Raises:
         RegisterUnavailable: some are still not registered.
@@ -295,17 +295,14 @@ def catch_up(ledger: Ledger, register: RegisterTable, stage: StageKeys, *, deadl
     for settlement in settlements(ledger, plan):
         owing = settlement.verdict in FINAL or settlement.alert_now
         if owing and ledger.find_json(stage.attempt(settlement.attempt).registered) is None:
-            _write_what_is_missing(ledger, plan, settlement)
+            if settlement.alert_now and ledger.find_json(stage.attempt(settlement.attempt).alert) is None:
+                _write_what_follows(ledger, plan, settlement)
             register_attempt(ledger, register, plan, settlement, deadline=deadline)
             behind += 1
     return behind
 
 
-def _write_what_is_missing(ledger: Ledger, plan: Plan, settlement: Settlement) -> None:
-    is_alerted = not settlement.alert_now or ledger.find_json(plan.keys.attempt(settlement.attempt).alert)
-    is_concluded = settlement.verdict not in FINAL or ledger.find_json(plan.keys.result)
-    if is_alerted and is_concluded:
-        return
+def _write_what_follows(ledger: Ledger, plan: Plan, settlement: Settlement) -> None:
     # Imported here: Settle seldom dies just there.
     from winnow.settlement.settle import write_what_follows  # noqa: PLC0415
 
