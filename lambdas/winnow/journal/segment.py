@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from winnow.core.contract import Kind
 from winnow.core.document import nullable, required
@@ -13,7 +13,6 @@ from winnow.core.errors import shorten
 from winnow.core.ranges import Ranges, union
 
 if TYPE_CHECKING:
-    from winnow.journal.successes import SuccessEntry
     from winnow.storage.ledger import Ledger
 
 BY_PLAN = "plan"
@@ -123,7 +122,17 @@ class OutputIds:
         return {"ids": self.ids, "of": self.of, **{name: each for name, each in rest.items() if each}}
 
 
-def read_output_ids(ledger: Ledger, outputs: OutputSegment | SuccessEntry) -> OutputIds:
+class VouchedIds(Protocol):
+    """Where the ids of an output segment are, and the digest that their object has to have."""
+
+    @property
+    def ids_key(self) -> str: ...
+
+    @property
+    def ids_digest(self) -> str: ...
+
+
+def read_output_ids(ledger: Ledger, outputs: VouchedIds) -> OutputIds:
     """The ids of an output segment, as they were written.
 
     Raises:

@@ -7,13 +7,13 @@ import codecs
 import gzip
 import json
 import lzma
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.winnow.cases import CASES, needs_cases
 from tests.unit.winnow.stages import Stage
 from winnow import Record, worker
 from winnow.batch.lines import TooLong, read_rows, split_bounded
@@ -25,7 +25,6 @@ from winnow.core.ranges import Ranges
 
 SOURCE = {"bucket": "source", "key": "list"}
 POINTER = Pointer(bucket="source", key="list")
-CASES = Path("../shared/cases")
 ROWS = [{"id": f"r{n}", "title": f"tëxt 👍 {n}"} for n in range(30)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
 ARRAY = json.dumps(ROWS, indent=1, ensure_ascii=False)
@@ -254,7 +253,7 @@ def test_the_name_of_a_row_fits_a_record_id_however_long_or_odd_the_key() -> Non
         assert "\n" not in name
 
 
-@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not here")
+@needs_cases
 class TestCases:
     def test_an_indented_array_of_two_hundred_records_is_a_list(self) -> None:
         stage = planned((CASES / "array.json").read_bytes())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.winnow.cases import CASES, needs_cases
 from tests.unit.winnow.stages import Stage
 from winnow import PermanentError, Record, Retry, worker
 from winnow.core.contract import Policy
@@ -83,9 +83,9 @@ def test_a_record_that_a_test_makes_may_have_them() -> None:
     assert Record("a", 1, {"type": "t"}).fields == {"type": "t"}
 
 
-@pytest.mark.skipif(not Path("../shared/cases").is_dir(), reason="the cases are not here")
+@needs_cases
 def test_the_feed_of_cloud_events() -> None:
-    given = [json.loads(line) for line in Path("../shared/cases/cloudevents.ndjson").read_text().splitlines()]
+    given = [json.loads(line) for line in (CASES / "cloudevents.ndjson").read_text().splitlines()]
     assert {i: each["fields"]["type"] for i, each in rows(*given).items()} == {
         row["id"]: row["type"] for row in given
     }

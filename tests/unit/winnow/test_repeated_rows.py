@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.unit.winnow.cases import CASES, needs_cases
 from tests.unit.winnow.stages import Stage, outputs_of
 from winnow import Record, worker
 from winnow.core.contract import OnConflict, Policy
@@ -141,9 +141,9 @@ def test_successes_are_counted_by_their_manifest() -> None:
     assert len(outputs_of(stage.store, manifest)) == manifest.lines == 2
 
 
-@pytest.mark.skipif(not Path("../shared/cases").is_dir(), reason="the cases are not here")
+@needs_cases
 def test_the_feed_that_repeats_an_id_with_newer_content() -> None:
-    rows = [json.loads(line) for line in Path("../shared/cases/updates.ndjson").read_text().splitlines()]
+    rows = [json.loads(line) for line in (CASES / "updates.ndjson").read_text().splitlines()]
     assert told(run(rows, OnConflict.FAIL)) == (0, 1, 0)
 
 
