@@ -6,6 +6,7 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts.commands.aim import local_option
+from scripts.commands.doctor import doctor
 from scripts.commands.local import local
 from scripts.commands.replay import replay
 from scripts.commands.run import run
@@ -40,6 +41,7 @@ Examples:
   winnow replay run --run RUN --execute                 replay the failures of one run
   winnow verify RUN --local                             prove that nothing was lost
   winnow verify RUN --id Arabic/WMS_1.xml               what became of one record
+  winnow doctor                                         is everything as it should be?
 
 \b
 Completion of commands and options, for this shell (or put the line into its start-up file):
@@ -61,4 +63,5 @@ def main() -> None:
 main.add_command(run)
 main.add_command(replay)
 main.add_command(verify)
+main.add_command(doctor)
 main.add_command(local)

@@ -1,0 +1,41 @@
+"""What a check is, and how one is made: `@check("bootstrap", Group.ACCOUNT)`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scripts.doctor.context import Context
+from scripts.doctor.finding import Finding
+
+
+class Group(StrEnum):
+    """What a check is about; also its heading."""
+
+    CLONE = "This clone"
+    """Needs no account."""
+    ACCOUNT = "The account"
+    """Before and after the first deploy."""
+    DEPLOYED = "What is deployed"
+    """After the first deploy."""
+    PROBE = "Probes"
+    """Start or send something; only with `--probe`, and after the first deploy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A question, and the function that answers it."""
+
+    name: str
+    """Short: the report's first column, and its name in JSON."""
+    group: Group
+    look: Callable[[Context], Finding]
+    """May raise anything: use `scripts.doctor.examination.examine`."""
+
+
+def check(name: str, group: Group) -> Callable[[Callable[[Context], Finding]], Check]:
+    """Make a check of a function."""
+
+    def make(look: Callable[[Context], Finding]) -> Check:
+        return Check(name=name, group=group, look=look)
+
+    return make

@@ -1,0 +1,122 @@
+"""What checks look at: the clone, the account behind the command's target, and the stack of one environment."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+
+from scripts import ROOT
+from scripts.deployed.target import Target
+from scripts.doctor.finding import NotExamined
+from scripts.doctor.settings import read_settings
+from scripts.doctor.stack import DeployedStack, find_stacks
+from stacks.settings import EnvironmentSettings, EnvironmentSettingsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who AWS says that we are."""
+
+    account: str
+    arn: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """Everything that a check may ask for. What AWS is asked for is asked once.
+
+    What cannot be had raises `NotExamined`, with the reason: the check that tells about it says more.
+    """
+
+    target: Target
+    environment: str
+    """The environment that is examined."""
+    pipeline: str | None = None
+    """The pipeline that is examined; None for the only one."""
+    root: Path = ROOT
+    """The clone."""
+    variables: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    clock: Callable[[], float] = time.time
+    """Seconds since the epoch, as this machine has it."""
+
+    _identity: Identity | ClientError | BotoCoreError | None = field(default=None, init=False)
+    _stacks: list[DeployedStack] | ClientError | BotoCoreError | None = field(default=None, init=False)
+
+    def client(self, service: str) -> Any:
+        """The client of an AWS service.
+
+        Raises:
+            NotExamined: AWS does not take the credentials, or there is no region; the checks of these say why.
+        """
+        try:
+            self.identity()
+        except (ClientError, BotoCoreError):
+            raise NotExamined("needs credentials that work") from None
+        try:
+            return self.target.client(service)
+        except NoRegionError:
+            raise NotExamined("needs a region") from None
+
+    def identity(self) -> Identity:
+        """Who we are. Needs no permission.
+
+        Raises:
+            ClientError: AWS does not take the credentials.
+            BotoCoreError: there are none, or AWS does not answer.
+        """
+        if self._identity is None:
+            try:
+                answer = self.target.client("sts").get_caller_identity()
+                self._identity = Identity(account=answer["Account"], arn=answer["Arn"])
+            except (ClientError, BotoCoreError) as error:
+                self._identity = error
+        if isinstance(self._identity, Exception):
+            raise self._identity
+        return self._identity
+
+    def stacks(self) -> list[DeployedStack]:
+        """Winnow's stacks in the account and region, of every environment; also one that is half deployed."""
+        if self._stacks is None:
+            try:
+                self._stacks = find_stacks(self.client("cloudformation"))
+            except (ClientError, BotoCoreError) as error:
+                self._stacks = error
+        if isinstance(self._stacks, Exception):
+            raise self._stacks
+        return self._stacks
+
+    def stack(self) -> DeployedStack:
+        """The stack that is examined.
+
+        Raises:
+            NotExamined: it is not deployed, or there are several and none was chosen.
+        """
+        try:
+            stacks = self.stacks()
+        except (ClientError, BotoCoreError):
+            raise NotExamined("the stack cannot be read") from None
+        found = [
+            stack
+            for stack in stacks
+            if stack.environment == self.environment and self.pipeline in {None, stack.pipeline}
+        ]
+        if not found:
+            raise NotExamined("not deployed yet")
+        if len(found) > 1:
+            raise NotExamined("needs PIPELINE: there are several")
+        return found[0]
+
+    def settings(self) -> EnvironmentSettings:
+        """What cdk.json says of the environment.
+
+        Raises:
+            NotExamined: it is wrong; the check of settings says why.
+        """
+        try:
+            return read_settings(self.root, self.environment)
+        except EnvironmentSettingsError:
+            raise NotExamined("needs settings that are valid") from None

@@ -1,0 +1,93 @@
+"""Runs checks. Whatever happens within one is that one's finding."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from scripts.doctor.check import Check
+from scripts.doctor.context import Context
+from scripts.doctor.finding import Finding, NotExamined, Status
+
+DENIED = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthorizationError",
+        "AuthorizationErrorException",
+        "UnauthorizedOperation",
+    }
+)
+UNKNOWN_TO_EMULATORS = frozenset(
+    {
+        "InvalidAction",
+        "NotImplemented",
+        "UnknownOperation",
+        "UnknownOperationException",
+        "UnrecognizedClientException",
+        "InternalFailure",
+        "404",
+        "501",
+    }
+)
+"""Error codes by which an emulator says that it does not have an API."""
+
+MAX_ERROR_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A check, and what it found."""
+
+    check: Check
+    finding: Finding
+
+
+def examine_all(checks: Iterable[Check], context: Context) -> Iterator[Examined]:
+    """Run checks one after the other."""
+    for each in checks:
+        yield Examined(each, examine(each, context))
+
+
+def examine(check: Check, context: Context) -> Finding:
+    """Run a check. Never raises."""
+    try:
+        return check.look(context)
+    except NotExamined as reason:
+        return Finding.skipped(str(reason))
+    except ClientError as error:
+        return _of_client_error(error, is_local=context.target.is_local)
+    except BotoCoreError as error:
+        return Finding.failed(f"AWS: {one_line(error)}")
+    except Exception as error:  # noqa: BLE001  one check that cannot be made keeps no other from being made
+        return Finding.failed(f"could not be examined: {type(error).__name__}: {one_line(error)}")
+
+
+def _of_client_error(error: ClientError, *, is_local: bool) -> Finding:
+    code, action = error.response.get("Error", {}).get("Code", ""), error.operation_name
+    if is_local and code in UNKNOWN_TO_EMULATORS:
+        return Finding.skipped(f"the emulator does not have {action}")
+    if code in DENIED:
+        return Finding.warning(
+            f"not examined: you lack the permission {missing_permission(error)}",
+            "Ask for it, or run this as someone who has it.",
+        )
+    return Finding.failed(f"AWS: {one_line(error)}")
+
+
+def missing_permission(error: ClientError) -> str:
+    """The permission that a refusal names; the operation's name where it names none."""
+    named = re.search(r"not authorized to perform:? ([a-z0-9-]+:\w+)", str(error))
+    return named[1] if named else f"to call {error.operation_name}"
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text on one line."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= MAX_ERROR_CHARS else f"{text[:MAX_ERROR_CHARS]}…"
+
+
+def has_failed(examined: Iterable[Examined]) -> bool:
+    """Whether something is failed; warnings are not."""
+    return any(each.finding.status is Status.FAILED for each in examined)

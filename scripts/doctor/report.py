@@ -1,0 +1,82 @@
+"""The report: a line per check with what to do about it below, and for programs one JSON object."""
+
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from scripts.doctor.check import Check, Group
+from scripts.doctor.context import Context
+from scripts.doctor.examination import Examined, has_failed
+from scripts.doctor.finding import Finding, Status
+
+STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.SKIPPED: "dim"}
+STATUS_WIDTH = max(map(len, Status))
+UNWRAPPED = 100_000
+"""Columns of what is no terminal: programs that read lines get whole ones."""
+
+
+class Report:
+    """Prints findings as they come, under a heading per group."""
+
+    def __init__(self, console: Console, checks: Sequence[Check]) -> None:
+        self._console = console
+        self._name_width = max((len(each.name) for each in checks), default=0)
+        self._indent = " " * (2 + STATUS_WIDTH + 2 + self._name_width + 2)
+        self._group: Group | None = None
+
+    def head(self, context: Context) -> None:
+        """Print what is examined."""
+        pipeline = f"pipeline {context.pipeline}, " if context.pipeline else ""
+        self._print(Text(f"{pipeline}environment {context.environment}, in {context.target.name}", "bold"))
+
+    def show(self, examined: Examined) -> None:
+        """Print one check and its finding."""
+        check, finding = examined.check, examined.finding
+        if check.group is not self._group:
+            self._group = check.group
+            self._print(Text(f"\n{self._group}", "bold"))
+        first, *more = self._wrap(finding.what) or [""]
+        line = Text("  ").append(f"{finding.status:<{STATUS_WIDTH}}", STYLES[finding.status])
+        line.append(f"  {check.name:<{self._name_width}}  ")
+        what = "dim" if finding.status is Status.SKIPPED else ""
+        self._print(line.append(first, what))
+        for each in more:
+            self._print(Text(self._indent).append(each, what))
+        for each in self._wrap(finding.remedy):
+            self._print(Text(self._indent + each))
+        if finding.command:
+            # Never wrapped: it is there to be copied.
+            self._print(Text(f"{self._indent}  ").append(finding.command, "cyan"))
+
+    def close(self, results: Sequence[Examined]) -> None:
+        """Print how many checks came out how."""
+        counts = Counter(each.finding.status for each in results)
+        said = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
+        self._print(Text(f"\n{said}", "bold red" if has_failed(results) else "bold"))
+
+    def _wrap(self, text: str) -> list[str]:
+        width = self._console.width if self._console.is_terminal else UNWRAPPED
+        room = max(20, width - len(self._indent))
+        return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+
+    def _print(self, text: Text) -> None:
+        self._console.print(text, soft_wrap=True, highlight=False)
+
+
+def to_json(context: Context, results: Sequence[Examined]) -> dict[str, Any]:
+    """The whole report as one object."""
+    return {
+        "environment": context.environment,
+        "pipeline": context.pipeline,
+        "target": context.target.name,
+        "failed": has_failed(results),
+        "checks": [_check_to_json(each.check, each.finding) for each in results],
+    }
+
+
+def _check_to_json(check: Check, finding: Finding) -> dict[str, Any]:
+    return {"name": check.name, "group": check.group.name.lower(), **finding.to_json()}

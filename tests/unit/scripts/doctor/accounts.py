@@ -1,0 +1,136 @@
+"""An account as checks see it: what each AWS call answers, said by the test. What is not said is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from scripts.deployed.target import Target
+from scripts.doctor.context import Context
+
+ACCOUNT = "123456789012"
+ME = f"arn:aws:sts::{ACCOUNT}:assumed-role/operators/me"
+NOW = 1_767_225_600.0
+"""2026-01-01T00:00:00Z, on the machine and in AWS's answers."""
+DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
+IDENTITY = {
+    "Account": ACCOUNT,
+    "Arn": ME,
+    "ResponseMetadata": {"HTTPHeaders": {"date": DATE}},
+}
+
+
+def aws_error(code: str, message: str = "no", operation: str = "Operation", **headers: str) -> ClientError:
+    response: Any = {"Error": {"Code": code, "Message": message}}
+    response["ResponseMetadata"] = {"HTTPHeaders": headers}
+    return ClientError(response, operation)
+
+
+def denied(permission: str) -> ClientError:
+    """A refusal as most services word it."""
+    message = (
+        f"User: {ME} is not authorized to perform: {permission} on resource: * because no policy allows it"
+    )
+    return aws_error("AccessDenied", message, permission.partition(":")[2])
+
+
+class Account:
+    """Answers `client("sqs").get_queue_attributes(…)` with `answers["sqs.get_queue_attributes"]`.
+
+    An answer is a dict, an exception to raise, or a function of the call's arguments that returns either.
+    """
+
+    def __init__(self, answers: Mapping[str, Any]) -> None:
+        self._answers = {"sts.get_caller_identity": IDENTITY, **answers}
+        self.calls: list[str] = []
+
+    def client(self, service: str) -> Any:
+        return _Client(self, service)
+
+    def answer(self, call: str, arguments: Mapping[str, Any]) -> Any:
+        self.calls.append(call)
+        answer = self._answers[call]
+        if callable(answer):
+            answer = answer(**arguments)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class _Client:
+    def __init__(self, account: Account, service: str) -> None:
+        self._account = account
+        self._service = service
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        return lambda **arguments: self._account.answer(f"{self._service}.{operation}", arguments)
+
+    def get_paginator(self, operation: str) -> _Pages:
+        return _Pages(self._account, f"{self._service}.{operation}")
+
+
+class _Pages:
+    def __init__(self, account: Account, call: str) -> None:
+        self._account = account
+        self._call = call
+
+    def paginate(self, **arguments: Any) -> Iterator[Any]:
+        yield self._account.answer(self._call, arguments)
+
+
+OUTPUTS = {
+    "PipelineName": "books",
+    "PipelineArn": f"arn:aws:states:eu-west-1:{ACCOUNT}:stateMachine:books",
+    "Environment": "dev",
+    "StageNames": "clean,index",
+    "LedgerBucket": "ledger",
+    "SourceBucket": "source",
+    "StateTable": "state",
+    "RegisterTable": "register",
+    "AlertTopicArn": f"arn:aws:sns:eu-west-1:{ACCOUNT}:alerts",
+    "CleanWorkerName": "clean-worker",
+    "CleanCodeVersion": "aaaa",
+    "CleanMachineArn": f"arn:aws:states:eu-west-1:{ACCOUNT}:stateMachine:clean",
+    "IndexWorkerName": "index-worker",
+    "IndexCodeVersion": "bbbb",
+    "IndexMachineArn": f"arn:aws:states:eu-west-1:{ACCOUNT}:stateMachine:index",
+}
+
+
+def stack(**changes: Any) -> dict[str, Any]:
+    """A stack as CloudFormation describes it; `outputs` are added to those that a pipeline has."""
+    outputs = {**OUTPUTS, **changes.pop("outputs", {})}
+    return {
+        "StackName": "books-dev",
+        "StackStatus": "UPDATE_COMPLETE",
+        "EnableTerminationProtection": False,
+        "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()],
+        "Tags": [{"Key": "project", "Value": "winnow"}, {"Key": "environment", "Value": "dev"}],
+        **changes,
+    }
+
+
+def context(
+    answers: Mapping[str, Any] | None = None,
+    *,
+    stacks: list[dict[str, Any]] | None = None,
+    is_local: bool = False,
+    **more: Any,
+) -> Context:
+    """A context of environment dev in which `books` is deployed, unless `stacks` says otherwise."""
+    described = {"Stacks": [stack()] if stacks is None else stacks}
+    account = Account({"cloudformation.describe_stacks": described, **(answers or {})})
+    target = Target(name="the account of the test", is_local=is_local, client=account.client)
+    more = {"environment": "dev", "variables": {"AWS_REGION": "eu-west-1"}, "clock": lambda: NOW, **more}
+    return Context(target=target, **more)
+
+
+def clone(folder: Path, settings: str = "{}") -> Path:
+    """A clone that has a cdk.json, with these settings of environment dev."""
+    (folder / "cdk.json").write_text(
+        f'{{"context": {{"environment": "dev", "environments": {{"dev": {settings}}}}}}}'
+    )
+    return folder

@@ -1,0 +1,265 @@
+"""The framework of `winnow doctor`: what becomes of a check's errors, the report, the exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import NoCredentialsError
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from scripts.commands import cli
+from scripts.doctor.check import Check, Group
+from scripts.doctor.context import Context
+from scripts.doctor.examination import Examined, examine
+from scripts.doctor.finding import Finding, NotExamined, Status
+from scripts.doctor.report import Report
+from tests.unit.scripts.doctor.accounts import ME, Account, aws_error, context, denied, stack
+
+
+def check_that(outcome: Finding | Exception, name: str = "thing", group: Group = Group.ACCOUNT) -> Check:
+    def look(_: Context) -> Finding:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    return Check(name=name, group=group, look=look)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_local", "status", "what"),
+    [
+        (Finding.ok("fine"), False, Status.OK, "fine"),
+        (NotExamined("not deployed yet"), False, Status.SKIPPED, "not deployed yet"),
+        (
+            denied("sqs:GetQueueAttributes"),
+            False,
+            Status.WARNING,
+            "not examined: you lack the permission sqs:GetQueueAttributes",
+        ),
+        (
+            aws_error("AccessDeniedException", "no", "GetServiceQuota"),
+            False,
+            Status.WARNING,
+            "not examined: you lack the permission to call GetServiceQuota",
+        ),
+        (aws_error("InvalidAction", "no", "GetX"), True, Status.SKIPPED, "the emulator does not have GetX"),
+        (
+            aws_error("InvalidAction", "no", "GetX"),
+            False,
+            Status.FAILED,
+            "AWS: An error occurred (InvalidAction) when calling the GetX operation: no",
+        ),
+        (denied("sqs:X"), True, Status.WARNING, "not examined: you lack the permission sqs:X"),
+        (NoCredentialsError(), False, Status.FAILED, "AWS: Unable to locate credentials"),
+        (KeyError("Stacks"), False, Status.FAILED, "could not be examined: KeyError: 'Stacks'"),
+        (ValueError("two\nlines"), False, Status.FAILED, "could not be examined: ValueError: two lines"),
+    ],
+)
+def test_what_happens_in_a_check_is_its_finding(
+    *, outcome: Finding | Exception, is_local: bool, status: Status, what: str
+) -> None:
+    finding = examine(check_that(outcome), context(is_local=is_local))
+    assert (finding.status, finding.what) == (status, what)
+
+
+def test_who_we_are_is_asked_once_even_if_aws_does_not_answer() -> None:
+    account = Account({"sts.get_caller_identity": NoCredentialsError()})
+    examined = context()
+    object.__setattr__(examined.target, "client", account.client)
+    for _ in range(2):
+        with pytest.raises(NotExamined, match="needs credentials that work"):
+            examined.client("sqs")
+    assert account.calls == ["sts.get_caller_identity"]
+
+
+def printed(finding: Finding, width: int | None) -> str:
+    out = io.StringIO()
+    terminal = {} if width is None else {"force_terminal": True, "width": width, "color_system": None}
+    check = check_that(finding, name="dead letters")
+    report = Report(Console(file=out, **terminal), [check])  # type: ignore[arg-type]
+    report.show(Examined(check, finding))
+    return out.getvalue()
+
+
+COMMAND = (
+    "aws sqs receive-message --queue-url https://sqs.eu-west-1.amazonaws.com/123456789012/books-dev-letters"
+)
+LONG = Finding.warning(
+    "3 messages wait in the queue of runs that could not be started by any of the triggers", "Look:", COMMAND
+)
+
+
+def test_a_terminal_gets_wrapped_lines_and_a_command_that_can_be_copied() -> None:
+    assert printed(LONG, 80).splitlines() == [
+        "",
+        "The account",
+        "  warning  dead letters  3 messages wait in the queue of runs that could not be",
+        "                         started by any of the triggers",
+        "                         Look:",
+        f"                           {COMMAND}",
+    ]
+
+
+def test_a_pipe_gets_a_line_per_check() -> None:
+    lines = printed(LONG, None).splitlines()
+    assert lines[2].startswith("  warning  dead letters  3 messages")
+    assert lines[2].endswith("triggers")
+
+
+def winnow(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, arguments)
+
+
+def aim(monkeypatch: pytest.MonkeyPatch, *checks: Check, probes: tuple[Check, ...] = (), **more: Any) -> None:
+    target = context(**more).target
+    monkeypatch.setattr("scripts.commands.aim.at_environment", lambda: target)
+    monkeypatch.setattr("scripts.commands.doctor.CHECKS", checks)
+    monkeypatch.setattr("scripts.commands.doctor.PROBES", probes)
+
+
+FINE = check_that(Finding.ok("fine"), "fine", Group.CLONE)
+ODD = check_that(Finding.warning("odd", "Look."), "odd")
+BROKEN = check_that(Finding.failed("broken", "Mend it:", "make mend"), "broken", Group.DEPLOYED)
+AWAY = check_that(NotExamined("not deployed yet"), "away", Group.DEPLOYED)
+
+
+@pytest.mark.parametrize(
+    ("checks", "code", "last"),
+    [
+        ((FINE,), 0, "1 ok"),
+        ((FINE, ODD, AWAY), 0, "1 ok, 1 warning, 1 skipped"),
+        ((FINE, BROKEN, FINE), 1, "2 ok, 1 failed"),
+    ],
+)
+def test_only_what_failed_makes_the_exit_code_1(
+    checks: tuple[Check, ...], code: int, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aim(monkeypatch, *checks)
+    result = winnow("doctor")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (code, last)
+
+
+def test_a_line_per_check_under_the_heading_of_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    aim(monkeypatch, FINE, ODD, BROKEN, AWAY)
+    assert winnow("doctor").stdout.splitlines() == [
+        "pipeline books, environment dev, in the account of the test",
+        "",
+        "This clone",
+        "  ok       fine    fine",
+        "",
+        "The account",
+        "  warning  odd     odd",
+        "                   Look.",
+        "",
+        "What is deployed",
+        "  failed   broken  broken",
+        "                   Mend it:",
+        "                     make mend",
+        "  skipped  away    not deployed yet",
+        "",
+        "1 ok, 1 warning, 1 failed, 1 skipped",
+    ]
+
+
+def test_json_is_one_object_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    aim(monkeypatch, FINE, BROKEN)
+    result = winnow("doctor", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {
+        "environment": "dev",
+        "pipeline": "books",
+        "target": "the account of the test",
+        "failed": True,
+        "checks": [
+            {
+                "name": "fine",
+                "group": "clone",
+                "status": "ok",
+                "what": "fine",
+                "remedy": "",
+                "command": "",
+            },
+            {
+                "name": "broken",
+                "group": "deployed",
+                "status": "failed",
+                "what": "broken",
+                "remedy": "Mend it:",
+                "command": "make mend",
+            },
+        ],
+    }
+
+
+PROD = stack(StackName="books-prod", outputs={"Environment": "prod"})
+TEXTS = stack(StackName="texts-dev", outputs={"PipelineName": "texts"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stacks", "line"),
+    [
+        ((), [stack(), PROD], "--environment must be one of dev, prod"),
+        ((), [stack(), TEXTS], "PIPELINE must be one of books, texts"),
+        (("--probe",), [stack()], "--probe needs --yes"),
+    ],
+)
+def test_what_could_mean_two_things_is_refused(
+    arguments: tuple[str, ...], stacks: list[dict[str, Any]], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aim(monkeypatch, FINE, stacks=stacks)
+    result = winnow("doctor", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Error: {line}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "head"),
+    [
+        (("--environment", "prod"), "pipeline books, environment prod"),
+        (("texts",), "pipeline texts, environment dev"),
+    ],
+)
+def test_the_arguments_choose_among_what_is_deployed(
+    arguments: tuple[str, ...], head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aim(monkeypatch, FINE, stacks=[stack(), PROD, TEXTS])
+    assert winnow("doctor", *arguments).stdout.startswith(f"{head}, in")
+
+
+def test_before_the_first_deploy_the_environment_is_that_of_cdk_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    aim(monkeypatch, FINE, stacks=[])
+    assert winnow("doctor").stdout.startswith("environment dev, in")
+
+
+@pytest.mark.parametrize("arguments", [("--probe", "--yes"), ()])
+def test_probes_run_only_when_they_are_asked_for(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = check_that(Finding.ok("sent"), "alert", Group.PROBE)
+    aim(monkeypatch, FINE, probes=(probe,))
+    assert ("sent" in winnow("doctor", *arguments).stdout) == bool(arguments)
+
+
+def test_the_whole_list_runs_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    target = context({"sts.get_caller_identity": NoCredentialsError()}).target
+    monkeypatch.setattr("scripts.commands.aim.at_environment", lambda: target)
+    monkeypatch.chdir(tmp_path)
+    result = winnow("doctor", "--json")
+    by_status: dict[str, set[str]] = {}
+    for each in json.loads(result.stdout)["checks"]:
+        if each["group"] != "clone":
+            by_status.setdefault(each["status"], set()).add(each["name"])
+    assert result.exit_code == 1
+    assert by_status.pop("failed") == {"credentials"}
+    assert set(by_status) <= {"skipped"}
+
+
+def test_credentials_say_who_they_are() -> None:
+    from scripts.doctor.account import credentials  # noqa: PLC0415
+
+    assert examine(credentials, context()) == Finding.ok(f"account 123456789012, as {ME}")
