@@ -10,7 +10,7 @@ from scripts import ROOT
 from scripts.commands.aim import current_target, local_option
 from scripts.deployed.target import Target
 from scripts.doctor.checks import CHECKS, PROBES
-from scripts.doctor.context import Context
+from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import examine_all, has_failed
 from scripts.doctor.report import Report, to_json
 from scripts.doctor.settings import default_environment
@@ -73,14 +73,14 @@ def doctor(pipeline: str | None, environment: str | None, probe: bool, yes: bool
     raise SystemExit(ExitCode.FAILED if has_failed(results) else ExitCode.DONE)
 
 
-def _context(target: Target, pipeline: str | None, environment: str | None) -> Context:
+def _context(target: Target, pipeline: str | None, environment: str | None) -> DoctorContext:
     """What is to be examined.
 
     Raises:
         Mistake: several environments or pipelines are deployed, and the arguments do not say which is meant.
     """
     default = LOCAL if target.is_local else default_environment(ROOT) or FALLBACK_ENVIRONMENT
-    context = Context(target=target, environment=environment or default, pipeline=pipeline)
+    context = DoctorContext(target=target, environment=environment or default, pipeline=pipeline)
     try:
         stacks = context.stacks()
     except Exception:  # noqa: BLE001  what is wrong is told by the checks of credentials and of the stack

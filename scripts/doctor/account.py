@@ -3,7 +3,7 @@
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts.doctor.check import Group, check
-from scripts.doctor.context import Context
+from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import one_line
 from scripts.doctor.finding import Finding
 
@@ -11,7 +11,7 @@ EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 
 
 @check("credentials", Group.ACCOUNT)
-def credentials(context: Context) -> Finding:
+def credentials(context: DoctorContext) -> Finding:
     """AWS takes the credentials; who they belong to."""
     try:
         identity = context.identity()

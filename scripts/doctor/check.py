@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scripts.doctor.context import Context
+from scripts.doctor.context import DoctorContext
 from scripts.doctor.finding import Finding
 
 
@@ -28,14 +28,14 @@ class Check:
     name: str
     """Short: the report's first column, and its name in JSON."""
     group: Group
-    look: Callable[[Context], Finding]
+    look: Callable[[DoctorContext], Finding]
     """May raise anything: use `scripts.doctor.examination.examine`."""
 
 
-def check(name: str, group: Group) -> Callable[[Callable[[Context], Finding]], Check]:
+def check(name: str, group: Group) -> Callable[[Callable[[DoctorContext], Finding]], Check]:
     """Make a check of a function."""
 
-    def make(look: Callable[[Context], Finding]) -> Check:
+    def make(look: Callable[[DoctorContext], Finding]) -> Check:
         return Check(name=name, group=group, look=look)
 
     return make

@@ -1,14 +1,14 @@
 """Checks of this clone and this machine. They need no account."""
 
 from scripts.doctor.check import Group, check
-from scripts.doctor.context import Context
+from scripts.doctor.context import DoctorContext
 from scripts.doctor.finding import Finding
 from scripts.doctor.settings import read_settings
 from stacks.settings import EnvironmentSettingsError
 
 
 @check("settings", Group.CLONE)
-def environment_settings(context: Context) -> Finding:
+def environment_settings(context: DoctorContext) -> Finding:
     """What cdk.json says of the environment can be deployed."""
     try:
         settings = read_settings(context.root, context.environment)

@@ -26,7 +26,7 @@ class Identity:
 
 
 @dataclass(slots=True, kw_only=True)
-class Context:
+class DoctorContext:
     """Everything that a check may ask for. What AWS is asked for is asked once.
 
     What cannot be had raises `NotExamined`, with the reason: the check that tells about it says more.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts.doctor.check import Check
-from scripts.doctor.context import Context
-from scripts.doctor.finding import Finding, NotExamined, Status
+from scripts.doctor.context import DoctorContext
+from scripts.doctor.finding import Finding, FindingStatus, NotExamined
 
 DENIED = frozenset(
     {
@@ -44,13 +44,13 @@ class Examined:
     finding: Finding
 
 
-def examine_all(checks: Iterable[Check], context: Context) -> Iterator[Examined]:
+def examine_all(checks: Iterable[Check], context: DoctorContext) -> Iterator[Examined]:
     """Run checks one after the other."""
     for each in checks:
         yield Examined(each, examine(each, context))
 
 
-def examine(check: Check, context: Context) -> Finding:
+def examine(check: Check, context: DoctorContext) -> Finding:
     """Run a check. Never raises."""
     try:
         return check.look(context)
@@ -90,4 +90,4 @@ def one_line(error: BaseException) -> str:
 
 def has_failed(examined: Iterable[Examined]) -> bool:
     """Whether something is failed; warnings are not."""
-    return any(each.finding.status is Status.FAILED for each in examined)
+    return any(each.finding.status is FindingStatus.FAILED for each in examined)

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 
-class Status(StrEnum):
+class FindingStatus(StrEnum):
     """How a check came out."""
 
     OK = "ok"
@@ -21,7 +21,7 @@ class Status(StrEnum):
 class Finding:
     """What a check found, in words."""
 
-    status: Status
+    status: FindingStatus
     what: str
     """What was found, or why it was not examined; one line."""
     remedy: str = ""
@@ -32,22 +32,22 @@ class Finding:
     @classmethod
     def ok(cls, what: str) -> Self:
         """All is well."""
-        return cls(Status.OK, what)
+        return cls(FindingStatus.OK, what)
 
     @classmethod
     def warning(cls, what: str, remedy: str = "", command: str = "") -> Self:
         """It works, but."""
-        return cls(Status.WARNING, what, remedy, command)
+        return cls(FindingStatus.WARNING, what, remedy, command)
 
     @classmethod
     def failed(cls, what: str, remedy: str = "", command: str = "") -> Self:
         """It does not work."""
-        return cls(Status.FAILED, what, remedy, command)
+        return cls(FindingStatus.FAILED, what, remedy, command)
 
     @classmethod
     def skipped(cls, why: str, remedy: str = "", command: str = "") -> Self:
         """It was not examined."""
-        return cls(Status.SKIPPED, why, remedy, command)
+        return cls(FindingStatus.SKIPPED, why, remedy, command)
 
     def to_json(self) -> dict[str, Any]:
         """All fields; those that are empty, too."""

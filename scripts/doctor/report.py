@@ -9,12 +9,17 @@ from rich.console import Console
 from rich.text import Text
 
 from scripts.doctor.check import Check, Group
-from scripts.doctor.context import Context
+from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import Examined, has_failed
-from scripts.doctor.finding import Finding, Status
+from scripts.doctor.finding import Finding, FindingStatus
 
-STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.SKIPPED: "dim"}
-STATUS_WIDTH = max(map(len, Status))
+STYLES = {
+    FindingStatus.OK: "green",
+    FindingStatus.WARNING: "yellow",
+    FindingStatus.FAILED: "bold red",
+    FindingStatus.SKIPPED: "dim",
+}
+STATUS_WIDTH = max(map(len, FindingStatus))
 UNWRAPPED = 100_000
 """Columns of what is no terminal: programs that read lines get whole ones."""
 
@@ -28,7 +33,7 @@ class Report:
         self._indent = " " * (2 + STATUS_WIDTH + 2 + self._name_width + 2)
         self._group: Group | None = None
 
-    def head(self, context: Context) -> None:
+    def head(self, context: DoctorContext) -> None:
         """Print what is examined."""
         pipeline = f"pipeline {context.pipeline}, " if context.pipeline else ""
         self._print(Text(f"{pipeline}environment {context.environment}, in {context.target.name}", "bold"))
@@ -42,7 +47,7 @@ class Report:
         first, *more = self._wrap(finding.what) or [""]
         line = Text("  ").append(f"{finding.status:<{STATUS_WIDTH}}", STYLES[finding.status])
         line.append(f"  {check.name:<{self._name_width}}  ")
-        what = "dim" if finding.status is Status.SKIPPED else ""
+        what = "dim" if finding.status is FindingStatus.SKIPPED else ""
         self._print(line.append(first, what))
         for each in more:
             self._print(Text(self._indent).append(each, what))
@@ -55,7 +60,7 @@ class Report:
     def close(self, results: Sequence[Examined]) -> None:
         """Print how many checks came out how."""
         counts = Counter(each.finding.status for each in results)
-        said = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
+        said = ", ".join(f"{counts[status]} {status}" for status in FindingStatus if counts[status])
         self._print(Text(f"\n{said}", "bold red" if has_failed(results) else "bold"))
 
     def _wrap(self, text: str) -> list[str]:
@@ -67,7 +72,7 @@ class Report:
         self._console.print(text, soft_wrap=True, highlight=False)
 
 
-def to_json(context: Context, results: Sequence[Examined]) -> dict[str, Any]:
+def to_json(context: DoctorContext, results: Sequence[Examined]) -> dict[str, Any]:
     """The whole report as one object."""
     return {
         "environment": context.environment,

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from scripts.deployed.target import Target
-from scripts.doctor.context import Context
+from scripts.doctor.context import DoctorContext
 
 ACCOUNT = "123456789012"
 ME = f"arn:aws:sts::{ACCOUNT}:assumed-role/operators/me"
@@ -119,13 +119,13 @@ def context(
     stacks: list[dict[str, Any]] | None = None,
     is_local: bool = False,
     **more: Any,
-) -> Context:
+) -> DoctorContext:
     """A context of environment dev in which `books` is deployed, unless `stacks` says otherwise."""
     described = {"Stacks": [stack()] if stacks is None else stacks}
     account = Account({"cloudformation.describe_stacks": described, **(answers or {})})
     target = Target(name="the account of the test", is_local=is_local, client=account.client)
     more = {"environment": "dev", "variables": {"AWS_REGION": "eu-west-1"}, "clock": lambda: NOW, **more}
-    return Context(target=target, **more)
+    return DoctorContext(target=target, **more)
 
 
 def clone(folder: Path, settings: str = "{}") -> Path:

@@ -14,15 +14,15 @@ from rich.console import Console
 
 from scripts.commands import cli
 from scripts.doctor.check import Check, Group
-from scripts.doctor.context import Context
+from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import Examined, examine
-from scripts.doctor.finding import Finding, NotExamined, Status
+from scripts.doctor.finding import Finding, FindingStatus, NotExamined
 from scripts.doctor.report import Report
 from tests.unit.scripts.doctor.accounts import ME, Account, aws_error, context, denied, stack
 
 
 def check_that(outcome: Finding | Exception, name: str = "thing", group: Group = Group.ACCOUNT) -> Check:
-    def look(_: Context) -> Finding:
+    def look(_: DoctorContext) -> Finding:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -33,35 +33,45 @@ def check_that(outcome: Finding | Exception, name: str = "thing", group: Group =
 @pytest.mark.parametrize(
     ("outcome", "is_local", "status", "what"),
     [
-        (Finding.ok("fine"), False, Status.OK, "fine"),
-        (NotExamined("not deployed yet"), False, Status.SKIPPED, "not deployed yet"),
+        (Finding.ok("fine"), False, FindingStatus.OK, "fine"),
+        (NotExamined("not deployed yet"), False, FindingStatus.SKIPPED, "not deployed yet"),
         (
             denied("sqs:GetQueueAttributes"),
             False,
-            Status.WARNING,
+            FindingStatus.WARNING,
             "not examined: you lack the permission sqs:GetQueueAttributes",
         ),
         (
             aws_error("AccessDeniedException", "no", "GetServiceQuota"),
             False,
-            Status.WARNING,
+            FindingStatus.WARNING,
             "not examined: you lack the permission to call GetServiceQuota",
         ),
-        (aws_error("InvalidAction", "no", "GetX"), True, Status.SKIPPED, "the emulator does not have GetX"),
+        (
+            aws_error("InvalidAction", "no", "GetX"),
+            True,
+            FindingStatus.SKIPPED,
+            "the emulator does not have GetX",
+        ),
         (
             aws_error("InvalidAction", "no", "GetX"),
             False,
-            Status.FAILED,
+            FindingStatus.FAILED,
             "AWS: An error occurred (InvalidAction) when calling the GetX operation: no",
         ),
-        (denied("sqs:X"), True, Status.WARNING, "not examined: you lack the permission sqs:X"),
-        (NoCredentialsError(), False, Status.FAILED, "AWS: Unable to locate credentials"),
-        (KeyError("Stacks"), False, Status.FAILED, "could not be examined: KeyError: 'Stacks'"),
-        (ValueError("two\nlines"), False, Status.FAILED, "could not be examined: ValueError: two lines"),
+        (denied("sqs:X"), True, FindingStatus.WARNING, "not examined: you lack the permission sqs:X"),
+        (NoCredentialsError(), False, FindingStatus.FAILED, "AWS: Unable to locate credentials"),
+        (KeyError("Stacks"), False, FindingStatus.FAILED, "could not be examined: KeyError: 'Stacks'"),
+        (
+            ValueError("two\nlines"),
+            False,
+            FindingStatus.FAILED,
+            "could not be examined: ValueError: two lines",
+        ),
     ],
 )
 def test_what_happens_in_a_check_is_its_finding(
-    *, outcome: Finding | Exception, is_local: bool, status: Status, what: str
+    *, outcome: Finding | Exception, is_local: bool, status: FindingStatus, what: str
 ) -> None:
     finding = examine(check_that(outcome), context(is_local=is_local))
     assert (finding.status, finding.what) == (status, what)
