@@ -2,7 +2,7 @@
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scripts.doctor.check import Group, check
+from scripts.doctor.check import CheckGroup, check
 from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import one_line
 from scripts.doctor.finding import Finding
@@ -10,7 +10,7 @@ from scripts.doctor.finding import Finding
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 
 
-@check("credentials", Group.ACCOUNT)
+@check("credentials", CheckGroup.ACCOUNT)
 def credentials(context: DoctorContext) -> Finding:
     """AWS takes the credentials; who they belong to."""
     try:

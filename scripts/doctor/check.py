@@ -1,4 +1,4 @@
-"""What a check is, and how one is made: `@check("bootstrap", Group.ACCOUNT)`."""
+"""What a check is, and how one is made: `@check("bootstrap", CheckGroup.ACCOUNT)`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from scripts.doctor.context import DoctorContext
 from scripts.doctor.finding import Finding
 
 
-class Group(StrEnum):
+class CheckGroup(StrEnum):
     """What a check is about; also its heading."""
 
     CLONE = "This clone"
@@ -27,12 +27,12 @@ class Check:
 
     name: str
     """Short: the report's first column, and its name in JSON."""
-    group: Group
+    group: CheckGroup
     look: Callable[[DoctorContext], Finding]
     """May raise anything: use `scripts.doctor.examination.examine`."""
 
 
-def check(name: str, group: Group) -> Callable[[Callable[[DoctorContext], Finding]], Check]:
+def check(name: str, group: CheckGroup) -> Callable[[Callable[[DoctorContext], Finding]], Check]:
     """Make a check of a function."""
 
     def make(look: Callable[[DoctorContext], Finding]) -> Check:

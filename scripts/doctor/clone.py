@@ -1,13 +1,13 @@
 """Checks of this clone and this machine. They need no account."""
 
-from scripts.doctor.check import Group, check
+from scripts.doctor.check import CheckGroup, check
 from scripts.doctor.context import DoctorContext
 from scripts.doctor.finding import Finding
 from scripts.doctor.settings import read_settings
 from stacks.settings import EnvironmentSettingsError
 
 
-@check("settings", Group.CLONE)
+@check("settings", CheckGroup.CLONE)
 def environment_settings(context: DoctorContext) -> Finding:
     """What cdk.json says of the environment can be deployed."""
     try:

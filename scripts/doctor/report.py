@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from scripts.doctor.check import Check, Group
+from scripts.doctor.check import Check, CheckGroup
 from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import Examined, has_failed
 from scripts.doctor.finding import Finding, FindingStatus
@@ -31,7 +31,7 @@ class Report:
         self._console = console
         self._name_width = max((len(each.name) for each in checks), default=0)
         self._indent = " " * (2 + STATUS_WIDTH + 2 + self._name_width + 2)
-        self._group: Group | None = None
+        self._group: CheckGroup | None = None
 
     def head(self, context: DoctorContext) -> None:
         """Print what is examined."""

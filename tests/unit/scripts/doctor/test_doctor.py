@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from scripts.commands import cli
-from scripts.doctor.check import Check, Group
+from scripts.doctor.check import Check, CheckGroup
 from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import Examined, examine
 from scripts.doctor.finding import Finding, FindingStatus, NotExamined
@@ -21,7 +21,9 @@ from scripts.doctor.report import Report
 from tests.unit.scripts.doctor.accounts import ME, Account, aws_error, context, denied, stack
 
 
-def check_that(outcome: Finding | Exception, name: str = "thing", group: Group = Group.ACCOUNT) -> Check:
+def check_that(
+    outcome: Finding | Exception, name: str = "thing", group: CheckGroup = CheckGroup.ACCOUNT
+) -> Check:
     def look(_: DoctorContext) -> Finding:
         if isinstance(outcome, Exception):
             raise outcome
@@ -132,10 +134,10 @@ def aim(monkeypatch: pytest.MonkeyPatch, *checks: Check, probes: tuple[Check, ..
     monkeypatch.setattr("scripts.commands.doctor.PROBES", probes)
 
 
-FINE = check_that(Finding.ok("fine"), "fine", Group.CLONE)
+FINE = check_that(Finding.ok("fine"), "fine", CheckGroup.CLONE)
 ODD = check_that(Finding.warning("odd", "Look."), "odd")
-BROKEN = check_that(Finding.failed("broken", "Mend it:", "make mend"), "broken", Group.DEPLOYED)
-AWAY = check_that(NotExamined("not deployed yet"), "away", Group.DEPLOYED)
+BROKEN = check_that(Finding.failed("broken", "Mend it:", "make mend"), "broken", CheckGroup.DEPLOYED)
+AWAY = check_that(NotExamined("not deployed yet"), "away", CheckGroup.DEPLOYED)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +252,7 @@ def test_before_the_first_deploy_the_environment_is_that_of_cdk_json(monkeypatch
 def test_probes_run_only_when_they_are_asked_for(
     arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probe = check_that(Finding.ok("sent"), "alert", Group.PROBE)
+    probe = check_that(Finding.ok("sent"), "alert", CheckGroup.PROBE)
     aim(monkeypatch, FINE, probes=(probe,))
     assert ("sent" in winnow("doctor", *arguments).stdout) == bool(arguments)
 
