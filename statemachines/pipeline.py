@@ -1,4 +1,4 @@
-"""The pipeline machine, built from the list of stages: the happy path only, one named state per stage."""
+"""The pipeline machine, built from the list of stages: the happy path only, one named state per stage, and no Catch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow.core.contract import STAGE_NAME
-from winnow.core.sfn_errors import SfnError
+from winnow.core.sfn_errors import CALL_REFUSED, START_REFUSED, SfnError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,49 @@ OWN_STATES = ("PlanRun", "WhereToStart?", "SteppedAside", "UnknownStage", "SumUp
 
 STAGE_OUTPUT_FIELDS = ("run_id", "stage", "tries", "successes", "skipped", "failures", "lost")
 """What a stage hands to the pipeline; a field that it does not have fails the run."""
+
+
+RETRIES_OF_PLAN_RUN = [
+    {
+        "Comment": "A wrong input stays wrong, however often it is tried.",
+        "ErrorEquals": [SfnError.STAGE_INPUT],
+        "MaxAttempts": 0,
+    },
+    {
+        "Comment": "Lambda's own trouble and throttling; up to four minutes. Planned again by the same execution, a run is the same.",
+        "ErrorEquals": [*CALL_REFUSED, SfnError.LAMBDA_CLIENT_TIMEOUT],
+        "IntervalSeconds": 2,
+        "BackoffRate": 2,
+        "MaxDelaySeconds": 60,
+        "MaxAttempts": 8,
+        "JitterStrategy": "FULL",
+    },
+    {
+        "Comment": "S3 or DynamoDB refusing for a moment, a process that died: no record is at stake yet.",
+        "ErrorEquals": [SfnError.ALL],
+        "IntervalSeconds": 5,
+        "BackoffRate": 3,
+        "MaxAttempts": 2,
+        "JitterStrategy": "FULL",
+    },
+]
+"""As the stage machine's for Plan; a test holds them together."""
+
+RETRIES_OF_A_START = [
+    {
+        "Comment": (
+            "The stage was not started, or it is not known whether it was: the same name and input are the same execution "
+            "while it runs. How a stage ended is never retried."
+        ),
+        "ErrorEquals": list(START_REFUSED),
+        "IntervalSeconds": 5,
+        "BackoffRate": 2,
+        "MaxDelaySeconds": 120,
+        "MaxAttempts": 8,
+        "JitterStrategy": "FULL",
+    }
+]
+"""As the stage machine's for RunOutstanding; a test holds them together."""
 
 
 def pascal_case(name: str) -> str:
@@ -88,8 +131,9 @@ class PipelineMachine:
         """The machine in the Amazon States Language."""
         return {
             "Comment": (
-                f"Pipeline {self.name}. The happy path only: no Catch and no Retry, because errors are the stages' "
-                "business and a run that failed is reported by the run closer, which hears of it from outside."
+                f"Pipeline {self.name}. The happy path only: no Catch, because errors are the stages' business and a run "
+                "that failed is reported by the run closer, which hears of it from outside. Retried is only what did not "
+                "begin: a plan that Lambda or S3 refused for a moment, and the start of a stage that was refused."
             ),
             "StartAt": "PlanRun",
             "TimeoutSeconds": self.timeout_seconds,
@@ -126,6 +170,7 @@ class PipelineMachine:
             },
             "OutputPath": "$.Payload",
             "TimeoutSeconds": self.plan_run_timeout_seconds,
+            "Retry": RETRIES_OF_PLAN_RUN,
             "Next": "WhereToStart?",
         }
 
@@ -166,6 +211,7 @@ class PipelineMachine:
             "ResultSelector": {f"{field}.$": f"$.Output.{field}" for field in STAGE_OUTPUT_FIELDS},
             "ResultPath": f"$.stages.{stage.name}",
             "TimeoutSeconds": stage.timeout_seconds,
+            "Retry": RETRIES_OF_A_START,
             "Next": "SumUp" if last else self.stages[position + 1].state,
         }
 

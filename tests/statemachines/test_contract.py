@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scripts.replay.estimate import TRANSITIONS_OF_STAGE
+from statemachines.pipeline import pascal_case
 from statemachines.stage import TEMPLATE
 from statemachines.template import placeholders
+from tests.statemachines.conftest import STAGES
 from winnow.core.contract import Verdict
-from winnow.core.sfn_errors import WORKER_DEATHS, SfnError
+from winnow.core.sfn_errors import START_REFUSED, WORKER_DEATHS, SfnError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +45,14 @@ def error_names(definition: dict[str, Any]) -> set[str]:
         if state["Type"] == "Fail":
             names.add(state["Error"])
     return names
+
+
+def retries(definition: dict[str, Any], state: str) -> list[dict[str, Any]]:
+    """What a state retries, without the words."""
+    return [
+        {field: value for field, value in rule.items() if field != "Comment"}
+        for rule in definition["States"][state]["Retry"]
+    ]
 
 
 def test_every_placeholder_is_filled(definition: dict[str, Any]) -> None:
@@ -136,10 +146,38 @@ def test_only_jsonpath_that_every_interpreter_knows_is_used(definition: dict[str
     assert "States.Format" not in text
 
 
-def test_the_pipeline_catches_and_retries_nothing(pipeline_definition: dict[str, Any]) -> None:
+def test_the_pipeline_catches_nothing(pipeline_definition: dict[str, Any]) -> None:
     for name, state in pipeline_definition["States"].items():
         assert "Catch" not in state, name
-        assert "Retry" not in state, name
+
+
+def test_the_pipeline_retries_its_plan_as_a_stage_does(
+    stage_definition: dict[str, Any], pipeline_definition: dict[str, Any]
+) -> None:
+    wrong_input, refused, anything = retries(pipeline_definition, "PlanRun")
+    of_plan = retries(stage_definition, "Plan")
+
+    assert wrong_input == {"ErrorEquals": [SfnError.STAGE_INPUT], "MaxAttempts": 0}
+    assert [refused, anything] == of_plan[1:]
+
+
+def test_the_start_of_a_stage_is_retried_as_that_of_an_attempt_is(
+    stage_definition: dict[str, Any], pipeline_definition: dict[str, Any]
+) -> None:
+    for stage in STAGES:
+        of_stage = retries(pipeline_definition, pascal_case(stage))
+        assert of_stage == retries(stage_definition, "RunOutstanding")
+        assert [rule["ErrorEquals"] for rule in of_stage] == [list(START_REFUSED)]
+
+
+def test_nothing_but_a_refused_start_is_retried_where_an_execution_is_started(
+    definition: dict[str, Any],
+) -> None:
+    """How an execution ended comes as one of these, and is never a reason to start it again."""
+    ends = {SfnError.ALL, SfnError.TASK_FAILED, SfnError.TIMEOUT}
+    for name, state in definition["States"].items():
+        if state.get("Resource", "").endswith("states:startExecution.sync:2"):
+            assert not ends & {error for rule in state["Retry"] for error in rule["ErrorEquals"]}, name
 
 
 def test_a_death_that_makes_the_next_attempt_careful_is_not_retried_in_place(

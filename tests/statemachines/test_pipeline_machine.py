@@ -6,7 +6,8 @@ import pytest
 
 from statemachines.pipeline import PipelineMachine, StageStep, pascal_case
 from tests.statemachines.conftest import STAGES
-from tests.statemachines.interpreter import FunctionFailed, always, function_arn, in_turn
+from tests.statemachines.interpreter import FunctionFailed, ServiceRefused, always, function_arn, in_turn
+from winnow.core.sfn_errors import START_REFUSED
 
 if TYPE_CHECKING:
     from tests.statemachines.interpreter import Interpreter
@@ -151,6 +152,79 @@ def test_fails_with_its_stage_and_runs_no_further(
     done = interpreter.run(definition, {})
 
     assert (done.status, done.error) == ("FAILED", "StageTotalFailure")
+    assert done.count == {"plan_run": 1, "adapt": 1}
+
+
+@pytest.mark.parametrize(
+    "hiccup",
+    [
+        ServiceRefused("TooManyRequestsException"),
+        ServiceRefused("ServiceException"),
+        FunctionFailed("Lambda.Unknown"),
+        FunctionFailed("ClientError", "SlowDown"),
+    ],
+    ids=["throttled", "lambda down", "died", "S3 down"],
+)
+def test_a_hiccup_of_lambda_does_not_cost_the_night(
+    interpreter: Interpreter, definition: dict[str, Any], functions: dict[str, Any], hiccup: Exception
+) -> None:
+    functions["plan_run"] = in_turn(hiccup, plan())
+
+    done = interpreter.run(definition, {"prefix": "Arabic/"})
+
+    assert done.status == "SUCCEEDED"
+    first, again = done.called("plan_run")
+    assert first == again, "the same execution plans the same run"
+    assert done.count == {"plan_run": 2, **dict.fromkeys(STAGES, 1)}
+
+
+def test_lambda_that_stays_away_is_given_four_minutes(
+    interpreter: Interpreter, definition: dict[str, Any], functions: dict[str, Any]
+) -> None:
+    functions["plan_run"] = in_turn(ServiceRefused("TooManyRequestsException"))
+
+    done = interpreter.run(definition, {})
+
+    assert (done.status, done.error) == ("FAILED", "Lambda.TooManyRequestsException")
+    assert done.count == {"plan_run": 9}
+
+
+def test_a_wrong_input_of_a_run_is_not_tried_again(
+    interpreter: Interpreter, definition: dict[str, Any], functions: dict[str, Any]
+) -> None:
+    functions["plan_run"] = in_turn(FunctionFailed("StageInputError", "prefix: must be …"), plan())
+
+    done = interpreter.run(definition, {"prefix": 1})
+
+    assert (done.status, done.error) == ("FAILED", "StageInputError")
+    assert done.count == {"plan_run": 1}
+
+
+@pytest.mark.parametrize("name", START_REFUSED)
+def test_a_stage_whose_start_is_refused_is_started_again_with_the_same_name_and_input(
+    interpreter: Interpreter, definition: dict[str, Any], functions: dict[str, Any], name: str
+) -> None:
+    answer = {"Output": output("adapt"), "Status": "SUCCEEDED"}
+    functions["adapt"] = in_turn(FunctionFailed(name, "Rate exceeded"), FunctionFailed(name), answer)
+
+    done = interpreter.run(definition, {})
+
+    assert done.status == "SUCCEEDED"
+    first, second, third = done.called("adapt")
+    assert first == second == third
+
+
+@pytest.mark.parametrize(
+    "name", ["StageTotalFailure", "StageInputError", "StepFunctions.ExecutionAlreadyExistsException"]
+)
+def test_a_stage_that_ended_badly_is_not_started_again(
+    interpreter: Interpreter, definition: dict[str, Any], functions: dict[str, Any], name: str
+) -> None:
+    functions["adapt"] = in_turn(FunctionFailed(name))
+
+    done = interpreter.run(definition, {})
+
+    assert (done.status, done.error) == ("FAILED", name)
     assert done.count == {"plan_run": 1, "adapt": 1}
 
 

@@ -52,14 +52,31 @@ class SfnError(StrEnum):
     RUNTIME_OUT_OF_MEMORY = "Runtime.OutOfMemory"
     """The function's process was killed at its memory limit."""
 
-    # Step Functions refused to start a nested execution: nothing runs
+    # Step Functions refused to start a nested execution. Starting it again with the same name and input is idempotent: while
+    # it runs, it is the same execution; once it has ended, the name is refused (StartExecution's reference).
 
     EXECUTION_LIMIT = "StepFunctions.ExecutionLimitExceeded"
-    """More executions are open than the account may have."""
+    """More executions are open than the account may have.
+
+    Documented: the developer guide's page on starting executions from a Task names it, also for throttled calls.
+    """
     EXECUTION_LIMIT_EXCEPTION = "StepFunctions.ExecutionLimitExceededException"
-    """The same under the name that newer integrations give it."""
+    """The same under the name of the SDK's class.
+
+    Inferred, not documented: an integration names an error that its service's API models after the SDK's class
+    (`DynamoDB.ConditionalCheckFailedException`), and AWS's own sample retries `StepFunctions.ExecutionAlreadyExistsException`.
+    """
+    STEP_FUNCTIONS_AWS = "StepFunctions.AWSStepFunctionsException"
+    """Whatever the API does not model: throttling, a failure of Step Functions itself, and also a permission that is missing.
+
+    Used by AWS: its Glacier transfer solution retries this name alone around `startExecution.sync:2`. The names of Lambda's
+    and DynamoDB's integrations are made alike, and the API's model has no throttling error.
+    """
     START_THROTTLED = "StepFunctions.ThrottlingException"
-    """Too many StartExecution calls a second."""
+    """Too many StartExecution calls a second.
+
+    A belief: no documentation and no published machine has the name. A name that never comes costs nothing.
+    """
 
     # Raised by our own Lambdas: the name of the Python class
 
@@ -91,6 +108,24 @@ WORKER_DEATHS = frozenset(
     }
 )
 """The worker was killed rather than raised: it is not run again in place, and the next attempt is careful."""
+
+CALL_REFUSED = (
+    SfnError.LAMBDA_SERVICE,
+    SfnError.LAMBDA_AWS,
+    SfnError.LAMBDA_SDK_CLIENT,
+    SfnError.LAMBDA_TOO_MANY_REQUESTS,
+    SfnError.LAMBDA_RESOURCE_CONFLICT,
+    SfnError.LAMBDA_RESOURCE_NOT_READY,
+)
+"""Lambda's own trouble and throttling: the function's code did not run."""
+
+START_REFUSED = (
+    SfnError.EXECUTION_LIMIT,
+    SfnError.EXECUTION_LIMIT_EXCEPTION,
+    SfnError.STEP_FUNCTIONS_AWS,
+    SfnError.START_THROTTLED,
+)
+"""Step Functions refused to start a nested execution. None of these is a nested execution's own failure."""
 
 
 class ExecutionError(NamedTuple):
