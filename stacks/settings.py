@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 LOG_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653)
 """What CloudWatch Logs accepts."""
 
-PLANNING_AND_SETTLING_SECONDS = 3600
-"""What a stage needs besides its workers, at worst: 900 s to plan, twice 900 s to settle and 300 s to register, their slack."""
+PLANNING_AND_SETTLING_SECONDS = 9720
+"""What an execution of a stage machine needs besides its worker, its backoff and the attempts that follow it, at worst.
+
+From the times and retries in `statemachines/stage.asl.json`; a test adds them up again. Plan 2,132 s: twice 930, and its waits;
+twice Settle 5,024 s; twice Register 718 s; twice Alert 960 s; four minutes in which Lambda refuses the worker, and 515 s in
+which Step Functions refuses the next attempt; the worker's slack twice, 60 s; and a minute for the machine itself. Plan and Settle
+are taken to run out of time twice, as often as the machine lets them, and not to fail late more often than that.
+"""
 
 SHORTEST_RECURSION_SECONDS = 600
 """A stage that leaves its retries less than this could as well have none."""
@@ -81,8 +87,8 @@ class EnvironmentSettings:
     worker_memory_mb: int = 1024
     worker_reserved_concurrency: int | None = None
     """Concurrency set aside for each worker, which is its limit too; None to share the account's."""
-    stage_timeout_seconds: int = 6 * 3600
-    """A whole stage, all attempts."""
+    stage_timeout_seconds: int = 8 * 3600
+    """A whole stage, all attempts. Some three hours of it are kept back to settle, at worst."""
     pipeline_timeout_seconds: int = 24 * 3600
 
     log_retention_days: int = 30
@@ -117,8 +123,9 @@ class EnvironmentSettings:
                 self.stage_timeout_seconds - self.recursion_timeout_seconds + SHORTEST_RECURSION_SECONDS
             )
             remedy = (
-                f"must be at least {shortest}: twice worker_timeout_seconds, {PLANNING_AND_SETTLING_SECONDS} s to plan "
-                f"and to settle, {SHORTEST_RECURSION_SECONDS} s for retries"
+                f"must be at least {shortest}: twice worker_timeout_seconds, worker_retry_wait_seconds, "
+                f"{self.longest_backoff_seconds} s of backoff, {PLANNING_AND_SETTLING_SECONDS} s to plan and to settle at "
+                f"worst, {SHORTEST_RECURSION_SECONDS} s for retries; raise it, or lower those"
             )
             raise EnvironmentSettingsError("stage_timeout_seconds", self.stage_timeout_seconds, remedy)
         if self.tracer_sdk and not self.tracing:
@@ -134,7 +141,20 @@ class EnvironmentSettings:
         It must be the first to run out of time: a machine's own timeout cannot be caught, so the stage would not be settled.
         """
         first_attempt = 2 * self.worker_timeout_seconds + self.worker_retry_wait_seconds
-        return self.stage_timeout_seconds - first_attempt - PLANNING_AND_SETTLING_SECONDS
+        return (
+            self.stage_timeout_seconds
+            - first_attempt
+            - self.longest_backoff_seconds
+            - PLANNING_AND_SETTLING_SECONDS
+        )
+
+    @property
+    def longest_backoff_seconds(self) -> int:
+        """The longest wait before a retry: the last one, with all of its jitter. An execution waits before it goes deeper."""
+        if self.max_tries == 1:
+            return 0
+        doubled: int = self.backoff_seconds << (self.max_tries - 2)
+        return min(self.max_backoff_seconds, doubled)
 
     @property
     def retry_policy(self) -> Policy:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow.core.contract import STAGE_NAME
-from winnow.core.sfn_errors import CALL_REFUSED, START_REFUSED, SfnError
+from winnow.core.sfn_errors import CALL_REFUSED, OUT_OF_TIME, START_REFUSED, SfnError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,11 +29,18 @@ RETRIES_OF_PLAN_RUN = [
     },
     {
         "Comment": "Lambda's own trouble and throttling; up to four minutes. Planned again by the same execution, a run is the same.",
-        "ErrorEquals": [*CALL_REFUSED, SfnError.LAMBDA_CLIENT_TIMEOUT],
+        "ErrorEquals": list(CALL_REFUSED),
         "IntervalSeconds": 2,
         "BackoffRate": 2,
         "MaxDelaySeconds": 60,
         "MaxAttempts": 8,
+        "JitterStrategy": "FULL",
+    },
+    {
+        "Comment": "It took all of its time, or Lambda lost it: once more.",
+        "ErrorEquals": list(OUT_OF_TIME),
+        "IntervalSeconds": 10,
+        "MaxAttempts": 1,
         "JitterStrategy": "FULL",
     },
     {

@@ -10,6 +10,7 @@ from stacks.constructs.log_group import RETENTION
 from stacks.settings import (
     _CHECKS,
     LOG_RETENTION_DAYS,
+    PLANNING_AND_SETTLING_SECONDS,
     EnvironmentSettings,
     EnvironmentSettingsError,
     Removal,
@@ -98,10 +99,10 @@ def test_a_mistake_is_one_line_with_field_value_and_remedy(name: str, value: obj
         ),
         (
             {"stage_timeout_seconds": 3600},
-            "stage_timeout_seconds must be at least 6030: twice worker_timeout_seconds",
+            r"stage_timeout_seconds must be at least 12270: twice worker_timeout_seconds, .* got: 3600",
         ),
         (
-            {"pipeline_timeout_seconds": 21_600},
+            {"pipeline_timeout_seconds": 28_800},
             "pipeline_timeout_seconds must be more than stage_timeout_seconds",
         ),
     ],
@@ -141,10 +142,10 @@ def test_lists_the_environments_there_are() -> None:
 
 def test_the_recursion_runs_out_of_time_before_its_stage() -> None:
     settings = EnvironmentSettings(
-        worker_timeout_seconds=60, worker_retry_wait_seconds=30, stage_timeout_seconds=10_000
+        worker_timeout_seconds=60, worker_retry_wait_seconds=30, stage_timeout_seconds=20_000
     )
 
-    assert settings.recursion_timeout_seconds == 10_000 - 150 - 3600
+    assert settings.recursion_timeout_seconds == 20_000 - 150 - 120 - PLANNING_AND_SETTLING_SECONDS
 
 
 def test_every_log_retention_is_one_that_cdk_knows() -> None:

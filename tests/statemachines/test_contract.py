@@ -154,11 +154,10 @@ def test_the_pipeline_catches_nothing(pipeline_definition: dict[str, Any]) -> No
 def test_the_pipeline_retries_its_plan_as_a_stage_does(
     stage_definition: dict[str, Any], pipeline_definition: dict[str, Any]
 ) -> None:
-    wrong_input, refused, anything = retries(pipeline_definition, "PlanRun")
-    of_plan = retries(stage_definition, "Plan")
+    wrong_input, *others = retries(pipeline_definition, "PlanRun")
 
     assert wrong_input == {"ErrorEquals": [SfnError.STAGE_INPUT], "MaxAttempts": 0}
-    assert [refused, anything] == of_plan[1:]
+    assert others == retries(stage_definition, "Plan")[1:]
 
 
 def test_the_start_of_a_stage_is_retried_as_that_of_an_attempt_is(

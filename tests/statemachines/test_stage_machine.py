@@ -458,6 +458,18 @@ def test_is_as_patient_as_its_comments_say(
     assert sum(min(wait, rule.get("MaxDelaySeconds", wait)) for wait in waits) == seconds
 
 
+@pytest.mark.parametrize("function", ["plan", "settle"])
+def test_planning_and_settling_take_all_of_their_time_twice_at_most(
+    interpreter: Interpreter, definition: dict[str, Any], functions: dict[str, Any], function: str
+) -> None:
+    functions[function] = in_turn(FunctionFailed("Sandbox.Timedout"))
+
+    done = interpreter.run(definition, GIVEN)
+
+    assert (done.status, done.error) == ("FAILED", "Sandbox.Timedout")
+    assert done.count[function] == 2
+
+
 @pytest.mark.parametrize(("function", "patience"), [("plan", 3), ("settle", 5)])
 def test_fails_loudly_when_planning_or_settling_cannot_be_done(
     interpreter: Interpreter,

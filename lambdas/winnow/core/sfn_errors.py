@@ -119,6 +119,14 @@ CALL_REFUSED = (
 )
 """Lambda's own trouble and throttling: the function's code did not run."""
 
+OUT_OF_TIME = (
+    SfnError.LAMBDA_CLIENT_TIMEOUT,
+    SfnError.LAMBDA_UNKNOWN,
+    SfnError.SANDBOX_TIMED_OUT,
+    SfnError.TIMEOUT,
+)
+"""A function took all of its time, or Lambda lost it. Each try may take as long again, so machines count these apart."""
+
 START_REFUSED = (
     SfnError.EXECUTION_LIMIT,
     SfnError.EXECUTION_LIMIT_EXCEPTION,
