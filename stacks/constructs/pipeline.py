@@ -11,7 +11,7 @@ from stacks.constructs.alerts import Alerts
 from stacks.constructs.deployment import Deployment
 from stacks.constructs.lambda_code import PYTHON_VERSION, LambdaCode, bytecode_compiler
 from stacks.constructs.ledger_bucket import LedgerBucket
-from stacks.constructs.log_group import LogGroup
+from stacks.constructs.log_group import MachineLogGroup
 from stacks.constructs.machine import Machine
 from stacks.constructs.monitoring import Monitoring
 from stacks.constructs.python_function import OwnFunction
@@ -103,7 +103,7 @@ class Pipeline(Construct):
             parquet_input=any(spec.parquet_input for spec in stages),
         )
         # One group for all machines, so that a run can be followed through its stages.
-        self.executions = LogGroup(self, "Executions", settings=settings)
+        self.executions = MachineLogGroup(self, "Executions", settings=settings)
         self.stages: Mapping[str, Stage] = {spec.name: self._stage(spec) for spec in stages}
         source.grant_read(self.stages[stages[0].name].worker)
         self.plan_run = self._plan_run()

@@ -283,6 +283,38 @@ def test_every_function_and_machine_logs_to_a_group_of_ours(prod: Synthesized) -
         assert machine["LoggingConfiguration"]["IncludeExecutionData"] is False, "records may be personal"
 
 
+def test_machines_log_under_the_prefix_that_spares_the_resource_policy_of_the_account(
+    prod: Synthesized,
+) -> None:
+    groups = prod.properties("AWS::Logs::LogGroup")
+    for name, machine in prod.properties("AWS::StepFunctions::StateMachine").items():
+        (destination,) = machine["LoggingConfiguration"]["Destinations"]
+        group = groups[destination["CloudWatchLogsLogGroup"]["LogGroupArn"]["Fn::GetAtt"][0]]
+        (separator, parts) = group["LogGroupName"]["Fn::Join"]
+        assert separator == ""
+        assert parts[0] == "/aws/vendedlogs/states/", name
+
+
+def test_a_log_group_that_was_retained_does_not_stand_in_the_way_of_the_same_stack_made_again(
+    prod: Synthesized,
+) -> None:
+    named = [
+        group["LogGroupName"]
+        for group in prod.properties("AWS::Logs::LogGroup").values()
+        if "LogGroupName" in group
+    ]
+
+    assert len(named) == 1
+    stack_uuid = {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}
+    assert stack_uuid in named[0]["Fn::Join"][1]
+    longest_stack_name, uuid = 128, 36
+    fixed = sum(len(part) for part in named[0]["Fn::Join"][1] if isinstance(part, str))
+    of_arn = len("arn:aws:logs:ap-northeast-1:123456789012:log-group::*")
+    assert of_arn + fixed + longest_stack_name + uuid <= 256, (
+        "Step Functions takes no longer ARN of a log group"
+    )
+
+
 def test_nothing_has_a_name_of_ours(prod: Synthesized) -> None:
     names = (
         "BucketName",
@@ -292,7 +324,6 @@ def test_nothing_has_a_name_of_ours(prod: Synthesized) -> None:
         "StateMachineName",
         "TableName",
         "TopicName",
-        "LogGroupName",
     )
 
     for name, resource in prod.template["Resources"].items():
