@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from catalogue.tei.document import read
 from winnow import PermanentError, Record, Skip, worker
 from winnow.storage.clients import client
 from winnow.storage.formats import ParquetOutput
+from winnow.storage.tries import read_body
 
 CHANGESET = pa.schema(
     [
@@ -75,19 +76,13 @@ def adapt(record: Record) -> dict[str, Any] | Skip:
     if source.key.endswith("/"):
         return Skip("folder marker")
     try:
-        answer = client("s3").get_object(Bucket=source.bucket, Key=source.key)
+        answer, content = read_body(partial(_ask, source))
     except ClientError as error:
         if error.response["Error"]["Code"] != "NoSuchKey":
             raise
         # Gone since it was listed. Not a failure, as there is nothing left to mend, and not a row with `deleted` set
         # either: files are moved and uploads replaced, so the work stays as it was until the source says otherwise.
         return Skip("gone from the source since it was listed")
-    with closing(answer["Body"]) as body:
-        if answer["ContentLength"] > MAX_DESCRIPTION_BYTES:
-            raise TooLarge(
-                f"a description must be at most {MAX_DESCRIPTION_BYTES} bytes, got: {answer['ContentLength']}"
-            )
-        content = body.read()
     description = read(content)
     return ChangesetRow(
         id=description.identifier,
@@ -95,3 +90,13 @@ def adapt(record: Record) -> dict[str, Any] | Skip:
         source=source.key,
         last_modified=answer["LastModified"],
     ).to_data()
+
+
+def _ask(source: ListedFile) -> dict[str, Any]:
+    answer: dict[str, Any] = client("s3").get_object(Bucket=source.bucket, Key=source.key)
+    if answer["ContentLength"] > MAX_DESCRIPTION_BYTES:
+        answer["Body"].close()
+        raise TooLarge(
+            f"a description must be at most {MAX_DESCRIPTION_BYTES} bytes, got: {answer['ContentLength']}"
+        )
+    return answer

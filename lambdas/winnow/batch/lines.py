@@ -88,6 +88,7 @@ _PACKED = {
     b"7z\xbc\xaf\x27\x1c": "7z",
 }
 _OTHER_FORMATS = {b"Obj\x01": "Avro", b"ORC": "ORC", b"SQLite format 3": "SQLite"}
+_MAGIC_BYTES = max(map(len, (*_PACKED, *_OTHER_FORMATS)))
 
 
 def _refuse(pointer: Pointer, remedy: str) -> NoReturn:
@@ -96,7 +97,11 @@ def _refuse(pointer: Pointer, remedy: str) -> NoReturn:
 
 def _decoded(pieces: Iterator[bytes], pointer: Pointer) -> Iterator[bytes]:
     """Decompress by the first bytes. The name may be wrong."""
-    first = next(pieces, b"")
+    first = b""
+    for piece in pieces:
+        first += piece
+        if len(first) >= _MAGIC_BYTES:
+            break
     rest = chain((first,), pieces)
     for magic, name in _PACKED.items():
         if first.startswith(magic):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -12,6 +13,8 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from winnow.core.contract import iso
 from winnow.core.errors import LedgerConflict, LedgerObjectMissing, ObjectForbidden, SourceChanged
+from winnow.storage.ranged import RangedReading
+from winnow.storage.tries import Tries, read_body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,8 @@ class ObjectStore(Protocol):
         """Write an object.
 
         Raises:
-            LedgerConflict: `if_absent`, and there is one already.
+            LedgerConflict: `if_absent`, and there is one already. It may be this very one: where the answer to a write
+                is lost, the client writes again. So the caller has to look whose it is.
         """
 
     def put_stream(self, key: str, pieces: Iterable[bytes]) -> None:
@@ -59,7 +63,12 @@ class ObjectStore(Protocol):
         """
 
     def stream(self, key: str, *, bucket: str | None = None, if_match: str | None = None) -> Iterator[bytes]:
-        """Read an object in pieces; errors as `get`, raised at the first piece."""
+        """Read an object in pieces, however slowly they are taken.
+
+        Raises:
+            LedgerObjectMissing: there is none, or not any more.
+            SourceChanged: `if_match` is not its tag, or it was written again while it was read.
+        """
 
     def head(self, key: str, *, bucket: str | None = None) -> Head:
         """Look at an object's beginning. Raises `LedgerObjectMissing` or `ObjectForbidden`."""
@@ -68,7 +77,6 @@ class ObjectStore(Protocol):
         """Keys under a prefix, in ascending order."""
 
 
-STREAM_PIECE_BYTES = 1024 * 1024
 PART_BYTES = 8 * 1024 * 1024
 """Of a multipart upload; S3 wants at least 5 MiB, and 10,000 of these hold 80 GB."""
 
@@ -76,19 +84,26 @@ PART_BYTES = 8 * 1024 * 1024
 class S3Store:
     """A bucket in S3."""
 
-    def __init__(self, bucket: str, s3: Any) -> None:
+    def __init__(self, bucket: str, s3: Any, *, sleep: Callable[[float], object] = time.sleep) -> None:
+        """`sleep`: takes the seconds between two tries."""
         self.bucket = bucket
         self._s3 = s3
+        self._sleep = sleep
 
     def put(self, key: str, body: bytes, *, if_absent: bool = False) -> None:
         condition = {"IfNoneMatch": "*"} if if_absent else {}
-        try:
-            self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, **condition)
-        except ClientError as error:
-            # 409: two conditional writes at the same moment; S3 let neither know who won, so the other one counts as there.
-            if if_absent and _status(error) in (409, 412):
-                raise LedgerConflict(f"s3://{self.bucket}/{key} exists already") from error
-            raise
+        tries = Tries(self._sleep)
+        while True:
+            try:
+                self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, **condition)
+            except ClientError as error:
+                if if_absent and _status(error) == 412:
+                    raise LedgerConflict(f"s3://{self.bucket}/{key} exists already") from error
+                # 409: another conditional write of this key was under way. Whether it succeeded is not known.
+                if not if_absent or _status(error) != 409 or not tries.again():
+                    raise
+            else:
+                return
 
     def put_stream(self, key: str, pieces: Iterable[bytes]) -> None:
         parts = _parts(pieces)
@@ -111,18 +126,31 @@ class S3Store:
             raise
 
     def get(self, key: str, *, bucket: str | None = None, if_match: str | None = None) -> StoredObject:
-        answer = self._open(key, bucket or self.bucket, if_match)
-        return StoredObject(body=answer["Body"].read(), etag=answer["ETag"])
+        answer, body = read_body(lambda: self._open(key, bucket, if_match), sleep=self._sleep)
+        return StoredObject(body=body, etag=answer["ETag"])
 
     def stream(self, key: str, *, bucket: str | None = None, if_match: str | None = None) -> Iterator[bytes]:
-        answer = self._open(key, bucket or self.bucket, if_match)
-        yield from answer["Body"].iter_chunks(STREAM_PIECE_BYTES)
+        def ask(first: int, last: int, tag: str | None) -> Any:
+            return self._open(key, bucket, tag, planned=if_match is not None, Range=f"bytes={first}-{last}")
+
+        reading = RangedReading(ask, tag=if_match, sleep=self._sleep)
+        try:
+            yield from reading.pieces()
+        except ClientError as error:
+            if _status(error) != 416 or reading.at:
+                raise
+            # It has no first byte: it is empty, if nobody has written it again meanwhile.
+            if body := self.get(key, bucket=bucket, if_match=if_match).body:
+                yield body
 
     def head(self, key: str, *, bucket: str | None = None) -> Head:
-        try:
-            answer = self._s3.get_object(
+        def ask() -> Any:
+            return self._s3.get_object(
                 Bucket=bucket or self.bucket, Key=key, Range=f"bytes=0-{HEAD_BYTES - 1}"
             )
+
+        try:
+            answer, body = read_body(ask, sleep=self._sleep)
         except ParamValidationError as error:  # no bucket can have that name
             raise LedgerObjectMissing(f"s3://{bucket or self.bucket}/{key} does not exist") from error
         except ClientError as error:
@@ -134,7 +162,6 @@ class S3Store:
             if _status(error) == 403:
                 raise ObjectForbidden(f"s3://{bucket or self.bucket}/{key}: {error}") from error
             raise
-        body = answer["Body"].read()
         return Head(start=body, etag=answer["ETag"], modified=iso(answer["LastModified"]))
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -147,17 +174,20 @@ class S3Store:
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def _open(self, key: str, bucket: str, if_match: str | None) -> Any:
+    def _open(
+        self, key: str, bucket: str | None, if_match: str | None, *, planned: bool = True, **range_: str
+    ) -> Any:
+        """Request an object; `planned` tells whether the caller knew the tag, or only the first range had it."""
         condition = {"IfMatch": if_match} if if_match else {}
+        bucket = bucket or self.bucket
         try:
-            return self._s3.get_object(Bucket=bucket, Key=key, **condition)
+            return self._s3.get_object(Bucket=bucket, Key=key, **condition, **range_)
         except ClientError as error:
             if _status(error) == 404:
                 raise LedgerObjectMissing(f"s3://{bucket}/{key} does not exist") from error
             if _status(error) == 412:
-                raise SourceChanged(
-                    f"s3://{bucket}/{key} changed after the batch was fixed from it"
-                ) from error
+                since = "after the batch was fixed from it" if planned else "while it was read"
+                raise SourceChanged(f"s3://{bucket}/{key} changed {since}") from error
             raise
 
 

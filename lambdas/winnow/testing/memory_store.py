@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from winnow.core.errors import LedgerConflict, LedgerObjectMissing, SourceChanged
-from winnow.storage.store import HEAD_BYTES, STREAM_PIECE_BYTES, Head, StoredObject
+from winnow.storage.ranged import STREAM_PIECE_BYTES
+from winnow.storage.store import HEAD_BYTES, Head, StoredObject
 
 
 class MemoryStore:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ReadTimeoutError, ResponseStreamingError
 
 from catalogue.adapt import CHANGESET, MAX_DESCRIPTION_BYTES, ListedFile, TooLarge, adapt
 from catalogue.tei.document import MalformedXml
 from tests.unit.catalogue.fakes import WRITTEN, FakeS3, aws_error, tei
 from winnow import PermanentError, Record, Skip
+from winnow.storage.tries import TRIES
 
 Source = dict[str, bytes | Exception]
 
@@ -105,18 +106,31 @@ def test_trouble_with_s3_is_transient(source: Source, error: Exception) -> None:
     assert not isinstance(raised.value, PermanentError)
 
 
-def test_a_connection_that_breaks_while_reading_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(io.BytesIO):
+@pytest.mark.parametrize("times", [1, TRIES - 1, TRIES])
+def test_a_file_whose_body_breaks_is_read_again_and_at_last_fails_transiently(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = times
+
+    class Breaking(io.BytesIO):
         def read(self, _size: int | None = -1) -> bytes:
-            raise ReadTimeoutError(endpoint_url="https://s3")
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                raise ResponseStreamingError(error="reset")
+            return super().read()
 
     class S3:
         def get_object(self, **_request: str) -> dict[str, Any]:
-            return {"Body": Broken(), "ContentLength": 5, "LastModified": WRITTEN}
+            return {"Body": Breaking(tei().encode()), "ContentLength": 5, "LastModified": WRITTEN}
 
     monkeypatch.setattr("catalogue.adapt.client", lambda _service: S3())
-    with pytest.raises(ReadTimeoutError):
-        adapt(listed("a.xml"))
+    monkeypatch.setattr("winnow.storage.tries.FIRST_PAUSE_SECONDS", 0)
+    if times < TRIES:
+        assert adapt(listed("a.xml"))["id"] == "MS_1"
+    else:
+        with pytest.raises(ResponseStreamingError):
+            adapt(listed("a.xml"))
 
 
 def test_a_file_that_cannot_be_a_description_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:

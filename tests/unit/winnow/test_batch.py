@@ -310,7 +310,7 @@ def test_two_subsets_are_refused_rather_than_one_of_them_ignored() -> None:
 def test_any_id_is_found_by_its_ordinal_in_a_list_of_several_blocks(
     odd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("winnow.storage.store.STREAM_PIECE_BYTES", 30_000)
+    monkeypatch.setattr("winnow.testing.memory_store.STREAM_PIECE_BYTES", 30_000)
     names = [f"r{n}" for n in range(2 * BLOCK_IDS + 10)]
     stage = planned("again", odd, *names)
     plan = stage.the_plan

@@ -16,7 +16,7 @@ from tests.unit.winnow.stages import DIED, KEYS, DyingStore, MoodyStore, Stage, 
 from winnow import Output, PermanentError, Record, Skip, worker
 from winnow.batch.plan import ids_of, read_plan
 from winnow.core.contract import Kind, Order, Policy, StageInput, Verdict
-from winnow.core.errors import DuplicateAttempt, StageInputError
+from winnow.core.errors import DuplicateAttempt, LedgerConflict, StageInputError
 from winnow.core.keys import StageKeys
 from winnow.core.ranges import Ranges
 from winnow.journal.segment import Stop
@@ -36,6 +36,20 @@ BIGGEST_STATE = 16 * 1024
 def put(stage: Stage, *lines: object) -> None:
     rows = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
     stage.store.objects["source", "list.ndjson"] = b"\n".join([*rows, b""])
+
+
+class AnswersLost(MoodyStore):
+    """S3 takes each conditional write, its answer is lost, and the client sends it again: refused, by the first sending."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost: set[str] = set()
+
+    def put(self, key: str, body: bytes, *, if_absent: bool = False) -> None:
+        super().put(key, body, if_absent=if_absent)
+        if if_absent:
+            self.lost.add(key.rsplit("/", 1)[-1].split(".", maxsplit=1)[0])
+            raise LedgerConflict(f"{key} exists already")
 
 
 @worker
@@ -254,6 +268,17 @@ def test_law_8_a_zombie_that_still_writes_after_its_time_changes_nothing() -> No
     assert stage.settle(deeper, worker={})["verdict"] == "COMPLETE"
     assert sorted(i for i, _ in stage.outputs()) == [f"out-{n}" for n in range(6)]
     assert {i: data["by"] for i, data in stage.outputs()}["out-2"] == "NEXT"
+
+
+def test_law_8_a_conditional_write_whose_answer_was_lost_is_not_taken_for_a_strangers() -> None:
+    store = AnswersLost()
+    stage = Stage(worker=by_data, store=store, policy=Policy(backoff_seconds=0, max_tries=2))
+    put(stage, "a", {"id": "b", "data": "transient"})
+    stage.to_end(stage.plan(SOURCE))
+    assert stage.verdicts == ["RETRY", "EXHAUSTED"]
+    assert store.lost == {"plan", "claim", "settlement"}
+    assert stage.counts()["succeeded"] == 1
+    assert stage.failed_ids() == {"b": "transient"}
 
 
 def test_law_8_an_attempt_that_was_not_ordered_is_refused() -> None:

@@ -85,7 +85,7 @@ def reports(stage: Stage) -> dict[str, str]:
 )  # fmt: skip
 @pytest.mark.parametrize("piece", [1, 7, 1_000_000])
 def test_reads_what_people_have(body: bytes, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.storage.store.STREAM_PIECE_BYTES", piece)
+    monkeypatch.setattr("winnow.testing.memory_store.STREAM_PIECE_BYTES", piece)
     stage = planned(body)
     assert stage.batch_ids() == [row["id"] for row in ROWS]
     assert data(stage) == ROWS
@@ -177,7 +177,7 @@ def test_a_lone_surrogate_of_utf_16_costs_its_own_line() -> None:
 
 
 def test_a_line_that_is_too_long_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.storage.store.STREAM_PIECE_BYTES", 10_000)
+    monkeypatch.setattr("winnow.testing.memory_store.STREAM_PIECE_BYTES", 10_000)
     long, longer = b"y" * MIB, b"z" * (MIB + 1)
     body = b'"a"\n' + b'{"id": "long", "x": "' + long + b'"}\n' + b'"c"\n"' + longer + b'"'
     stage = planned(body, max_row_mb=1)

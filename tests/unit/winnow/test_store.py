@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from moto import mock_aws
 
@@ -17,7 +18,9 @@ from winnow.core.errors import (
     SourceChanged,
     StageInputError,
 )
-from winnow.storage.store import HEAD_BYTES, PART_BYTES, STREAM_PIECE_BYTES, ObjectStore, S3Store
+from winnow.storage.ranged import STREAM_PIECE_BYTES
+from winnow.storage.store import HEAD_BYTES, PART_BYTES, ObjectStore, S3Store
+from winnow.storage.tries import TRIES
 from winnow.testing import MemoryStore
 
 
@@ -125,14 +128,52 @@ def test_lists_page_after_page() -> None:
         assert list(store.keys("")) == ["a", "b"]
 
 
-@pytest.mark.parametrize(
-    ("status", "code"), [(412, "PreconditionFailed"), (409, "ConditionalRequestConflict")]
-)
-def test_two_conditional_writes_at_the_same_moment_are_a_conflict(status: int, code: str) -> None:
+def test_a_conditional_write_that_s3_finds_taken_is_a_conflict() -> None:
     store, stub = stubbed()
-    stub.add_client_error("put_object", service_error_code=code, http_status_code=status)
+    stub.add_client_error("put_object", service_error_code="PreconditionFailed", http_status_code=412)
     with stub, pytest.raises(LedgerConflict):
         store.put("once", b"", if_absent=True)
+
+
+BUSY = {"service_error_code": "ConditionalRequestConflict", "http_status_code": 409}
+"""Another conditional write of the key is under way: S3's documentation says to try again."""
+
+
+@pytest.mark.parametrize("times", range(1, TRIES))
+def test_a_conditional_write_beside_another_is_tried_again(times: int) -> None:
+    waits: list[float] = []
+    store, stub = stubbed(waits.append)
+    for _ in range(times):
+        stub.add_client_error("put_object", **BUSY)
+    stub.add_response("put_object", {}, {"Bucket": "ledger", "Key": "once", "Body": b"", "IfNoneMatch": "*"})
+    with stub:
+        store.put("once", b"", if_absent=True)
+    stub.assert_no_pending_responses()
+    assert len(waits) == times
+
+
+def test_a_conditional_write_beside_another_that_succeeded_is_a_conflict() -> None:
+    store, stub = stubbed()
+    stub.add_client_error("put_object", **BUSY)
+    stub.add_client_error("put_object", service_error_code="PreconditionFailed", http_status_code=412)
+    with stub, pytest.raises(LedgerConflict):
+        store.put("once", b"", if_absent=True)
+
+
+def test_a_conditional_write_of_which_s3_never_says_whether_it_is_taken_is_no_conflict() -> None:
+    store, stub = stubbed()
+    for _ in range(TRIES):
+        stub.add_client_error("put_object", **BUSY)
+    with stub, pytest.raises(ClientError, match="ConditionalRequestConflict"):
+        store.put("once", b"", if_absent=True)
+    stub.assert_no_pending_responses()
+
+
+def test_a_write_without_a_condition_is_not_tried_again() -> None:
+    store, stub = stubbed()
+    stub.add_client_error("put_object", service_error_code="OperationAborted", http_status_code=409)
+    with stub, pytest.raises(ClientError, match="OperationAborted"):
+        store.put("often", b"")
 
 
 def test_an_object_that_s3_does_not_show_is_told_from_one_that_is_missing() -> None:
@@ -181,6 +222,6 @@ def test_a_list_that_may_not_be_read_is_told_apart_from_one_that_is_not_there() 
         detect(store, Pointer(bucket="elsewhere", key="list.ndjson"))
 
 
-def stubbed() -> tuple[S3Store, Any]:
+def stubbed(sleep: Callable[[float], object] = lambda _: None) -> tuple[S3Store, Any]:
     s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
-    return S3Store("ledger", s3), Stubber(s3)
+    return S3Store("ledger", s3, sleep=sleep), Stubber(s3)

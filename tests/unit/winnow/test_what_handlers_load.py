@@ -8,7 +8,7 @@ import sys
 import pytest
 
 CORE = {"core.contract", "core.errors", "settings", "metrics.metric", "metrics.watch"}
-LEDGER = CORE | {"core.keys", "storage.ledger", "storage.store"}
+LEDGER = CORE | {"core.keys", "storage.ledger", "storage.ranged", "storage.store", "storage.tries"}
 ALERTS = {
     "core.document",
     "core.ranges",
