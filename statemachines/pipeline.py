@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from winnow.core import probe
 from winnow.core.contract import STAGE_NAME
 from winnow.core.sfn_errors import CALL_REFUSED, OUT_OF_TIME, START_REFUSED, SfnError
 
@@ -95,10 +96,9 @@ def check_stage_names(names: Sequence[str]) -> None:
                 f"a stage's name must be lower-case letters, digits and -, at most 32, got: {name!r}"
             )
         state = pascal_case(name)
-        if name == SOURCE or state in OWN_STATES:
-            raise ValueError(
-                f"a stage's name must not be one of the pipeline's own ({SOURCE}, {', '.join(OWN_STATES)}), got: {name!r}"
-            )
+        if name in (SOURCE, probe.STAGE) or state in OWN_STATES:
+            own = ", ".join((SOURCE, probe.STAGE, *OWN_STATES))
+            raise ValueError(f"a stage's name must not be one of the pipeline's own ({own}), got: {name!r}")
         if state in states:
             raise ValueError(f"a stage's name must be its own in the pipeline, got twice: {name!r}")
         states.add(state)

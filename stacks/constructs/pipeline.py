@@ -14,6 +14,7 @@ from stacks.constructs.ledger_bucket import LedgerBucket
 from stacks.constructs.log_group import MachineLogGroup
 from stacks.constructs.machine import Machine
 from stacks.constructs.monitoring import Monitoring
+from stacks.constructs.probe import Probe
 from stacks.constructs.python_function import OwnFunction
 from stacks.constructs.register import Register
 from stacks.constructs.run_closer import RunCloser
@@ -42,8 +43,8 @@ class Pipeline(Construct):
     """Everything that a pipeline is on AWS; one to a stack.
 
     It creates the ledger, the state table, the failure register, the alerts, a machine and a worker per stage, the
-    pipeline machine, its triggers, the run closer and a few alarms, and tells the command line where they are by the
-    stack's outputs.
+    pipeline machine, its triggers, the run closer, a few alarms and what `winnow doctor --probe` runs, and tells the
+    command line where they are by the stack's outputs.
 
     The first stage's worker may read the source. What else a worker needs the caller has to grant:
     `identifiers.grant_read_write_data(pipeline.stages["mint"].worker)`.
@@ -110,6 +111,14 @@ class Pipeline(Construct):
         self.machine = self._machine()
         self.triggers = self._triggers()
         self.run_closer = self._run_closer()
+        self.probe = Probe(
+            self,
+            "Probe",
+            deployment=self._deployment,
+            ledger=self.ledger,
+            functions=self.functions,
+            log_group=self.executions,
+        )
         self._monitor()
         self._export()
         self._warn()
@@ -262,6 +271,8 @@ class Pipeline(Construct):
             "StateTable": self.state.table.table_name,
             "RegisterTable": self.register.table.table_name,
             "AlertTopicArn": self.alerts.topic.topic_arn,
+            "ProbeMachineArn": self.probe.stage.state_machine.state_machine_arn,
+            "ProbeErrorsMachineArn": self.probe.errors.state_machine.state_machine_arn,
         }
         if self.source.prefix:
             values["SourcePrefix"] = self.source.prefix

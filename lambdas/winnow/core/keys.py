@@ -51,6 +51,11 @@ class StageKeys:
         return f"{self.prefix}only.ndjson"
 
     @property
+    def scratch(self) -> str:
+        """What a probe overwrites to see whether S3 lets it."""
+        return f"{self.prefix}scratch"
+
+    @property
     def plan(self) -> str:
         return f"{self.prefix}plan.json"
 

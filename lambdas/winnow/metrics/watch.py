@@ -12,6 +12,7 @@ from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
 from winnow.core.errors import WinnowError
+from winnow.core.probe import is_probe
 from winnow.metrics.metric import Metric
 
 if TYPE_CHECKING:
@@ -68,10 +69,13 @@ class Watch:
             self._sums[metric] = self._sums.get(metric, 0) + value
 
     def flush(self) -> None:
-        """Print what was counted so far as one EMF line; nothing if nothing was. Never raises."""
+        """Print what was counted so far as one EMF line; nothing if nothing was. Never raises.
+
+        Of a probe nothing is printed: it is not the pipeline's work, and its failures are made on purpose.
+        """
         with self._lock:
             sums, self._sums = self._sums, {}
-        if not sums:
+        if not sums or is_probe(self._run_id):
             return
         try:
             # An empty service keeps Powertools from adding a third dimension.
