@@ -10,6 +10,7 @@ from moto.awslambda_simple.models import LambdaSimpleBackend
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 
 from statemachines.pipeline import PipelineMachine, StageStep
+from statemachines.probe import ProbeMachine
 from statemachines.stage import StageMachine
 from tests.statemachines.interpreter import Interpreter, function_arn
 from winnow.core.contract import Policy
@@ -57,6 +58,11 @@ def pipeline_definition() -> dict[str, Any]:
         plan_run_timeout_seconds=60,
         timeout_seconds=600,
     ).definition()
+
+
+@pytest.fixture
+def probe_definition() -> dict[str, Any]:
+    return ProbeMachine(probe_function_arn=function_arn("probe"), function_timeout_seconds=90).definition()
 
 
 @pytest.fixture(scope="module")

@@ -93,8 +93,19 @@ class SfnError(StrEnum):
     """A stage in which nothing succeeded."""
     UNKNOWN_VERDICT = "UnknownVerdict"
     """Settle and the stage machine are not of one version."""
+    UNKNOWN_PROBE = "UnknownProbe"
+    """The command line asks the probe's machine for something that it does not know."""
     UNKNOWN_STAGE = "UnknownStage"
     """A run is to start at a stage that its pipeline does not have."""
+
+    # Only compared with what `winnow doctor --probe` sees
+
+    DATA_LIMIT = "States.DataLimitExceeded"
+    """An input or output is larger than 256 KiB."""
+    RESPONSE_TOO_LARGE = "Function.ResponseSizeTooLarge"
+    """A function answers with more than 6 MB."""
+    NAME_TAKEN = "StepFunctions.ExecutionAlreadyExistsException"
+    """Another execution has the name. The names of other refusals to start are made alike."""
 
 
 WORKER_DEATHS = frozenset(

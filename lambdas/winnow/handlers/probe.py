@@ -18,6 +18,8 @@ from winnow.storage.ledger import Ledger
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from winnow.probing import start  # noqa: F401  last: it measures how long all of the above takes
+
 
 def handler(event: dict[str, Any], context: LambdaContext) -> Any:
     """Payload: `{"probe": Ask, …}`, an order of the probe's stage machine, or `{"execution", "state"}` in Register's place."""

@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import os
 import platform
-from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from winnow.core.keys import StageKeys
 from winnow.core.probe import STAGE
-
-
-def _process_seconds() -> float | None:
-    """How long this process has been running; None where the system does not say."""
-    try:
-        started_ticks = int(
-            Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
-        )
-        uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
-    except (OSError, ValueError, IndexError):
-        return None
-    return uptime - started_ticks / os.sysconf("SC_CLK_TCK")
-
-
-START_SECONDS = _process_seconds()
-"""From the start of this process until this module was loaded: what a cold start takes, measured from inside."""
+from winnow.probing import start
 
 
 def facts(run_id: str, *, bucket: str, s3: Any) -> dict[str, Any]:
@@ -45,7 +28,7 @@ def facts(run_id: str, *, bucket: str, s3: Any) -> dict[str, Any]:
             name: _version(name) for name in ("botocore", "boto3", "aws_lambda_powertools", "pyarrow")
         },
         "zstd": _zstd(),
-        "start_seconds": START_SECONDS,
+        "start_seconds": start.SECONDS,
         "conditions": _conditions(s3, bucket, StageKeys(run_id, STAGE).scratch),
     }
 
