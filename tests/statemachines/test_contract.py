@@ -178,7 +178,9 @@ def test_nothing_but_a_refused_start_is_retried_where_an_execution_is_started(
     ends = {SfnError.ALL, SfnError.TASK_FAILED, SfnError.TIMEOUT}
     for name, state in definition["States"].items():
         if state.get("Resource", "").endswith("states:startExecution.sync:2"):
-            assert not ends & {error for rule in state["Retry"] for error in rule["ErrorEquals"]}, name
+            assert not ends & {error for rule in state.get("Retry", ()) for error in rule["ErrorEquals"]}, (
+                name
+            )
 
 
 def test_a_death_that_makes_the_next_attempt_careful_is_not_retried_in_place(
