@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,11 +17,14 @@ import jsii
 from aws_cdk import AssetHashType, BundlingOptions, DockerImage, IgnoreMode, ILocalBundling
 from aws_cdk import aws_lambda as lambda_
 
+from stacks.bytecode import BytecodeError, compile_folder, compiler_version
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "lambdas"
+BYTECODE = ROOT / "stacks" / "bytecode"
 CONSTRAINTS = ROOT / "constraints.txt"
 OWN_REQUIREMENTS = SOURCES / "winnow" / "requirements.txt"
 PARQUET_REQUIREMENTS = SOURCES / "winnow" / "requirements-parquet.txt"
@@ -41,6 +46,11 @@ MAX_UNZIPPED_MB = 250
 
 NOT_SHIPPED = ("__pycache__", "*.pyc", ".*")
 """Of the sources: bytecode of this machine's Python, and what editors leave behind."""
+
+INSTALLERS_NOTES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+"""What pip notes beside a package's metadata: paths and hashes of this machine's, and no function reads them."""
+
+PIN = re.compile(r"^\s*([A-Za-z0-9._-]+)\s*(?:\[[^]]*\])?\s*==\s*([^\s;#,*]+)", re.MULTILINE)
 
 
 class BundlingError(RuntimeError):
@@ -114,23 +124,28 @@ class PipBundler:
         self._packages = packages
 
     def fingerprint(self) -> str:
-        """Stays the same as long as the folder would."""
-        files = [*source_files(self._packages), *self._requirements, CONSTRAINTS, Path(__file__)]
-        return digest(files, RUNTIME.name, ARCHITECTURE.name, "bytecode" if bytecode_compiler() else "")
+        """Changes whenever the folder would, and is the same on every machine: what decides it lies in the repository."""
+        bundling = [Path(__file__), *(file for kind in ("py", "mjs") for file in BYTECODE.glob(f"*.{kind}"))]
+        files = [*source_files(self._packages), *self._requirements, CONSTRAINTS, *bundling]
+        return digest(files, RUNTIME.name, ARCHITECTURE.name, compiler_version())
 
     def try_bundle(self, output_dir: str, _options: object) -> bool:
         """Called by CDK; the options describe a container that is not used.
 
         Raises:
-            BundlingError: pip found no fitting package, or the result is too big for Lambda.
+            BundlingError: pip found no fitting package, a package is not pinned, a source cannot be compiled, or the result
+                is too big for Lambda.
         """
         target = Path(output_dir)
+        target.mkdir(parents=True, exist_ok=True)
         self._install(target)
+        check_pins(target, self._requirements)
         # Before the sources come in: what is called `tests` or `bin` there is the user's business.
         strip(target)
         copy_sources(target, self._packages)
         compile_bytecode(target)
         check_size(target)
+        set_modes(target)
         return True
 
     def _install(self, target: Path) -> None:
@@ -187,32 +202,67 @@ def copy_sources(target: Path, packages: Iterable[str] = ()) -> None:
 
 
 def strip(target: Path) -> None:
-    """Remove what no function runs: packages' own tests and commands, headers for compilers."""
+    """Remove what no function runs: packages' own tests and commands, headers for compilers, and the installer's notes."""
     for name in ("tests", "include", "bin"):
         for folder in [path for path in target.rglob(name) if path.is_dir()]:
             shutil.rmtree(folder, ignore_errors=True)
+    for name in INSTALLERS_NOTES:
+        for file in target.glob(f"*.dist-info/{name}"):
+            file.unlink()
 
 
-def bytecode_compiler() -> str | None:
-    """An interpreter of Lambda's version on this machine: bytecode of another version is of no use there."""
-    if f"{sys.version_info.major}.{sys.version_info.minor}" == PYTHON_VERSION:
-        return sys.executable
-    return shutil.which(f"python{PYTHON_VERSION}")
+def check_pins(target: Path, requirements: Iterable[Path]) -> None:
+    """A package that nothing pins is another one next week, in an asset whose hash stays the same.
+
+    Raises:
+        BundlingError: naming what to pin, and where.
+    """
+    files = [CONSTRAINTS, *requirements]
+    pinned = {
+        _normal(name): version
+        for file in files
+        for name, version in PIN.findall(file.read_text(encoding="utf-8"))
+    }
+    installed = {each.name: each.version for each in metadata.distributions(path=[str(target)])}
+    missing = sorted(
+        f"{name}=={version}" for name, version in installed.items() if _normal(name) not in pinned
+    )
+    if missing:
+        raise BundlingError(
+            f"{CONSTRAINTS.name} must pin every package that is shipped, so that all machines ship the same; "
+            f"add, for {', '.join(_shown(file) for file in requirements)}: {' '.join(missing)}"
+        )
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _shown(file: Path) -> str:
+    return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else str(file)
 
 
 def compile_bytecode(target: Path) -> None:
     """Without bytecode a cold start compiles every module it imports, which nearly doubles it.
 
-    Unchecked hashes, because timestamps would make a new asset out of unchanged sources.
+    Raises:
+        BundlingError: the compiler is missing, or Lambda's Python could not load one of the sources.
     """
-    compiler = bytecode_compiler()
-    if compiler is None:
-        return
-    command = [compiler, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
+    try:
+        failed = compile_folder(target, python_version=PYTHON_VERSION, shown_as="/var/task")
+    except BytecodeError as error:
+        raise BundlingError(str(error)) from None
     # Packages may hold files that this Python cannot compile (templates, other versions): they are not imported.
-    subprocess.run(
-        [*command, "-s", str(target), "-p", "/var/task", str(target)], capture_output=True, check=False
-    )
+    for name, reason in failed.items():
+        if (SOURCES / name).is_file():
+            raise BundlingError(f"lambdas/{name} must be Python {PYTHON_VERSION}, got: {reason}")
+
+
+def set_modes(target: Path) -> None:
+    """Whatever this machine's umask: modes are part of what is uploaded, and Lambda must be able to read the files."""
+    for path in (target, *target.rglob("*")):
+        is_runnable = path.is_dir() or path.stat().st_mode & 0o100
+        path.chmod(0o755 if is_runnable else 0o644)
 
 
 def check_size(target: Path) -> None:

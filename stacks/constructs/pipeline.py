@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from aws_cdk import Annotations, CfnOutput, Stack
+from aws_cdk import CfnOutput, Stack
 from constructs import Construct
 
 from stacks.constructs.alerts import Alerts
 from stacks.constructs.deployment import Deployment
-from stacks.constructs.lambda_code import PYTHON_VERSION, LambdaCode, bytecode_compiler
+from stacks.constructs.lambda_code import LambdaCode
 from stacks.constructs.ledger_bucket import LedgerBucket
 from stacks.constructs.log_group import MachineLogGroup
 from stacks.constructs.machine import Machine
@@ -121,7 +121,6 @@ class Pipeline(Construct):
         )
         self._monitor()
         self._export()
-        self._warn()
 
     def _stage(self, spec: StageSpec) -> Stage:
         return Stage(
@@ -282,10 +281,3 @@ class Pipeline(Construct):
             values[f"{pascal_case(name)}MachineArn"] = stage.machine.state_machine.state_machine_arn
         for key, value in values.items():
             CfnOutput(stack, key, value=value)
-
-    def _warn(self) -> None:
-        if self.settings.bundle_dependencies and bytecode_compiler() is None:
-            Annotations.of(self).add_warning_v2(
-                "winnow:bytecode",
-                f"python{PYTHON_VERSION} is not on the PATH, so no bytecode is shipped and functions start more slowly",
-            )

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import os
 import re
 import struct
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,17 +10,22 @@ import pytest
 from aws_cdk import App, Stack
 from aws_cdk import aws_lambda as lambda_
 
+import stacks.bytecode
+from stacks.bytecode import COMPILER, BytecodeError, compile_folder, compiler_version
 from stacks.constructs import lambda_code
 from stacks.constructs.lambda_code import (
     OWN_REQUIREMENTS,
+    PYTHON_VERSION,
     SOURCES,
     BundlingError,
     LambdaCode,
     PipBundler,
+    check_pins,
     check_size,
     compile_bytecode,
     copy_sources,
     digest,
+    set_modes,
     source_files,
     strip,
 )
@@ -112,31 +117,98 @@ def test_names_a_requirements_file_that_is_missing() -> None:
         LambdaCode(bundled=False).worker("mine.txt")
 
 
-def test_ships_bytecode_that_python_takes_unchecked_and_that_stays_the_same(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(lambda_code, "bytecode_compiler", lambda: sys.executable)
+def test_ships_bytecode_that_python_takes_unchecked_and_that_stays_the_same(tmp_path: Path) -> None:
     compiled = []
     for name in ("first", "second"):
         target = tmp_path / name
         (target / "package").mkdir(parents=True)
-        (target / "package" / "module.py").write_text("answer = 42\n", encoding="utf-8")
+        (target / "package" / "module.py").write_text("WORDS = {'a', 'b', 'c'}\nx = 'a' in {'a', 'b', 'c'}\n")
         compile_bytecode(target)
         (file,) = target.rglob("*.pyc")
         compiled.append(file.read_bytes())
 
+    assert file.name == f"module.cpython-{PYTHON_VERSION.replace('.', '')}.pyc", (
+        "of Lambda's Python, not of this one"
+    )
     assert struct.unpack("<I", compiled[0][4:8])[0] == UNCHECKED_HASH
     assert b"/var/task/package/module.py" in compiled[0], "tracebacks name the file as it is on Lambda"
     assert compiled[0] == compiled[1]
 
 
-def test_ships_no_bytecode_of_another_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(lambda_code, "bytecode_compiler", lambda: None)
-    (tmp_path / "module.py").write_text("answer = 42\n", encoding="utf-8")
+def test_refuses_a_source_that_lambdas_python_cannot_load(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lambda_code, "SOURCES", tmp_path / "lambdas")
+    for root in ("lambdas", "out"):
+        (tmp_path / root).mkdir()
+        (tmp_path / root / "mine.py").write_text("def f(:\n", encoding="utf-8")
+    (tmp_path / "out" / "template.py").write_text("{{ of a package }}\nclass", encoding="utf-8")
 
-    compile_bytecode(tmp_path)
+    with pytest.raises(
+        BundlingError, match=rf"^lambdas/mine\.py must be Python {PYTHON_VERSION}, got: .*line 1"
+    ):
+        compile_bytecode(tmp_path / "out")
 
-    assert not [*tmp_path.rglob("*.pyc")]
+
+@pytest.mark.parametrize(("installed", "got"), [(None, "none"), ("314.0.1", "314.0.1")])
+def test_says_how_to_install_a_compiler_that_is_missing_or_of_another_version(
+    installed: str | None, got: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "package-lock.json").write_text(f'{{"packages": {{"{COMPILER}": {{"version": "314.0.7"}}}}}}')
+    if installed:
+        (tmp_path / COMPILER).mkdir(parents=True)
+        (tmp_path / COMPILER / "package.json").write_text(f'{{"version": "{installed}"}}')
+    monkeypatch.setattr(stacks.bytecode, "ROOT", tmp_path)
+
+    with pytest.raises(BundlingError) as refused:
+        compile_bytecode(tmp_path)
+
+    assert str(refused.value) == (
+        f"the bytecode compiler node_modules/pyodide must be version 314.0.7, got: {got}; "
+        "./scripts/winnow --version installs it"
+    )
+
+
+def test_refuses_a_compiler_of_another_python(tmp_path: Path) -> None:
+    with pytest.raises(
+        BytecodeError, match=rf"must be a version that carries Python 3\.15, got: {compiler_version()}"
+    ):
+        compile_folder(tmp_path, python_version="3.15", shown_as="/var/task")
+
+
+def test_names_the_pin_that_is_missing(tmp_path: Path) -> None:
+    for name, version in {
+        "Jmespath": "9.9",
+        "no_such.thing": "1.2",
+        "aws_lambda_powertools": "3.37.0",
+    }.items():
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+    with pytest.raises(BundlingError) as refused:
+        check_pins(tmp_path, [OWN_REQUIREMENTS])
+
+    assert str(refused.value) == (
+        "constraints.txt must pin every package that is shipped, so that all machines ship the same; "
+        "add, for lambdas/winnow/requirements.txt: no_such.thing==1.2"
+    )
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o000])
+def test_lambda_can_read_what_is_shipped_whatever_the_umask(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        (tmp_path / "package").mkdir()
+        (tmp_path / "package" / "module.py").touch()
+        (tmp_path / "library.so").touch(0o700)
+    finally:
+        os.umask(before)
+
+    set_modes(tmp_path)
+
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"package": 0o755, "module.py": 0o644, "library.so": 0o755}
 
 
 def test_refuses_what_lambda_would_refuse_with_the_arithmetic(tmp_path: Path) -> None:
