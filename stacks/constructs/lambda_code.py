@@ -47,14 +47,26 @@ MAX_UNZIPPED_MB = 250
 NOT_SHIPPED = ("__pycache__", "*.pyc", ".*")
 """Of the sources: bytecode of this machine's Python, and what editors leave behind."""
 
+PIP = f"""
+import platform, runpy
+platform.python_version = lambda: "{PYTHON_VERSION}.0"
+platform.python_version_tuple = lambda: ("{PYTHON_VERSION}.0").split(".")
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+"""pip chooses wheels for the Python it is told, but asks its own Python whether a requirement for some versions applies."""
+
 INSTALLERS_NOTES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 """What pip notes beside a package's metadata: paths and hashes of this machine's, and no function reads them."""
 
 PIN = re.compile(r"^\s*([A-Za-z0-9._-]+)\s*(?:\[[^]]*\])?\s*==\s*([^\s;#,*]+)", re.MULTILINE)
 
 
-class BundlingError(RuntimeError):
-    """The packages that a function needs could not be gathered."""
+class BundlingError(SystemExit):
+    """What a function needs could not be gathered. The message is for whoever deploys.
+
+    CDK calls the bundler through jsii, which answers an exception with a hundred lines. An exit passes through it, and leaves
+    the message as it is.
+    """
 
 
 class LambdaCode:
@@ -151,8 +163,8 @@ class PipBundler:
     def _install(self, target: Path) -> None:
         command = [
             sys.executable,
-            "-m",
-            "pip",
+            "-c",
+            PIP,
             "install",
             "--quiet",
             "--disable-pip-version-check",

@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 import re
 import struct
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,7 @@ from stacks.constructs import lambda_code
 from stacks.constructs.lambda_code import (
     OWN_REQUIREMENTS,
     PYTHON_VERSION,
+    ROOT,
     SOURCES,
     BundlingError,
     LambdaCode,
@@ -110,6 +114,58 @@ def test_says_what_pip_could_not_find(tmp_path: Path) -> None:
         BundlingError, match=r"pip could not gather .*requirements\.txt(.|\n)*no-such-package"
     ):
         PipBundler(requirements=[requirements]).try_bundle(str(tmp_path / "out"), None)
+
+
+def test_gathers_what_lambdas_python_needs_not_what_this_one_does(tmp_path: Path) -> None:
+    for name in ("always", "backport", "for-newer"):
+        write_wheel(tmp_path, name)
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(
+        f"--no-index\n--find-links {tmp_path}\nalways\n"
+        "backport; python_version < '3.14'\nfor-newer; python_full_version >= '3.14.0'\n",
+        encoding="utf-8",
+    )
+
+    PipBundler(requirements=[requirements])._install(tmp_path / "out")
+
+    assert {path.name for path in (tmp_path / "out").glob("*.dist-info")} == {
+        "always-1.0.dist-info",
+        "for_newer-1.0.dist-info",
+    }
+
+
+def write_wheel(folder: Path, name: str) -> None:
+    stem = f"{name.replace('-', '_')}-1.0"
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{stem}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{stem}.dist-info/RECORD", "")
+
+
+def test_an_app_that_cannot_be_bundled_says_so_in_one_line(tmp_path: Path) -> None:
+    app = """
+import sys
+from aws_cdk import App, Stack, aws_lambda as lambda_
+from stacks.constructs.lambda_code import BundlingError, LambdaCode, PipBundler
+
+def refuse(bundler, target):
+    raise BundlingError("constraints.txt must pin it")
+
+PipBundler._install = refuse
+app = App(outdir=sys.argv[1])
+code = LambdaCode(bundled=True).own
+lambda_.Function(Stack(app, "Stack"), "F", code=code, handler="a.b", runtime=lambda_.Runtime.PYTHON_3_14)
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", app, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("b'")]
+    assert lines == ["Bundling asset Stack/F/Code/Stage...", "constraints.txt must pin it"]
 
 
 def test_names_a_requirements_file_that_is_missing() -> None:
