@@ -1,12 +1,40 @@
 """All checks, in the order of the report: what another one needs comes before it."""
 
-from scripts.doctor.account import credentials
+from scripts.doctor.account import bootstrap, clock, credentials, region
+from scripts.doctor.alerting import slack_secret, subscribed
 from scripts.doctor.check import Check
-from scripts.doctor.clone import environment_settings
+from scripts.doctor.clone import environment_settings, tools
+from scripts.doctor.code import code
+from scripts.doctor.deployment import names, protection, resources, stack
+from scripts.doctor.permissions import permissions
+from scripts.doctor.quotas import concurrency, executions, log_policies
+from scripts.doctor.running import alarms, dead_letters, runs, triggers
 
 CHECKS: tuple[Check, ...] = (
+    # This clone.
     environment_settings,
+    tools,
+    region,
+    # The account.
     credentials,
+    clock,
+    bootstrap,
+    names,
+    slack_secret,
+    concurrency,
+    executions,
+    log_policies,
+    # What is deployed.
+    stack,
+    protection,
+    resources,
+    code,
+    permissions,
+    subscribed,
+    triggers,
+    dead_letters,
+    alarms,
+    runs,
 )
 """They read, and change nothing."""
 

@@ -1,19 +1,23 @@
 """What checks look at: the clone, the account behind the command's target, and the stack of one environment."""
 
 import os
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
 from scripts import ROOT
 from scripts.deployed.target import Target
 from scripts.doctor.finding import NotExamined
 from scripts.doctor.settings import read_settings
-from scripts.doctor.stack import DeployedStack, find_stacks
+from scripts.doctor.stack import DeployedStack, StackResource, find_resources, find_stacks
 from stacks.settings import EnvironmentSettings, EnvironmentSettingsError
 
 
@@ -23,6 +27,21 @@ class Identity:
 
     account: str
     arn: str
+
+
+def output_of(command: Sequence[str]) -> str | None:
+    """What a program prints, without blanks around it; None where it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def aws_profiles() -> Mapping[str, Mapping[str, Any]]:
+    """The profiles of the AWS configuration files, by name."""
+    found: Mapping[str, Mapping[str, Any]] = botocore.session.Session().full_config.get("profiles", {})
+    return found
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,15 +61,20 @@ class DoctorContext:
     variables: Mapping[str, str] = field(default_factory=lambda: os.environ)
     clock: Callable[[], float] = time.time
     """Seconds since the epoch, as this machine has it."""
+    output_of: Callable[[Sequence[str]], str | None] = output_of
+    profiles: Callable[[], Mapping[str, Mapping[str, Any]]] = aws_profiles
 
     _identity: Identity | ClientError | BotoCoreError | None = field(default=None, init=False)
+    _clock_ahead_seconds: float | None = field(default=None, init=False)
     _stacks: list[DeployedStack] | ClientError | BotoCoreError | None = field(default=None, init=False)
+    _resources: list[StackResource] | None = field(default=None, init=False)
 
     def client(self, service: str) -> Any:
         """The client of an AWS service.
 
         Raises:
-            NotExamined: AWS does not take the credentials, or there is no region; the checks of these say why.
+            NotExamined: AWS does not take the credentials, or there is no region; the checks of these say why. Or the
+                emulator does not have the service.
         """
         try:
             self.identity()
@@ -60,6 +84,10 @@ class DoctorContext:
             return self.target.client(service)
         except NoRegionError:
             raise NotExamined("needs a region") from None
+        except Exception:  # localstack-client raises this very class for a service that it does not know
+            if self.target.is_local:
+                raise NotExamined(f"the emulator does not have {service}") from None
+            raise
 
     def identity(self) -> Identity:
         """Who we are. Needs no permission.
@@ -69,14 +97,34 @@ class DoctorContext:
             BotoCoreError: there are none, or AWS does not answer.
         """
         if self._identity is None:
+            asked = self.clock()
             try:
                 answer = self.target.client("sts").get_caller_identity()
                 self._identity = Identity(account=answer["Account"], arn=answer["Arn"])
-            except (ClientError, BotoCoreError) as error:
+                self._compare_clocks(asked, answer)
+            except ClientError as error:
+                self._identity = error
+                self._compare_clocks(asked, error.response)
+            except BotoCoreError as error:
                 self._identity = error
         if isinstance(self._identity, Exception):
             raise self._identity
         return self._identity
+
+    def clock_ahead_seconds(self) -> float | None:
+        """By how much this machine's clock is ahead of AWS's; None where AWS did not answer, or without the time."""
+        with suppress(ClientError, BotoCoreError):
+            self.identity()
+        return self._clock_ahead_seconds
+
+    def _compare_clocks(self, asked: float, answer: Mapping[str, Any]) -> None:
+        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        try:
+            theirs = parsedate_to_datetime(date).timestamp()
+        except (TypeError, ValueError):
+            return
+        # The header has whole seconds, cut off; the answer was made somewhere between asking and having it.
+        self._clock_ahead_seconds = (asked + self.clock()) / 2 - (theirs + 0.5)
 
     def stacks(self) -> list[DeployedStack]:
         """Winnow's stacks in the account and region, of every environment; also one that is half deployed."""
@@ -120,3 +168,13 @@ class DoctorContext:
             return read_settings(self.root, self.environment)
         except EnvironmentSettingsError:
             raise NotExamined("needs settings that are valid") from None
+
+    def resources(self, resource_type: str) -> list[StackResource]:
+        """What the stack that is examined has of a type, such as AWS::SQS::Queue.
+
+        Raises:
+            NotExamined: it is not deployed.
+        """
+        if self._resources is None:
+            self._resources = find_resources(self.client("cloudformation"), self.stack().name)
+        return [each for each in self._resources if each.type == resource_type]

@@ -65,7 +65,7 @@ def examine(check: Check, context: DoctorContext) -> Finding:
 
 
 def _of_client_error(error: ClientError, *, is_local: bool) -> Finding:
-    code, action = error.response.get("Error", {}).get("Code", ""), error.operation_name
+    code, action = error_code(error), error.operation_name
     if is_local and code in UNKNOWN_TO_EMULATORS:
         return Finding.skipped(f"the emulator does not have {action}")
     if code in DENIED:
@@ -76,9 +76,14 @@ def _of_client_error(error: ClientError, *, is_local: bool) -> Finding:
     return Finding.failed(f"AWS: {one_line(error)}")
 
 
+def error_code(error: ClientError) -> str:
+    """AWS's code of an error."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
 def missing_permission(error: ClientError) -> str:
     """The permission that a refusal names; the operation's name where it names none."""
-    named = re.search(r"not authorized to perform:? ([a-z0-9-]+:\w+)", str(error))
+    named = re.search(r"not authorized to perform:? ([A-Za-z0-9-]+:\w+)", str(error))
     return named[1] if named else f"to call {error.operation_name}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from scripts.deployed.pipelines import DeployedPipeline
+from statemachines.pipeline import pascal_case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +45,26 @@ class DeployedStack:
     def environment(self) -> str:
         return self.outputs.get("Environment") or self.tags.get("environment", "")
 
-    def deployed(self) -> DeployedPipeline:
-        """The pipeline as the other commands know it.
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of its stages, in order; empty where it has no outputs yet."""
+        return tuple(filter(None, self.outputs.get("StageNames", "").split(",")))
 
-        Raises:
-            KeyError: the stack has no outputs.
-        """
-        return DeployedPipeline.from_outputs(self.outputs)
+    def of_stages(self, suffix: str, outputs: Mapping[str, str] | None = None) -> dict[str, str]:
+        """By stage, what outputs say of it, such as `WorkerName`: its own, or others of the same stack."""
+        said = self.outputs if outputs is None else outputs
+        keys = {stage: f"{pascal_case(stage)}{suffix}" for stage in self.stages}
+        return {stage: said[key] for stage, key in keys.items() if key in said}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackResource:
+    """Something that a stack made."""
+
+    logical_id: str
+    type: str
+    """CloudFormation's, such as AWS::SQS::Queue."""
+    physical_id: str
 
 
 def find_stacks(cloudformation: Any) -> list[DeployedStack]:
@@ -63,3 +76,18 @@ def find_stacks(cloudformation: Any) -> list[DeployedStack]:
 def _described(cloudformation: Any) -> Iterator[Mapping[str, Any]]:
     for page in cloudformation.get_paginator("describe_stacks").paginate():
         yield from page["Stacks"]
+
+
+def find_resources(cloudformation: Any, stack: str) -> list[StackResource]:
+    """What a stack has made; not what it failed to make."""
+    pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack)
+    return [
+        StackResource(
+            logical_id=each["LogicalResourceId"],
+            type=each["ResourceType"],
+            physical_id=each["PhysicalResourceId"],
+        )
+        for page in pages
+        for each in page["StackResourceSummaries"]
+        if each.get("PhysicalResourceId")
+    ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -43,12 +45,16 @@ class Account:
     An answer is a dict, an exception to raise, or a function of the call's arguments that returns either.
     """
 
-    def __init__(self, answers: Mapping[str, Any]) -> None:
+    def __init__(
+        self, answers: Mapping[str, Any], region: str = "eu-west-1", clients: Mapping[str, Any] | None = None
+    ) -> None:
+        self.region = region
+        self._clients = clients or {}
         self._answers = {"sts.get_caller_identity": IDENTITY, **answers}
         self.calls: list[str] = []
 
     def client(self, service: str) -> Any:
-        return _Client(self, service)
+        return self._clients.get(service) or _Client(self, service)
 
     def answer(self, call: str, arguments: Mapping[str, Any]) -> Any:
         self.calls.append(call)
@@ -64,6 +70,7 @@ class _Client:
     def __init__(self, account: Account, service: str) -> None:
         self._account = account
         self._service = service
+        self.meta = SimpleNamespace(region_name=account.region)
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         return lambda **arguments: self._account.answer(f"{self._service}.{operation}", arguments)
@@ -118,19 +125,35 @@ def context(
     *,
     stacks: list[dict[str, Any]] | None = None,
     is_local: bool = False,
+    region: str = "eu-west-1",
+    clients: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> DoctorContext:
-    """A context of environment dev in which `books` is deployed, unless `stacks` says otherwise."""
+    """A context of environment dev in which `books` is deployed, unless `stacks` says otherwise.
+
+    `clients` are whole clients, by service, where answers would not do.
+    """
     described = {"Stacks": [stack()] if stacks is None else stacks}
-    account = Account({"cloudformation.describe_stacks": described, **(answers or {})})
+    account = Account({"cloudformation.describe_stacks": described, **(answers or {})}, region, clients)
     target = Target(name="the account of the test", is_local=is_local, client=account.client)
-    more = {"environment": "dev", "variables": {"AWS_REGION": "eu-west-1"}, "clock": lambda: NOW, **more}
+    more = {
+        "environment": "dev",
+        "variables": {"AWS_REGION": "eu-west-1"},
+        "profiles": dict,
+        "clock": lambda: NOW,
+        **more,
+    }
     return DoctorContext(target=target, **more)
 
 
-def clone(folder: Path, settings: str = "{}") -> Path:
+def clone(folder: Path, **settings: Any) -> Path:
     """A clone that has a cdk.json, with these settings of environment dev."""
-    (folder / "cdk.json").write_text(
-        f'{{"context": {{"environment": "dev", "environments": {{"dev": {settings}}}}}}}'
-    )
+    document = {"context": {"environment": "dev", "environments": {"dev": settings}}}
+    (folder / "cdk.json").write_text(json.dumps(document))
     return folder
+
+
+def made(*resources: tuple[str, str, str]) -> dict[str, Any]:
+    """What ListStackResources answers, of type, logical id and physical id each."""
+    names = ("ResourceType", "LogicalResourceId", "PhysicalResourceId")
+    return {"StackResourceSummaries": [dict(zip(names, each, strict=True)) for each in resources]}

@@ -1,0 +1,160 @@
+"""Checks of whether people would hear: the webhook's secret, and who subscribed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from botocore.exceptions import ClientError
+
+from scripts.doctor.check import CheckGroup, check
+from scripts.doctor.context import DoctorContext
+from scripts.doctor.examination import error_code
+from scripts.doctor.finding import Finding, NotExamined
+from winnow.alerts.slack import SlackError, webhook_url
+
+SLACK_HOST = "hooks.slack.com"
+SLACK_PATH = "/services/"
+"""Of an incoming webhook. A workflow's trigger has another, and takes no message of ours."""
+SHOWN_CHARS = 4
+"""Of a webhook's address: enough to tell two apart, and of no use to post with."""
+PENDING = "PendingConfirmation"
+"""What SNS gives in place of an ARN."""
+TOPICS = {"AlertTopicArn": "alerts"}
+"""Outputs that name topics, and what they are for."""
+
+
+@check("slack secret", CheckGroup.ACCOUNT)
+def slack_secret(context: DoctorContext) -> Finding:
+    """The secret that the settings name holds the address of a webhook."""
+    name = context.settings().slack_webhook_secret
+    if not name:
+        return Finding.ok("cdk.json names none (slack_webhook_secret), so alerts do not go to Slack")
+    address = f"https://{SLACK_HOST}/services/…"
+    try:
+        answer = context.client("secretsmanager").get_secret_value(SecretId=name)
+    except ClientError as error:
+        if error_code(error) == "ResourceNotFoundException":
+            return Finding.failed(
+                f"there is no secret {name}",
+                "Make it:",
+                f"aws secretsmanager create-secret --name {name} --secret-string {address}",
+            )
+        if error_code(error) == "InvalidRequestException":
+            return Finding.failed(
+                f"secret {name} is marked for deletion",
+                "Keep it:",
+                f"aws secretsmanager restore-secret --secret-id {name}",
+            )
+        raise
+    put = f"aws secretsmanager put-secret-value --secret-id {name} --secret-string {address}"
+    try:
+        url = webhook_url(answer.get("SecretString", ""), name)
+    except SlackError:
+        return Finding.failed(f"secret {name} holds no address of a webhook", "Put one into it:", put)
+    parts = urlsplit(url)
+    said = f"secret {name} holds a webhook of {parts.hostname}, ending in …{url[-SHOWN_CHARS:]}"
+    is_slacks = parts.hostname == SLACK_HOST and parts.path.startswith(SLACK_PATH)
+    if not is_slacks and not context.target.is_local:
+        return Finding.warning(
+            f"{said}; Slack's incoming webhooks begin with https://{SLACK_HOST}{SLACK_PATH}",
+            "If it is not meant to be another:",
+            put,
+        )
+    return Finding.ok(said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """Who hears of what is published on a topic."""
+
+    arn: str
+    protocol: str
+    endpoint: str
+
+    @classmethod
+    def from_description(cls, described: Mapping[str, Any]) -> Self:
+        """Read one of ListSubscriptionsByTopic's answers."""
+        return cls(
+            arn=described["SubscriptionArn"], protocol=described["Protocol"], endpoint=described["Endpoint"]
+        )
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it has yet to be confirmed."""
+        return self.arn == PENDING
+
+    def __str__(self) -> str:
+        """For people: an e-mail address, or what else it is."""
+        return (
+            self.endpoint
+            if self.protocol.startswith("email")
+            else "Slack"
+            if self.protocol == "lambda"
+            else self.protocol
+        )
+
+
+def subscriptions(sns: Any, topic: str) -> list[Subscription]:
+    """Who subscribed to a topic, confirmed or not."""
+    pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+    return [Subscription.from_description(each) for page in pages for each in page["Subscriptions"]]
+
+
+@check("subscriptions", CheckGroup.DEPLOYED)
+def subscribed(context: DoctorContext) -> Finding:
+    """Each topic of alerts has somebody who hears."""
+    outputs = context.stack().outputs
+    sns = context.client("sns")
+    found = {purpose: subscriptions(sns, outputs[key]) for key, purpose in TOPICS.items() if key in outputs}
+    pending = {
+        each.endpoint: each for subscribers in found.values() for each in subscribers if each.is_pending
+    }
+    unheard = [
+        purpose for purpose, subscribers in found.items() if all(each.is_pending for each in subscribers)
+    ]
+    said = "; ".join(f"{purpose}: {_told(subscribers)}" for purpose, subscribers in found.items())
+    if unheard:
+        nobody = Finding.failed if context.environment == "prod" else Finding.warning
+        remedy = "Name somebody in cdk.json (alert_emails, slack_webhook_secret) and deploy"
+        if pending:
+            remedy += f"; or confirm what is pending: {_ask(pending)}"
+        return nobody(f"nobody would hear. {said}", f"{remedy}.")
+    if pending:
+        return Finding.warning(said, f"Confirm: {_ask(pending)}.", _subscribe_again(outputs, pending))
+    left_out = _not_subscribed(context, found)
+    if left_out:
+        return Finding.warning(
+            f"{said}; cdk.json names {', '.join(left_out)}, who did not subscribe",
+            "Deploy again, or ask them.",
+        )
+    return Finding.ok(said)
+
+
+def _told(subscribers: list[Subscription]) -> str:
+    return (
+        ", ".join(f"{each}{' (not confirmed)' if each.is_pending else ''}" for each in subscribers)
+        or "nobody"
+    )
+
+
+def _ask(pending: Mapping[str, Subscription]) -> str:
+    return f"{', '.join(pending)} got a message with a link that is good for three days"
+
+
+def _subscribe_again(outputs: Mapping[str, str], pending: Mapping[str, Subscription]) -> str:
+    """The command that has SNS send the message once more."""
+    first = next(iter(pending.values()))
+    return (
+        f"aws sns subscribe --topic-arn {outputs['AlertTopicArn']} "
+        f"--protocol {first.protocol} --notification-endpoint {first.endpoint}"
+    )
+
+
+def _not_subscribed(context: DoctorContext, found: Mapping[str, list[Subscription]]) -> list[str]:
+    try:
+        named = context.settings().alert_emails
+    except NotExamined:
+        return []
+    there = {each.endpoint for subscribers in found.values() for each in subscribers}
+    return [address for address in named if address not in there]
