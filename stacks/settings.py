@@ -101,6 +101,9 @@ class EnvironmentSettings:
     slack_webhook_secret: str | None = None
     """Name of the secret in Secrets Manager that holds the webhook's address."""
 
+    confirm_changes: bool = False
+    """Have the command line ask before it changes something here: it says where it is, and wants the name typed or `--yes`."""
+
     bundle_dependencies: bool = True
     """Ship the packages that the functions need. Not for an emulator that has them installed."""
     tracing: bool = True
@@ -311,6 +314,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
             r"[A-Za-z0-9/_+=.@-]{1,512}", "must be the name of a secret that holds the webhook's address"
         )
     ),
+    "confirm_changes": _flag,
     "bundle_dependencies": _flag,
     "tracing": _flag,
     "tracer_sdk": _flag,

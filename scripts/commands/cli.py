@@ -3,15 +3,15 @@
 from typing import Any
 
 import click
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
-from scripts.commands.aim import local_option
+from scripts.commands.aim import target_options
 from scripts.commands.doctor import doctor
 from scripts.commands.local import local
 from scripts.commands.replay import replay
 from scripts.commands.run import run
 from scripts.commands.verify import verify
-from scripts.terminal.errors import CommandFailed
+from scripts.terminal.errors import CommandFailed, Mistake
 from scripts.terminal.interrupts import closing_first
 from winnow.core.errors import DamagedDocument, LedgerObjectMissing
 
@@ -23,6 +23,13 @@ class _Group(click.Group):
         try:
             with closing_first():
                 return super().invoke(ctx)
+        except NoRegionError as error:
+            raise Mistake(
+                "AWS_REGION",
+                "",
+                "must name the region that was deployed to (where nothing names one, cdk takes us-east-1): "
+                "export it, or put a region into your AWS profile",
+            ) from error
         except (BotoCoreError, ClientError) as error:
             raise CommandFailed(f"AWS: {' '.join(str(error).split())}") from error
         except (DamagedDocument, LedgerObjectMissing) as error:
@@ -51,12 +58,13 @@ Completion of commands and options, for this shell (or put the line into its sta
 """,
 )
 @click.version_option(package_name="winnow")
-@local_option
+@target_options
 def main() -> None:
     """Batch pipelines in which one bad record never sinks a batch.
 
-    Commands use the AWS account of the environment (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …).
-    With --local they use the emulator that `winnow local up` runs.
+    Commands use the AWS account of your credentials (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …), and there what is
+    deployed in the environment that --environment or WINNOW_ENVIRONMENT names. With --local they use the emulator that
+    `winnow local up` runs.
     """
 
 

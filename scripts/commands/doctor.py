@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from scripts import ROOT
-from scripts.commands.aim import current_target, local_option
+from scripts.commands.aim import current_target, target_options
 from scripts.deployed.target import Target
 from scripts.doctor.checks import CHECKS, PROBES
 from scripts.doctor.context import DoctorContext
@@ -41,23 +41,18 @@ Examples:
 """,
 )
 @click.argument("pipeline", required=False)
-@click.option(
-    "--environment",
-    envvar="WINNOW_ENVIRONMENT",
-    metavar="NAME",
-    help="An environment of cdk.json. [default: the one that is deployed, or cdk.json's]",
-)
 @click.option("--probe", is_flag=True, help="Also start and send things, to see that they work.")
 @click.option("--yes", is_flag=True, help="Do not ask before the probes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@local_option
-def doctor(pipeline: str | None, environment: str | None, probe: bool, yes: bool, as_json: bool) -> None:
+@target_options
+def doctor(pipeline: str | None, probe: bool, yes: bool, as_json: bool) -> None:
     """Check that everything PIPELINE needs is as it should be: a line per check, and what to do about it.
 
-    Usable before and after the first deploy. It reads and changes nothing, unless --probe is given.
+    Usable before and after the first deploy. It reads and changes nothing, unless --probe is given. Without --environment
+    it examines the environment that is deployed, or the one that cdk.json deploys by itself.
     """
     target = current_target()
-    context = _context(target, pipeline, environment)
+    context = _context(target, pipeline)
     checks = (*CHECKS, *PROBES) if probe else CHECKS
     if probe and not yes:
         _confirm_probes()
@@ -73,13 +68,14 @@ def doctor(pipeline: str | None, environment: str | None, probe: bool, yes: bool
     raise SystemExit(ExitCode.FAILED if has_failed(results) else ExitCode.DONE)
 
 
-def _context(target: Target, pipeline: str | None, environment: str | None) -> DoctorContext:
+def _context(target: Target, pipeline: str | None) -> DoctorContext:
     """What is to be examined.
 
     Raises:
         Mistake: several environments or pipelines are deployed, and the arguments do not say which is meant.
     """
     default = LOCAL if target.is_local else default_environment(ROOT) or FALLBACK_ENVIRONMENT
+    environment = target.environment.name if target.environment else None
     context = DoctorContext(target=target, environment=environment or default, pipeline=pipeline)
     try:
         stacks = context.stacks()

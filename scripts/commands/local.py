@@ -85,5 +85,10 @@ def print_state(state: LocalState, console: Console) -> None:
 
 
 def _exports(endpoint: Endpoint) -> str:
-    variables = {"AWS_ENDPOINT_URL": endpoint.url, "AWS_REGION": REGION, **CREDENTIALS}
+    variables = {
+        "AWS_ENDPOINT_URL": endpoint.url,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,  # all that boto3 reads
+        **CREDENTIALS,
+    }
     return "  export " + " ".join(f"{name}={value}" for name, value in variables.items())

@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +13,8 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from scripts.commands.aim import current_target, local_option
+from scripts.commands.aim import current_target, target_options
+from scripts.commands.confirming import confirm, yes_option
 from scripts.deployed import pipelines
 from scripts.deployed.pipelines import DeployedPipeline
 from scripts.deployed.progress import RunProgress, RunWatch
@@ -43,6 +46,7 @@ Examples:
   winnow run catalogue --source changes.zip --local     the same on the local emulator
   winnow run catalogue --source s3://BUCKET/Arabic/     part of the source bucket
   winnow run catalogue --records ids.ndjson             exactly these records
+  winnow run catalogue --environment prod --yes         in prod, which asks first otherwise
   winnow run catalogue --json | jq .status              for programs
 """
 )
@@ -64,7 +68,8 @@ Examples:
     "--watch/--no-watch", default=None, help="Show progress on standard error. [default: on a terminal]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@local_option
+@yes_option
+@target_options
 def run(
     pipeline: str,
     source: str | None,
@@ -87,17 +92,17 @@ def run(
         new_run.over_source(source, include=include, console=console)
     if records:
         new_run.over_records(records, id_column=id_column, start_at=start_at)
-    execution = new_run.start(start_at)
-    console.print(
-        f"run {new_run.run_id} of {pipeline} started in {target.name}", highlight=False, soft_wrap=True
-    )
+    request = new_run.check(start_at)
+    confirm(target, new_run.pipeline, f"run {new_run.run_id} of {pipeline}", notes=new_run.notes)
+    execution = new_run.start(request)
+    console.print(f"run {new_run.run_id} started", highlight=False, soft_wrap=True)
     watch_run = RunWatch.of(target, new_run.pipeline, execution)
     try:
         ended = follow(watch_run.until_it_ends(), console)
     except KeyboardInterrupt:
         click.echo(
             f"stopped watching; run {new_run.run_id} continues. To see its result: "
-            f"./scripts/winnow verify {new_run.run_id}{' --local' if target.is_local else ''}",
+            f"./scripts/winnow verify {new_run.run_id}{target.options(new_run.pipeline.environment)}",
             err=True,
         )
         raise SystemExit(ExitCode.INTERRUPTED) from None
@@ -139,17 +144,20 @@ def _print(ended: RunProgress, target: Target) -> None:
 
 
 class _NewRun:
-    """A run that is not started yet: collects its input, then starts it."""
+    """A run that is not started yet: collects and checks its input, then uploads it and starts the run."""
 
     def __init__(self, target: Target, pipeline: DeployedPipeline) -> None:
         self.pipeline = pipeline
         self.run_id = new_run_id()
+        self.notes: list[str] = []
+        """Lines that say what of the input is left out."""
+        self._uploads: list[Callable[[], None]] = []
         self._target = target
         self._s3 = target.client("s3")
         self._input: dict[str, Any] = {"run_id": self.run_id, "trigger": {"kind": "manual"}}
 
     def over_source(self, source: str, *, include: str, console: Console) -> None:
-        """Use part of the source bucket, or upload local files to it and use only these."""
+        """Use part of the source bucket, or local files and only these; `start` uploads them to it."""
         address = _S3Address.parse("--source", source)
         if address:
             if address.bucket != self.pipeline.source_bucket:
@@ -159,8 +167,11 @@ class _NewRun:
                 self._input["prefix"] = address.key
             return
         local = LocalSource.open(Path(source), include=include)
-        for line in local.told_left_out():
-            click.echo(line, err=True)
+        self.notes += local.told_left_out()
+        self._point_to(run_source(self.run_id))
+        self._uploads.append(partial(self._upload, local, console))
+
+    def _upload(self, local: LocalSource, console: Console) -> None:
         bucket = self.pipeline.source_bucket
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("uploading", total=len(local.files))
@@ -168,7 +179,7 @@ class _NewRun:
             for key in local.upload(self._s3, bucket=bucket, prefix=self.pipeline.source_prefix):
                 rows.append({"id": key, "data": {"bucket": bucket, "key": key}})
                 progress.advance(task)
-        self._list(run_source(self.run_id), b"".join(record_lines(rows)))
+        self._put(run_source(self.run_id), b"".join(record_lines(rows)))
 
     def over_records(self, records: str, *, id_column: str | None, start_at: str | None) -> None:
         """Use a list of records."""
@@ -185,19 +196,20 @@ class _NewRun:
             if not body.strip():
                 raise Mistake("--records", records, "must list at least one record")
             _check_list(records, body)
-            self._list(StageKeys(self.run_id, start_at or self.pipeline.stages[0]).input, body)
+            key = StageKeys(self.run_id, start_at or self.pipeline.stages[0]).input
+            self._point_to(key)
+            self._uploads.append(partial(self._put, key, body))
         if id_column:
             self._input["records"]["id_column"] = id_column
 
-    def _list(self, key: str, body: bytes) -> None:
-        self._s3.put_object(Bucket=self.pipeline.ledger_bucket, Key=key, Body=body)
+    def _point_to(self, key: str) -> None:
         self._input["records"] = {"bucket": self.pipeline.ledger_bucket, "key": key}
 
-    def start(self, start_at: str | None) -> str:
-        """Start the run.
+    def _put(self, key: str, body: bytes) -> None:
+        self._s3.put_object(Bucket=self.pipeline.ledger_bucket, Key=key, Body=body)
 
-        Returns:
-            The ARN of its execution.
+    def check(self, start_at: str | None) -> RunRequest:
+        """What the run is started with.
 
         Raises:
             CommandRefused: the pipeline would refuse this input.
@@ -205,11 +217,20 @@ class _NewRun:
         if start_at:
             self._input["start_at"] = start_at
         try:
-            request = RunRequest.from_event(
+            return RunRequest.from_event(
                 self._input, stages=self.pipeline.stages, source_prefix=self.pipeline.source_prefix
             )
         except StageInputError as error:
             raise CommandRefused(str(error)) from error
+
+    def start(self, request: RunRequest) -> str:
+        """Upload what is to be uploaded, and start the run.
+
+        Returns:
+            The ARN of its execution.
+        """
+        for upload in self._uploads:
+            upload()
         machine = StepFunctions(
             machine_arn=self.pipeline.arn, stepfunctions=self._target.client("stepfunctions")
         )

@@ -5,10 +5,10 @@ import json
 import click
 from rich.console import Console
 
-from scripts.commands.aim import current_target, local_option
+from scripts.commands.aim import current_target, target_options
 from scripts.deployed import pipelines
 from scripts.deployed.runs import FoundRun, find_run
-from scripts.deployed.target import Target
+from scripts.deployed.target import ENVIRONMENT_OPTION, ENVIRONMENT_VARIABLE, Target
 from scripts.display.proofs import Verified, print_proof, print_trace
 from scripts.terminal.errors import Mistake
 from scripts.terminal.exit_codes import ExitCode
@@ -37,7 +37,7 @@ Examples:
 @click.option("--pipeline", metavar="PIPELINE", help="Look in this pipeline only. [default: all]")
 @click.option("--deep", is_flag=True, help="Also read all outputs, and compare each line with the journal.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@local_option
+@target_options
 def verify(run: str, record_id: str | None, pipeline: str | None, deep: bool, as_json: bool) -> None:
     """Prove that RUN lost no record silently: at every stage in = succeeded + skipped + failed.
 
@@ -83,10 +83,20 @@ def exit_code(verified: Verified) -> ExitCode:
 
 def _find(target: Target, run: str, name: str | None) -> FoundRun:
     candidates = [pipelines.find(target, name)] if name else pipelines.deployed(target)
-    found = find_run(target, run, candidates)
+    found = {}
+    for environment in dict.fromkeys(pipeline.environment for pipeline in candidates):
+        here = [pipeline for pipeline in candidates if pipeline.environment == environment]
+        if in_it := find_run(target, run, here):
+            found[environment] = in_it
+    if len(found) == 1:
+        return found.popitem()[1]
     if found:
-        return found
-    among = ", ".join(pipeline.name for pipeline in candidates) or "no pipeline"
+        raise Mistake(
+            ENVIRONMENT_OPTION,
+            "nothing",
+            f"or {ENVIRONMENT_VARIABLE} must say which run {run} is meant, that of {' or '.join(found)}",
+        )
+    among = ", ".join(dict.fromkeys(pipeline.name for pipeline in candidates)) or "no pipeline"
     raise Mistake(
         "RUN", run, f"must be in a ledger of {target.name}, which has {among}, as a run id or an execution"
     )

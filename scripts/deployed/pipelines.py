@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Self
 
-from scripts.deployed.target import Target
-from scripts.terminal.errors import Mistake
+from scripts.deployed.target import ENVIRONMENT_OPTION, ENVIRONMENT_VARIABLE, Target
+from scripts.terminal.errors import CommandRefused, Mistake
 from statemachines.pipeline import pascal_case
 
 
@@ -15,6 +16,12 @@ class DeployedPipeline:
     """A deployed pipeline: what its stack says about it."""
 
     name: str
+    environment: str = ""
+    """Empty where the deployed version did not say."""
+    stack: str = ""
+    """Name of its CloudFormation stack."""
+    confirm_changes: bool = False
+    """Whether commands ask before they change something in it."""
     arn: str
     stages: tuple[str, ...]
     """In order."""
@@ -30,11 +37,14 @@ class DeployedPipeline:
     """Names of the workers' Lambda functions, by stage."""
 
     @classmethod
-    def from_outputs(cls, outputs: Mapping[str, str]) -> Self:
+    def from_outputs(cls, outputs: Mapping[str, str], *, stack: str) -> Self:
         """Read a stack's outputs; stacks/constructs/pipeline.py writes them."""
         stages = tuple(outputs["StageNames"].split(","))
         return cls(
             name=outputs["PipelineName"],
+            environment=outputs.get("Environment", ""),
+            stack=stack,
+            confirm_changes=outputs.get("ConfirmChanges") == "true",
             arn=outputs["PipelineArn"],
             stages=stages,
             ledger_bucket=outputs["LedgerBucket"],
@@ -52,11 +62,22 @@ def _by_stage(outputs: Mapping[str, str], stages: tuple[str, ...], suffix: str) 
     return {stage: outputs[key] for stage, key in keys.items() if key in outputs}
 
 
+def everywhere(target: Target) -> list[DeployedPipeline]:
+    """Every pipeline there is, of all environments and of all stacks, by name."""
+    found = (DeployedPipeline.from_outputs(outputs, stack=stack) for stack, outputs in _outputs(target))
+    return sorted(found, key=lambda each: (each.name, each.environment, each.stack))
+
+
 def deployed(target: Target) -> list[DeployedPipeline]:
-    """Every pipeline there is, by name."""
-    return sorted(
-        (DeployedPipeline.from_outputs(outputs) for outputs in _outputs(target)), key=lambda each: each.name
-    )
+    """Every pipeline of the target's environment, by name; of all environments where none was chosen.
+
+    Raises:
+        Mistake: there are pipelines, but none in that environment.
+        CommandRefused: two stacks hold the same pipeline of the same environment.
+    """
+    pipelines = _here(target)
+    _check_apart(target, pipelines)
+    return pipelines
 
 
 def find(target: Target, name: str, *, field: str = "PIPELINE") -> DeployedPipeline:
@@ -68,12 +89,13 @@ def find(target: Target, name: str, *, field: str = "PIPELINE") -> DeployedPipel
         field: the argument or option that named it, as the mistake's name.
 
     Raises:
-        Mistake: there is none.
+        Mistake: there is none, or there are several, each in another environment.
+        CommandRefused: two stacks hold it.
     """
-    pipelines = deployed(target)
-    for pipeline in pipelines:
-        if pipeline.name == name:
-            return pipeline
+    pipelines = _here(target)
+    named = [each for each in pipelines if each.name == name]
+    if named:
+        return _the_one(target, named)
     raise Mistake(field, name, _remedy(target, pipelines))
 
 
@@ -82,23 +104,71 @@ def only_one(target: Target) -> DeployedPipeline:
 
     Raises:
         Mistake: there is none, or there are several.
+        CommandRefused: two stacks hold it.
     """
-    pipelines = deployed(target)
-    if len(pipelines) == 1:
-        return pipelines[0]
+    pipelines = _here(target)
+    if len({each.name for each in pipelines}) == 1:
+        return _the_one(target, pipelines)
     raise Mistake("--pipeline", "nothing", _remedy(target, pipelines))
+
+
+def _here(target: Target) -> list[DeployedPipeline]:
+    """The pipelines of the target's environment."""
+    pipelines = everywhere(target)
+    chosen = target.environment
+    if not chosen:
+        return pipelines
+    here = [each for each in pipelines if each.environment == chosen.name]
+    if pipelines and not here:
+        raise Mistake(
+            chosen.named_by,
+            chosen.name,
+            f"must be an environment that is deployed, here {_environments(pipelines)} ({target.name})",
+        )
+    return here
+
+
+def _the_one(target: Target, named: list[DeployedPipeline]) -> DeployedPipeline:
+    """The pipeline of a name, of all that have it."""
+    _check_apart(target, named)
+    if len(named) == 1:
+        return named[0]
+    raise Mistake(
+        ENVIRONMENT_OPTION,
+        "nothing",
+        f"or {ENVIRONMENT_VARIABLE} must say which pipeline {named[0].name} is meant, that of {_environments(named)} ({target.name})",
+    )
+
+
+def _check_apart(target: Target, pipelines: list[DeployedPipeline]) -> None:
+    """Refuse stacks that hold the same pipeline: commands would reach one of them by chance."""
+    for one, other in pairwise(pipelines):
+        if (one.name, one.environment) == (other.name, other.environment):
+            of = f" of environment {one.environment}" if one.environment else ""
+            raise CommandRefused(
+                f"stacks {one.stack} and {other.stack} both hold pipeline {one.name}{of}; "
+                f"delete one, or deploy it under another name or environment ({target.name})"
+            )
+
+
+def _environments(pipelines: list[DeployedPipeline]) -> str:
+    """Their environments, for people; of a stack that does not say, its name."""
+    names = (each.environment or f"stack {each.stack}, which names no environment" for each in pipelines)
+    return " or ".join(dict.fromkeys(names))
 
 
 def _remedy(target: Target, pipelines: list[DeployedPipeline]) -> str:
     if pipelines:
-        return f"must be one of {', '.join(pipeline.name for pipeline in pipelines)} ({target.name})"
+        names = dict.fromkeys(pipeline.name for pipeline in pipelines)
+        where = f"{target.name}, {target.environment.name}" if target.environment else target.name
+        return f"must be one of {', '.join(names)} ({where})"
     return f"must be deployed, and {target.name} has no pipeline; deploy one: cdk deploy, or winnow local up"
 
 
-def _outputs(target: Target) -> Iterator[dict[str, str]]:
+def _outputs(target: Target) -> Iterator[tuple[str, dict[str, str]]]:
     pages: Any = target.client("cloudformation").get_paginator("describe_stacks").paginate()
     for page in pages:
         for stack in page["Stacks"]:
             outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", ())}
             if "PipelineName" in outputs:
-                yield outputs
+                yield stack["StackName"], outputs

@@ -1,5 +1,6 @@
 """Where commands are aimed: an AWS account, or an emulator on this machine."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,19 @@ CONFIG = Config(
 )
 
 
+LOCAL_OPTION = "--local"
+ENVIRONMENT_OPTION = "--environment"
+ENVIRONMENT_VARIABLE = "WINNOW_ENVIRONMENT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenEnvironment:
+    """The environment that a person named, and by what."""
+
+    name: str
+    named_by: str = ENVIRONMENT_OPTION
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """What a command works on, with clients for its AWS services."""
@@ -23,3 +37,18 @@ class Target:
     is_local: bool
     client: Callable[[str], Any]
     """Makes the client of an AWS service."""
+    environment: ChosenEnvironment | None = None
+    """Only what is deployed in this environment is looked at; None for everything there is."""
+
+    def options(self, environment: str) -> str:
+        """What aims another command at the same environment, to be put behind it: ` --environment prod`."""
+        local = f" {LOCAL_OPTION}" if self.is_local else ""
+        # The emulator has one environment as a rule, and then needs nobody to say which.
+        if not environment or (self.is_local and not self.environment):
+            return local
+        return f"{local} {ENVIRONMENT_OPTION} {environment}"
+
+
+def named_region() -> str | None:
+    """The region that the environment variables name, in the order of CDK and the AWS CLI; boto3 reads only the second."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None

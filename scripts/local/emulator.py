@@ -22,6 +22,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 LOOPBACK = "127.0.0.1,localhost"
 
 READY_WITHIN_SECONDS = 60
+NOT_INHERITED = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "WINNOW_ENVIRONMENT"}
 PROGRAM = Path(__file__).with_name("emulator_process.py")
 ATTEMPTS = 3
 """To start: another process may take the free port just before it is used."""
@@ -70,7 +71,7 @@ def environment_without_aws(inherited: Mapping[str, str]) -> dict[str, str]:
     variables = {
         name: value
         for name, value in inherited.items()
-        if not name.startswith("AWS_") and name not in {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME"}
+        if not name.startswith("AWS_") and name not in NOT_INHERITED
     }
     already = inherited.get("NO_PROXY") or inherited.get("no_proxy")
     past_proxies = f"{already},{LOOPBACK}" if already else LOOPBACK

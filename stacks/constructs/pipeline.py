@@ -264,6 +264,7 @@ class Pipeline(Construct):
             "PipelineName": self.name,
             "PipelineArn": self._arn,
             "Environment": self.settings.environment,
+            "ConfirmChanges": str(self.settings.confirm_changes).lower(),
             "StageNames": ",".join(self.stages),
             "LedgerBucket": self.ledger.bucket.bucket_name,
             "SourceBucket": self.source.bucket.bucket_name,

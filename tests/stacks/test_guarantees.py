@@ -575,6 +575,7 @@ def test_the_command_line_finds_everything(prod: Synthesized) -> None:
     assert outputs["PipelineName"]["Value"] == "catalogue"
     assert outputs["StageNames"]["Value"] == "adapt,transform,mint"
     assert outputs["Environment"]["Value"] == "prod"
+    assert outputs["ConfirmChanges"]["Value"] == "true"
     for name in (
         "PipelineArn",
         "LedgerBucket",

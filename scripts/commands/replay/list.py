@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from scripts.commands.aim import current_target, local_option
+from scripts.commands.aim import current_target, target_options
 from scripts.replay.criteria import criteria_options, status_of
 from scripts.replay.display import print_groups, print_records
 from scripts.replay.grouping import group, is_worth_replaying
@@ -29,7 +29,7 @@ Examples:
 @criteria_options
 @click.option("--records", is_flag=True, help="List each failure instead of causes.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per line and nothing else.")
-@local_option
+@target_options
 def list_failures(options: dict[str, Any], records: bool, as_json: bool) -> None:
     """List failures, grouped by cause.
 

@@ -5,7 +5,8 @@ import json
 import click
 from rich.console import Console
 
-from scripts.commands.aim import current_target, local_option
+from scripts.commands.aim import current_target, target_options
+from scripts.commands.confirming import confirm, yes_option
 from scripts.replay.rebuilding import Difference, compare, replay_history
 from scripts.replay.runs import documents, run_ids
 from scripts.replay.site import Site
@@ -34,7 +35,8 @@ Examples:
 @click.option("--pipeline", metavar="NAME", help="Needed only where there are several.")
 @click.option("--dry-run", is_flag=True, help="Only compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@local_option
+@yes_option
+@target_options
 def rebuild(pipeline: str | None, dry_run: bool, as_json: bool) -> None:
     """Read all runs in the ledger, in order, and correct the failure register.
 
@@ -43,6 +45,8 @@ def rebuild(pipeline: str | None, dry_run: bool, as_json: bool) -> None:
     """
     site = Site.open(current_target(), pipeline)
     console = Console(stderr=True, highlight=False)
+    if not dry_run:
+        confirm(site.target, site.pipeline, f"rebuild the failure register of {site.pipeline.name}")
     damaged: dict[str, str] = {}
     runs = list(documents(site.ledger, run_ids(site.s3, site.ledger.bucket), damaged))
     console.print(f"reading {len(runs):,} runs in s3://{site.ledger.bucket}", soft_wrap=True)

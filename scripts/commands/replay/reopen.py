@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from scripts.commands.aim import current_target, local_option
+from scripts.commands.aim import current_target, target_options
+from scripts.commands.confirming import confirm, yes_option
 from scripts.replay.amending import amend, check_reason, report
 from scripts.replay.criteria import criteria_options
 from scripts.replay.site import Site
@@ -23,7 +24,8 @@ Examples:
 )
 @criteria_options
 @click.option("--reason", required=True, help="Why; kept in the entry.")
-@local_option
+@yes_option
+@target_options
 def reopen(options: dict[str, Any], reason: str) -> None:
     """Open failures again that were waived or resolved."""
     said = check_reason(reason)
@@ -32,7 +34,8 @@ def reopen(options: dict[str, Any], reason: str) -> None:
     if not criteria.are_given:
         raise CommandRefused("a selection is needed, such as --id or --status waived")
     now = site.clock()
-    changed, left_out = amend(
-        site, site.entries(criteria), lambda found: register.reopen(found, reason=said, now=now)
-    )
+    entries = site.entries(criteria)
+    if entries:
+        confirm(site.target, site.pipeline, f"reopen failures of {site.pipeline.name} ({len(entries):,})")
+    changed, left_out = amend(site, entries, lambda found: register.reopen(found, reason=said, now=now))
     report("opened again", changed, left_out)

@@ -9,7 +9,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from scripts.commands.aim import current_target, local_option
+from scripts.commands.aim import current_target, target_options
+from scripts.commands.confirming import confirm, yes_option
 from scripts.commands.run import exit_code
 from scripts.deployed.progress import RunProgress, RunWatch
 from scripts.display.runs import follow, print_end
@@ -66,7 +67,8 @@ Examples:
 @click.option("--watch", is_flag=True, help="Follow each replay to its end.")
 @click.option("--force", is_flag=True, help="Also replay permanent failures whose stage has no new code.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per replay and nothing else.")
-@local_option
+@yes_option
+@target_options
 def run(
     options: dict[str, Any],
     everything: bool,
@@ -193,6 +195,10 @@ class _Command:
         Returns:
             The exit code.
         """
+        if choice.orders:
+            count = sum(len(order.candidates) for order in choice.orders)
+            name = self._site.pipeline.name
+            confirm(self._site.target, self._site.pipeline, f"replay {records(count)} of {name}")
         self._tell_rest(choice)
         if self._as_json:
             for name in choice.started:
@@ -259,7 +265,8 @@ class _Command:
             }
             click.echo(json.dumps(document, ensure_ascii=False))
         elif started.now and not self._watch:
-            self._say(f"  to see its result: winnow verify {started.replay_id}")
+            options = self._site.target.options(self._site.pipeline.environment)
+            self._say(f"  to see its result: winnow verify {started.replay_id}{options}")
         return started
 
     def _follow(self, order: ReplayOrder) -> RunProgress:

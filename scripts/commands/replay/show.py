@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from scripts.commands.aim import current_target, local_option
+from scripts.commands.aim import current_target, target_options
 from scripts.replay.display import STATUS_STYLES, clean
 from scripts.replay.history import Ancestor, Try, ancestors, tries
 from scripts.replay.site import Site
@@ -30,7 +30,7 @@ Examples:
 @click.option("--pipeline", metavar="NAME", help="Needed only where there are several.")
 @click.option("--stage", metavar="NAME", help="Only its failure in this stage.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per failure and nothing else.")
-@local_option
+@target_options
 def show(record_id: str, pipeline: str | None, stage: str | None, as_json: bool) -> None:
     """Show the failure of record ID: its history, the reasons of each try, and where the record came from."""
     site = Site.open(current_target(), pipeline)

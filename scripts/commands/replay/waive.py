@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from scripts.commands.aim import current_target, local_option
+from scripts.commands.aim import current_target, target_options
+from scripts.commands.confirming import confirm, yes_option
 from scripts.replay.amending import amend, check_reason, report
 from scripts.replay.criteria import AGO, UNITS, criteria_options, read_moment
 from scripts.replay.site import Site
@@ -25,7 +26,8 @@ Examples:
 @criteria_options
 @click.option("--reason", required=True, help="Why; kept in the entry.")
 @click.option("--waive-until", metavar="WHEN", help="When it is to count again: 2026-06-01, or 30d from now.")
-@local_option
+@yes_option
+@target_options
 def waive(options: dict[str, Any], reason: str, waive_until: str | None) -> None:
     """Accept failures as they are: they are still counted, but no longer alerted.
 
@@ -38,10 +40,11 @@ def waive(options: dict[str, Any], reason: str, waive_until: str | None) -> None
         raise CommandRefused("a selection is needed, such as --id or --fingerprint")
     until = _later(waive_until)
     now = site.clock()
+    entries = site.entries(criteria)
+    if entries:
+        confirm(site.target, site.pipeline, f"waive failures of {site.pipeline.name} ({len(entries):,})")
     changed, left_out = amend(
-        site,
-        site.entries(criteria),
-        lambda found: register.waive(found, reason=said, now=now, until=until),
+        site, entries, lambda found: register.waive(found, reason=said, now=now, until=until)
     )
     report("waived", changed, left_out)
 

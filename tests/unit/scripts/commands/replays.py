@@ -85,6 +85,10 @@ class Bench:
     code_versions: dict[str, str] = field(default_factory=lambda: dict.fromkeys(STAGES, "test"))
     """Deployed now; what fails here fails under `test`."""
     stages: dict[str, Worker] = field(default_factory=dict)
+    stated: dict[str, str] = field(default_factory=lambda: {"Environment": "dev"})
+    """What its stack says besides, by output."""
+    other_stacks: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Outputs of further stacks in the account, by name."""
 
     @classmethod
     def build(cls) -> Self:
@@ -168,11 +172,12 @@ class Bench:
             "StateTable": "state",
             "RegisterTable": "register",
             **versions,
+            **self.stated,
         }
 
     def make_client(self, service: str) -> Any:
         if service == "cloudformation":
-            return _Stacks(self.outputs)
+            return Stacks({"catalogue": self.outputs, **self.other_stacks})
         return self.stepfunctions if service == "stepfunctions" else self.client(service)
 
     @property
@@ -194,15 +199,19 @@ class Bench:
         return [(part["run_id"], part["stage"], part["ordinals"]) for part in document["parts"]]
 
 
-class _Stacks:
-    def __init__(self, outputs: dict[str, str]) -> None:
-        self._outputs = [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]
+class Stacks:
+    """CloudFormation, with stacks of given outputs by name."""
+
+    def __init__(self, stacks: dict[str, dict[str, str]]) -> None:
+        self._stacks = stacks
 
     def get_paginator(self, _: str) -> Self:
         return self
 
     def paginate(self) -> Iterator[dict[str, Any]]:
-        yield {"Stacks": [{"Outputs": self._outputs}]}
+        for name, outputs in self._stacks.items():
+            said = [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]
+            yield {"Stacks": [{"StackName": name, "Outputs": said}]}
 
 
 def ids(lines: Sequence[dict[str, Any]]) -> list[str]:

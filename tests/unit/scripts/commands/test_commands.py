@@ -43,7 +43,14 @@ class Account:
         return self
 
     def paginate(self) -> list[dict[str, Any]]:
-        return [{"Stacks": [{"StackName": "CDKToolkit"}, {"Outputs": self._outputs}]}]
+        return [
+            {
+                "Stacks": [
+                    {"StackName": "CDKToolkit"},
+                    {"StackName": "catalogue-dev", "Outputs": self._outputs},
+                ]
+            }
+        ]
 
 
 def aim_at(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +126,10 @@ def test_what_is_left_out_of_a_source_is_told_whatever_is_printed_besides() -> N
     Path("empty", "a.xml").write_text("<TEI/>")
     Path("empty", "b.xml").symlink_to("gone")
     result = winnow("run", "catalogue", "--source", "empty", "--no-watch", "--json")
-    assert result.stderr.splitlines()[0] == "left out (a broken link: No such file or directory): b.xml"
+    first, second, *_ = result.stderr.splitlines()
+    assert first.startswith("environment not named: run 01")
+    assert first.endswith(" of catalogue, in the account of the test")
+    assert second == "left out (a broken link: No such file or directory): b.xml"
     s3 = boto3.client("s3")
     assert s3.get_object(Bucket="source", Key="in/a.xml")["Body"].read() == b"<TEI/>"
     s3.delete_object(Bucket="source", Key="in/a.xml")

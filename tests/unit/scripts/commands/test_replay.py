@@ -369,7 +369,6 @@ class TestAMistake:
             ("waive --reason why", "a selection is needed"),
             ("waive --id T-c --reason why --waive-until 2020-01-01", "--waive-until must be in the future"),
             ("waive --id T-a --reason \t", "--reason must say why"),
-            ("reopen --id T-c --reason why", "nothing was opened again: T-c: open already"),
         ],
     )
     def test_is_told_in_one_line(self, failed: Bench, arguments: str, line: str) -> None:
@@ -379,6 +378,15 @@ class TestAMistake:
         assert line in result.stderr
         assert result.stderr.count("\n") == 1
         assert not failed.stepfunctions.started
+
+    def test_in_one_entry_is_told_after_what_was_to_be_done(self, failed: Bench) -> None:
+        result = failed.winnow("reopen", "--id", "T-c", "--reason", "why")
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert result.stderr.splitlines() == [
+            "dev: reopen failures of catalogue (1), in the account of the test",
+            "Error: nothing was opened again: T-c: open already",
+        ]
 
 
 class TestRefusals:
