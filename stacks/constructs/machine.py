@@ -116,6 +116,15 @@ class Machine(Construct):
         )
         self._accept_executions(policy)
 
+    def grant_find_executions(self, function: lambda_.Function) -> None:
+        """A function may list this machine's executions, and ask what became of each."""
+        function.add_to_role_policy(
+            iam.PolicyStatement(
+                actions=["states:ListExecutions"], resources=[self.state_machine.state_machine_arn]
+            )
+        )
+        self.grant_describe_executions(function)
+
     def _start_and_wait(self) -> list[iam.PolicyStatement]:
         return [
             iam.PolicyStatement(

@@ -209,11 +209,14 @@ class Pipeline(Construct):
             deployment=self._deployment,
             variables={
                 **self._variables(),
+                "pipeline_arn": self._arn,
                 "register_table": self.register.table.table_name,
                 "alert_topic_arn": self.alerts.topic.topic_arn,
             },
             machine=self.machine.state_machine,
         )
+        # To find the runs whose end no event told of.
+        self.machine.grant_find_executions(closer.close_run.function)
         self.ledger.grant_read(closer.close_run.function)
         self.ledger.grant_write(closer.close_run.function)
         self.state.grant_read_write(closer.close_run.function)

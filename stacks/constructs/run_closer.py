@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aws_cdk import Duration
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from constructs import Construct
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 
 TERMINAL_STATUSES = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 
+SWEEP_EVERY = Duration.hours(1)
+
 
 class RunCloser(Construct):
     """A function that proves that the ledger of a run adds up, and reports a run that failed.
 
-    It listens from outside, because a machine that is aborted or times out cannot say so itself.
+    It listens from outside, because a machine that is aborted or times out cannot say so itself. EventBridge delivers those events
+    as best it can, so every hour it also looks for runs that have ended and were not closed.
     """
 
     def __init__(
@@ -59,4 +63,17 @@ class RunCloser(Construct):
                 detail={"stateMachineArn": [machine.state_machine_arn], "status": list(TERMINAL_STATUSES)},
             ),
             targets=[targets.LambdaFunction(self.close_run.function, dead_letter_queue=self.dead_letters)],
+        )
+        events.Rule(
+            self,
+            "Sweep",
+            description=f"Runs of {deployment.pipeline} whose end no event told of",
+            schedule=events.Schedule.rate(SWEEP_EVERY),
+            targets=[
+                targets.LambdaFunction(
+                    self.close_run.function,
+                    dead_letter_queue=self.dead_letters,
+                    event=events.RuleTargetInput.from_object({"sweep": True}),
+                )
+            ],
         )

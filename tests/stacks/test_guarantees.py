@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -526,6 +527,21 @@ def test_the_run_closer_hears_of_every_end_of_this_pipeline_only(prod: Synthesiz
     assert detail["stateMachineArn"] == [
         {"Ref": prod.the("AWS::StepFunctions::StateMachine", "CatalogueMachine")}
     ]
+
+
+def test_runs_of_which_no_event_came_are_looked_for_every_hour(prod: Synthesized) -> None:
+    rule = prod.properties("AWS::Events::Rule")[prod.the("AWS::Events::Rule", "Sweep")]
+    machine = prod.the("AWS::StepFunctions::StateMachine", "CatalogueMachine")
+    permissions = prod.permissions(OWN["close_run"])
+
+    assert rule["ScheduleExpression"] == "rate(1 hour)"
+    [target] = rule["Targets"]
+    assert json.loads(target["Input"]) == {"sweep": True}
+    assert target["Arn"]["Fn::GetAtt"][0] == prod.handlers()[OWN["close_run"]]
+    assert prod.variables(OWN["close_run"])["WINNOW_PIPELINE_ARN"] == {"Ref": machine}
+    assert allowed(permissions, "states:ListExecutions") == {f"<{machine}>"}
+    (executions,) = allowed(permissions, "states:DescribeExecution")
+    assert executions.endswith(f":execution:<{machine}.Name>:*")
 
 
 def test_every_delivery_of_an_event_that_fails_is_kept(prod: Synthesized) -> None:

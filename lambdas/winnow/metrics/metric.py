@@ -51,6 +51,8 @@ class Metric(StrEnum):
     RUN_SUCCEEDED = "RunSucceeded"
     RUN_FAILED = "RunFailed"
     RUN_SECONDS = "RunSeconds"
+    RUN_SWEPT = "RunSwept"
+    """Runs that were closed late: no event told of their end, or closing them had failed."""
     RECORDS_LOST = "RecordsLost"
     CONSERVATION_VIOLATION = "ConservationViolation"
 

@@ -1,7 +1,8 @@
 """CloseRun: when a run has ended, prove it, report it, and send the alerts that were not delivered.
 
 EventBridge says that a run has ended, because an execution that is aborted or times out cannot say so itself. If a step fails,
-closing raises at the end, so that Lambda closes the run again; what was done is not done twice.
+closing raises at the end, so that Lambda closes the run again; what was done is not done twice. A run that was closed without a
+failure is marked, however little there was to close, so that `sweeper` finds those of which no event came.
 """
 
 from __future__ import annotations
@@ -46,6 +47,12 @@ COUNT_END = ClosingStep("count")
 COUNT_PROOF = ClosingStep("count what was proved")
 REPORT = ClosingStep("report")
 RELEASE_HOLDS = ClosingStep("release the replay's holds")
+MARK_CLOSED = ClosingStep("mark the run as closed")
+
+
+def closed_mark(redrives: int) -> str:
+    """The mark of an execution that was closed. One that Step Functions restarted since has to be closed again."""
+    return f"closed {redrives}"
 
 
 class CloseRunIncomplete(WinnowError):
@@ -131,6 +138,8 @@ class Closer:
             steps.take(COUNT_END, lambda: self._count_end(closing.run_id, ended))
             steps.take(RELEASE_HOLDS, lambda: self._release_unplanned(closing, ended))
         closing.alerts = alerts.sent
+        if not steps.failures:
+            steps.take(MARK_CLOSED, lambda: self._state.mark(ended.execution, closed_mark(ended.redrives)))
         if steps.failures:
             raise CloseRunIncomplete(
                 f"run {closing.run_id} was not closed completely: {'; '.join(steps.failures)}"

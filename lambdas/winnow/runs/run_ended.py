@@ -1,4 +1,4 @@
-"""How a run ended, as EventBridge says it."""
+"""How a run ended, as EventBridge says it, or as Step Functions does when asked."""
 
 from __future__ import annotations
 
@@ -43,6 +43,22 @@ class RunEnded:
             error=detail.get("error") or "",
             cause=detail.get("cause") or "",
             redrives=detail.get("redriveCount") or 0,
+        )
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Self:
+        """Takes what DescribeExecution answers about an execution that has ended."""
+        return cls(
+            execution=description["executionArn"],
+            name=description["name"],
+            status=description["status"],
+            started=description.get("startDate"),
+            stopped=description.get("stopDate"),
+            input=_document(description.get("input")),
+            output=_document(description.get("output")),
+            error=description.get("error") or "",
+            cause=description.get("cause") or "",
+            redrives=description.get("redriveCount") or 0,
         )
 
     @property

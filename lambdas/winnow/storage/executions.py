@@ -1,16 +1,42 @@
-"""Executions of the pipeline's state machine: started by name, looked up by name."""
+"""Executions of the pipeline's state machine: started by name, looked up by name, listed when they have ended."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
 RUNNING = frozenset({"RUNNING", "PENDING_REDRIVE"})
+
+
+ENDED = ("FAILED", "TIMED_OUT", "ABORTED", "SUCCEEDED")
+"""Statuses of an execution that has ended."""
+PAGE = 1000
+"""The most that Step Functions lists at once."""
+MOST_PAGES = 10
+"""Of each status. More runs than this within a few days are not one pipeline's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedExecution:
+    """An execution that has ended, as a list has it."""
+
+    arn: str
+    stopped: datetime
+    redrives: int
+    """How often Step Functions itself restarted it."""
+
+    @classmethod
+    def from_listing(cls, listed: Mapping[str, Any]) -> Self:
+        return cls(
+            arn=listed["executionArn"], stopped=listed["stopDate"], redrives=listed.get("redriveCount") or 0
+        )
 
 
 class Executions(Protocol):
@@ -52,6 +78,30 @@ class StepFunctions:
 
     def arn(self, name: str) -> str:
         return f"{self._machine_arn.replace(':stateMachine:', ':execution:', 1)}:{name}"
+
+    def ended(self, *, since: datetime) -> Iterator[EndedExecution]:
+        """Executions that have ended since a moment, in no order.
+
+        Step Functions lists them by when they started, newest first, so a page without any that ended since then is the last one
+        to be read. Only an execution that ran while a thousand younger ones began and ended is overlooked.
+        """
+        for status in ENDED:
+            page: dict[str, Any] = {}
+            for _ in range(MOST_PAGES):
+                more = {"nextToken": page["nextToken"]} if page else {}
+                page = self._stepfunctions.list_executions(
+                    stateMachineArn=self._machine_arn, statusFilter=status, maxResults=PAGE, **more
+                )
+                found = [EndedExecution.from_listing(each) for each in page["executions"]]
+                found = [each for each in found if each.stopped >= since]
+                yield from found
+                if not found or not page.get("nextToken"):
+                    break
+
+    def describe(self, execution: str) -> Mapping[str, Any]:
+        """What Step Functions says of an execution; see DescribeExecution."""
+        found: Mapping[str, Any] = self._stepfunctions.describe_execution(executionArn=execution)
+        return found
 
     def status(self, execution: str) -> str | None:
         try:

@@ -15,6 +15,7 @@ from tests.unit.winnow.runs import RUN_ID, STAGES, Pipeline
 from tests.unit.winnow.test_alert import content
 from tests.unit.winnow.test_slack import FakeSlack
 from winnow.core import keys
+from winnow.core.errors import StageInputError
 from winnow.handlers import alert, close_run, plan_run, register, slack, start_run
 from winnow.register.table import RegisterUnavailable
 from winnow.settings import SettingsError
@@ -114,9 +115,9 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     clients._session.cache_clear()
 
 
-def call(handler: Any, event: object) -> Any:
+def call(handler: Any, event: object, seconds: float = 30) -> Any:
     """Invoke a handler as Lambda does: what it returns must be JSON."""
-    return json.loads(json.dumps(handler(event, FakeContext(seconds=30))))
+    return json.loads(json.dumps(handler(event, FakeContext(seconds=seconds))))
 
 
 def test_plan_run_plans_and_steps_aside(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,6 +272,34 @@ def test_close_run_alerts_a_run_that_was_never_planned(account: Account) -> None
         assert call(close_run.handler, event)["alerts"] == sent
     (message,) = account.messages()
     assert json.loads(message["Message"])["cause"] == "StageInputError: prefix: must begin with tei/"
+
+
+def test_close_run_sweeps_up_a_run_of_which_no_event_came(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINNOW_PIPELINE_ARN", account.machine_arn)
+    execution = account.stepfunctions.start_execution(
+        stateMachineArn=account.machine_arn, name=RUN_ID, input="{}"
+    )["executionArn"]
+    account.stepfunctions.stop_execution(executionArn=execution, error="Operator", cause="stopped by hand")
+
+    at_once = {"sweep": True, "older_than_seconds": 0}
+    done = [call(close_run.handler, at_once, seconds=900) for _ in range(2)]
+
+    assert done == [{"closed": 1, "failed": 0, "left": 0}, {"closed": 0, "failed": 0, "left": 0}]
+    (message,) = account.messages()
+    assert json.loads(message["Message"])["verdict"] == "ABORTED"
+
+
+@pytest.mark.parametrize("value", [-1, "0", True, 300_000])
+def test_close_run_refuses_a_sweep_that_does_not_say_how_old(
+    account: Account, monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    monkeypatch.setenv("WINNOW_PIPELINE_ARN", account.machine_arn)
+    with pytest.raises(
+        StageInputError, match="older_than_seconds: must be a whole number from 0 to 259200, got: "
+    ):
+        call(close_run.handler, {"sweep": True, "older_than_seconds": value})
 
 
 def test_slack_posts_what_the_topic_says(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
