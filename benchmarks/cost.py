@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections import Counter
@@ -25,6 +26,11 @@ READS = {"GET", "HEAD"}
 OURS = {"states", "logs", "lambda"}
 """Services that only this benchmark asks, to see what happened."""
 REPORT = re.compile(r"REPORT .*Billed Duration: (\d+) ms\s+Memory Size: (\d+) MB")
+BYTES_OF_AN_EVENT = 26
+"""What CloudWatch Logs charges for each event on top of its text."""
+OUTPUTS = "/outputs/"
+"""In the keys of what workers returned; all other objects of a run are evidence."""
+GB = 1e9
 CALLS_OF_A_STAGE = 4
 """Plan, the worker, Settle, Register; PlanRun and CloseRun once a run."""
 CLOSED_WITHIN_SECONDS = 60.0
@@ -45,9 +51,16 @@ class Bill:
     """Of Winnow's own Lambdas only."""
     other_requests: Counter[str]
     """By service; of DynamoDB's each counts as a write."""
+    log_bytes: int
+    metrics: int
+    """Custom metrics, each with its dimensions, that got a value."""
+    evidence_bytes: int
+    output_bytes: int
+    """Both stay in the ledger."""
 
     @property
     def dollars(self) -> float:
+        """Without what is paid by the month: metrics and storage."""
         return (
             self.transitions * prices.STATE_TRANSITION
             + self.s3_writes * prices.S3_WRITE
@@ -55,6 +68,7 @@ class Bill:
             + self.invocations * prices.LAMBDA_REQUEST
             + self.own_gb_seconds * prices.LAMBDA_GB_SECOND
             + self.other_requests["dynamodb"] * prices.DYNAMODB_WRITE
+            + self.log_bytes / GB * prices.LOGS_GB
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -66,6 +80,10 @@ class Bill:
             "invocations": self.invocations,
             "own_gb_seconds": self.own_gb_seconds,
             "other_requests": dict(self.other_requests),
+            "log_bytes": self.log_bytes,
+            "metrics": self.metrics,
+            "evidence_bytes": self.evidence_bytes,
+            "output_bytes": self.output_bytes,
             "dollars": self.dollars,
         }
 
@@ -94,16 +112,38 @@ def benchmark(effort: Effort) -> Iterator[Row]:
         measured=per_million,
         unit="$",
         target=MOST_DOLLARS,
-        note=f"a run: S3 {bill.s3_writes} writes, {bill.s3_reads} reads; {bill.invocations} Lambda calls; {others or 'no other'}",
+        note=f"a run: S3 {bill.s3_writes} writes, {bill.s3_reads} reads; {bill.invocations} Lambda calls; "
+        f"{bill.log_bytes:,} bytes of logs; {others or 'no other'}",
+        numbers=numbers,
+    )
+    yield Row(
+        benchmark=NAME,
+        what=f"custom metrics of a pipeline of {len(weather.pipeline.stages)} stages, when each hour has a run, a month",
+        ours=f"${bill.metrics * prices.METRIC_MONTH:.2f}",
+        measured=bill.metrics * prices.METRIC_MONTH,
+        unit="$",
+        note=f"{bill.metrics} metrics of a run without failures",
+        numbers=numbers,
+    )
+    yield Row(
+        benchmark=NAME,
+        what=f"ledger of a run of {count:,} records, a record",
+        ours=f"{(bill.evidence_bytes + bill.output_bytes) / count:.0f} bytes",
+        measured=(bill.evidence_bytes + bill.output_bytes) / count,
+        unit="bytes",
+        note=f"{bill.output_bytes / count:.0f} of them outputs",
         numbers=numbers,
     )
 
 
 def _bill(weather: Deployed, records: dict[str, str]) -> Bill:
-    calls_before, requests_before = _calls(weather), _requests(weather)
+    calls_before, requests_before, logged_before = _calls(weather), _requests(weather), _logged(weather)
     ended = weather.run(records)
     calls = _await_closing(weather, calls_before)
     requests = _requests(weather) - requests_before
+    logged = (_logged(weather) - logged_before).elements()
+    messages = list(logged)
+    objects = _objects(weather, ended.output["run_id"])
     by_stage = {
         stage: sum(_transitions(weather.history(arn)) for arn in arns) + 1
         for stage, arns in weather.stage_executions(ended.output["run_id"]).items()
@@ -118,7 +158,41 @@ def _bill(weather: Deployed, records: dict[str, str]) -> Bill:
         invocations=len(calls),
         own_gb_seconds=sum(call.gb_seconds for call in calls if call.is_own),
         other_requests=others,
+        log_bytes=sum(len(text.encode()) + BYTES_OF_AN_EVENT for text in messages),
+        metrics=len({metric for text in messages for metric in _metrics(text)}),
+        evidence_bytes=sum(size for key, size in objects.items() if OUTPUTS not in key),
+        output_bytes=sum(size for key, size in objects.items() if OUTPUTS in key),
     )
+
+
+def _objects(weather: Deployed, run_id: str) -> dict[str, int]:
+    """Sizes of what a run left in the ledger, by key."""
+    pages = weather.s3.get_paginator("list_objects_v2").paginate(
+        Bucket=weather.ledger_bucket, Prefix=f"runs/{run_id}/"
+    )
+    return {each["Key"]: each["Size"] for page in pages for each in page.get("Contents", [])}
+
+
+def _logged(weather: Deployed) -> Counter[str]:
+    """Every event of every log group."""
+    logs = weather.target.client("logs")
+    found = Counter[str]()
+    for groups in logs.get_paginator("describe_log_groups").paginate():
+        for group in groups["logGroups"]:
+            pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"])
+            found.update(event["message"] for page in pages for event in page["events"])
+    return found
+
+
+def _metrics(message: str) -> Iterator[tuple[str, ...]]:
+    """What CloudWatch makes of a line of the log: name and dimensions of each metric in it."""
+    if '"CloudWatchMetrics"' not in message:
+        return
+    line = json.loads(message)
+    for directive in line["_aws"]["CloudWatchMetrics"]:
+        for names in directive["Dimensions"]:
+            dimensions = [f"{name}={line[name]}" for name in sorted(names)]
+            yield from ((metric["Name"], *dimensions) for metric in directive["Metrics"])
 
 
 def _transitions(events: list[dict[str, Any]]) -> int:
