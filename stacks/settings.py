@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 LOG_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653)
 """What CloudWatch Logs accepts."""
 
+COLD_DAYS = 90
+"""The least that S3 charges for an object in Glacier Instant Retrieval."""
+
 PLANNING_AND_SETTLING_SECONDS = 9720
 """What an execution of a stage machine needs besides its worker, its backoff and the attempts that follow it, at worst.
 
@@ -94,6 +97,8 @@ class EnvironmentSettings:
     log_retention_days: int = 30
     ledger_retention_days: int = 90
     """How long the evidence, outputs and failures of a run are kept; a replay needs them."""
+    ledger_cold_after_days: int | None = None
+    """When large objects, which are mostly outputs, move to storage that costs a sixth and is read as fast; None for never."""
     removal: Removal = Removal.RETAIN
 
     alert_emails: tuple[str, ...] = ()
@@ -131,6 +136,14 @@ class EnvironmentSettings:
                 f"worst, {SHORTEST_RECURSION_SECONDS} s for retries; raise it, or lower those"
             )
             raise EnvironmentSettingsError("stage_timeout_seconds", self.stage_timeout_seconds, remedy)
+        if self.ledger_cold_after_days is not None and self.ledger_retention_days < (
+            shortest := self.ledger_cold_after_days + COLD_DAYS
+        ):
+            remedy = (
+                f"must be at least {shortest} where ledger_cold_after_days is {self.ledger_cold_after_days}: S3 charges "
+                f"{COLD_DAYS} days of cold storage for what is deleted sooner; raise it, or set ledger_cold_after_days to null"
+            )
+            raise EnvironmentSettingsError("ledger_retention_days", self.ledger_retention_days, remedy)
         if self.tracer_sdk and not self.tracing:
             raise EnvironmentSettingsError("tracer_sdk", self.tracer_sdk, "must be false where tracing is")
         if self.pipeline_timeout_seconds <= self.stage_timeout_seconds:
@@ -307,6 +320,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "pipeline_timeout_seconds": _whole(1, 60 * 24 * 3600, "seconds"),
     "log_retention_days": _one_of(*LOG_RETENTION_DAYS),
     "ledger_retention_days": _whole(1, 3653, "days"),
+    "ledger_cold_after_days": _optional(_whole(1, 3653, "days")),
     "removal": _one_of(*Removal),
     "alert_emails": _emails,
     "slack_webhook_secret": _optional(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from stacks.settings import EnvironmentSettings
 
+SMALLEST_COLD_BYTES = 128 * 1024
+"""S3 charges any smaller object in cold storage as if it had this size. Journals, settlements and results are smaller."""
+
 WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 
 
@@ -45,7 +48,8 @@ class LedgerBucket(Construct):
                     abort_incomplete_multipart_upload_after=Duration.days(1),
                 )
                 for prefix in (RUNS, REPLAYS)
-            ],
+            ]
+            + _cold(settings),
         )
         accept(
             self.bucket,
@@ -68,3 +72,21 @@ class LedgerBucket(Construct):
         """May add to the attempts of one stage, so that no worker can vouch for another stage's records."""
         attempts = StageKeys(run_id="*", stage=stage).attempts
         grant_objects(self.bucket, grantee, actions=WRITE, keys=f"{attempts}*")
+
+
+def _cold(settings: EnvironmentSettings) -> list[s3.LifecycleRule]:
+    """Outputs and evidence lie under the same prefixes, but outputs are large and evidence is small."""
+    if settings.ledger_cold_after_days is None:
+        return []
+    return [
+        s3.LifecycleRule(
+            prefix=RUNS,
+            object_size_greater_than=SMALLEST_COLD_BYTES,
+            transitions=[
+                s3.Transition(
+                    storage_class=s3.StorageClass.GLACIER_INSTANT_RETRIEVAL,
+                    transition_after=Duration.days(settings.ledger_cold_after_days),
+                )
+            ],
+        )
+    ]

@@ -90,11 +90,25 @@ def test_who_reads_the_ledger_is_told_that_an_object_is_missing(
 def test_ledger_forgets_runs_after_the_configured_days(prod: Synthesized, ledger: str) -> None:
     bucket = prod.properties("AWS::S3::Bucket")[ledger.strip("<>").removesuffix(".Arn")]
     rules = bucket["LifecycleConfiguration"]["Rules"]
+    forgets = [rule for rule in rules if "ExpirationInDays" in rule]
 
-    assert [rule["Prefix"] for rule in rules] == ["runs/", "replays/"]
-    for rule in rules:
+    assert [rule["Prefix"] for rule in forgets] == ["runs/", "replays/"]
+    for rule in forgets:
         assert (rule["ExpirationInDays"], rule["Status"]) == (365, "Enabled")
         assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+
+
+def test_ledger_moves_only_what_is_large_to_cold_storage_that_is_read_at_once(
+    prod: Synthesized, local: Synthesized, ledger: str
+) -> None:
+    name = ledger.strip("<>").removesuffix(".Arn")
+    rules = prod.properties("AWS::S3::Bucket")[name]["LifecycleConfiguration"]["Rules"]
+
+    (cold,) = (rule for rule in rules if "Transitions" in rule)
+    assert cold["Prefix"] == "runs/"
+    assert cold["ObjectSizeGreaterThan"] == 131072
+    assert cold["Transitions"] == [{"StorageClass": "GLACIER_IR", "TransitionInDays": 30}]
+    assert "Transitions" not in str(local.properties("AWS::S3::Bucket")), "null is never"
 
 
 # The source

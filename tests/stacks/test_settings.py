@@ -55,6 +55,7 @@ def test_reads_json_into_typed_values() -> None:
         ("backoff_seconds", -1, "must be a whole number from 0"),
         ("backoff_seconds", 1.5, "must be a whole number"),
         ("bundle_dependencies", "false", "must be true or false"),
+        ("ledger_cold_after_days", 0, "must be a whole number from 1 to 3653 days, or null"),
         ("ledger_retention_days", 0, "must be a whole number from 1 to 3653 days"),
         ("log_level", "debug", "must be one of DEBUG, INFO, WARNING, ERROR"),
         ("log_retention_days", 15, "must be one of 1, 3, 5, 7, 14, 30"),
@@ -104,6 +105,10 @@ def test_a_mistake_is_one_line_with_field_value_and_remedy(name: str, value: obj
         (
             {"pipeline_timeout_seconds": 28_800},
             "pipeline_timeout_seconds must be more than stage_timeout_seconds",
+        ),
+        (
+            {"ledger_retention_days": 119, "ledger_cold_after_days": 30},
+            r"ledger_retention_days must be at least 120 where ledger_cold_after_days is 30: .* got: 119",
         ),
     ],
 )
