@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from tests.simulation.world import CallRefused, World
@@ -123,7 +124,15 @@ class SimulatedRegister(MemoryRegister):
         super().__init__()
         self._world = world
 
-    def apply(self, pipeline: str, stage: str, record_ids: Iterable[str], change: Change) -> int:
+    def apply(
+        self,
+        pipeline: str,
+        stage: str,
+        record_ids: Iterable[str],
+        change: Change,
+        *,
+        deadline: float = inf,  # noqa: ARG002  its clock is not the world's
+    ) -> int:
         left = list(dict.fromkeys(record_ids))
         written = 0
         for _ in range(CONTENDED):

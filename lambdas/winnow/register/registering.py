@@ -129,9 +129,9 @@ def register_attempt(
         # The mark is written before unresolved entries are read: of two runs that register at the same time, at least one sees the other.
         mark = RunMark(settled_at=settlement.settled_at, run_id=plan.run_id)
         register.mark_run(plan.pipeline, plan.stage, mark)
-        resolve_successes(ledger, register, plan, settlement, made)
+        resolve_successes(ledger, register, plan, settlement, made, deadline=deadline)
     if made.failures:
-        resolve_by_other_runs(ledger, register, plan, made)
+        resolve_by_other_runs(ledger, register, plan, made, deadline=deadline)
     ledger.write_json(keys.registered, made.to_json())
     return made
 
@@ -162,7 +162,9 @@ def _narrow_alert(ledger: Ledger, alert_key: str, alerted_key: str, made: Regist
     return content.needs_alert
 
 
-def resolve_by_other_runs(ledger: Ledger, register: RegisterTable, plan: Plan, into: Registered) -> None:
+def resolve_by_other_runs(
+    ledger: Ledger, register: RegisterTable, plan: Plan, into: Registered, *, deadline: float = inf
+) -> None:
     """Resolve failures of a run if the records have succeeded, later, in runs that are registered already.
 
     Raises:
@@ -177,7 +179,7 @@ def resolve_by_other_runs(ledger: Ledger, register: RegisterTable, plan: Plan, i
             last = read_result(ledger, keys).attempts - 1
             its_end = read_settlement(ledger, its_plan, last)
             if its_end:
-                resolve_successes(ledger, register, its_plan, its_end, into)
+                resolve_successes(ledger, register, its_plan, its_end, into, deadline=deadline)
 
 
 def register_failures(
@@ -218,7 +220,7 @@ def register_failures(
             is_new[record_id] = noted.is_new
             return noted.entry if noted.changed else None
 
-        register.apply(plan.pipeline, plan.stage, by_id, change)
+        register.apply(plan.pipeline, plan.stage, by_id, change, deadline=deadline)
         into.failures += len(by_id)
         for record_id, record in by_id.items():
             if is_new[record_id] and (of is None or record.ordinal in of):
@@ -227,12 +229,18 @@ def register_failures(
 
 
 def resolve_successes(
-    ledger: Ledger, register: RegisterTable, plan: Plan, settlement: Settlement, into: Registered
+    ledger: Ledger,
+    register: RegisterTable,
+    plan: Plan,
+    settlement: Settlement,
+    into: Registered,
+    *,
+    deadline: float = inf,
 ) -> None:
     """Resolve entries of records that succeeded in this run. Costs a query for unresolved entries, not a read per success.
 
     Raises:
-        RegisterUnavailable: the table cannot be changed. Registering again later completes it.
+        RegisterUnavailable: the table cannot be changed, or time is up. Registering again later completes it.
     """
     owed: set[str] = set()
     waived = 0
@@ -251,6 +259,7 @@ def resolve_successes(
             plan.stage,
             done,
             lambda record_id, found: note_success(found, done[record_id]) if found else None,
+            deadline=deadline,
         )
     into.resolved += resolved
     into.open = max(0, len(owed) - waived - resolved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 
 from winnow.register.entry import Entry, Status
 from winnow.register.item import Summary, UnresolvedEntry
@@ -20,7 +21,15 @@ class MemoryRegister(RegisterTable):
         """By pipeline and stage."""
         self._changing = threading.Lock()
 
-    def apply(self, pipeline: str, stage: str, record_ids: Iterable[str], change: Change) -> int:
+    def apply(
+        self,
+        pipeline: str,
+        stage: str,
+        record_ids: Iterable[str],
+        change: Change,
+        *,
+        deadline: float = inf,  # noqa: ARG002  nothing takes time here
+    ) -> int:
         entries = self.entries.setdefault((pipeline, stage), {})
         written = 0
         for record_id in dict.fromkeys(record_ids):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
@@ -32,7 +33,15 @@ class FailingRegister(MemoryRegister):
         self.writes_left: float = float("inf")
         """Entries that are still taken before the table is throttled."""
 
-    def apply(self, pipeline: str, stage: str, record_ids: Iterable[str], change: Change) -> int:
+    def apply(
+        self,
+        pipeline: str,
+        stage: str,
+        record_ids: Iterable[str],
+        change: Change,
+        *,
+        deadline: float = inf,
+    ) -> int:
         def change_unless_throttled(record_id: str, found: Entry | None) -> Entry | None:
             if self.refuses or self.writes_left <= 0:
                 raise RegisterUnavailable("throttled")
@@ -40,7 +49,7 @@ class FailingRegister(MemoryRegister):
             self.writes_left -= changed is not None
             return changed
 
-        return super().apply(pipeline, stage, record_ids, change_unless_throttled)
+        return super().apply(pipeline, stage, record_ids, change_unless_throttled, deadline=deadline)
 
     def unresolved(self, pipeline: str, stage: str) -> Iterator[Summary]:
         if self.refuses:

@@ -13,7 +13,7 @@ from winnow.core.contract import Kind
 from winnow.register import table as register_table
 from winnow.register.entry import Entry, Success, hold, note_failure, note_success, waive
 from winnow.register.item import PARTITIONS, Summary, partition
-from winnow.register.table import ATTEMPTS, BATCH, RegisterTable, RegisterUnavailable, RunMark
+from winnow.register.table import BATCH, FRUITLESS, RegisterTable, RegisterUnavailable, RunMark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,7 +197,7 @@ class TestChanges:
     @pytest.mark.parametrize(
         ("refusal", "tries"),
         [
-            (error("ThrottlingException"), ATTEMPTS),
+            (error("ThrottlingException"), FRUITLESS),
             (error("AccessDeniedException"), 1),
             (ConnectTimeoutError(endpoint_url="https://dynamodb"), 1),
         ],

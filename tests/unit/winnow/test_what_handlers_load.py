@@ -55,6 +55,7 @@ REGISTER = (
         "alerts.content",
         "register.entry",
         "register.item",
+        "register.pace",
         "register.registering",
         "register.table",
         "settlement.failure_records",
