@@ -6,6 +6,7 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
 from scripts.commands.aim import target_options
+from scripts.commands.alert import alert
 from scripts.commands.doctor import doctor
 from scripts.commands.local import local
 from scripts.commands.replay import replay
@@ -72,4 +73,5 @@ main.add_command(run)
 main.add_command(replay)
 main.add_command(verify)
 main.add_command(doctor)
+main.add_command(alert)
 main.add_command(local)

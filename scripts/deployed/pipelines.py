@@ -99,8 +99,12 @@ def find(target: Target, name: str, *, field: str = "PIPELINE") -> DeployedPipel
     raise Mistake(field, name, _remedy(target, pipelines))
 
 
-def only_one(target: Target) -> DeployedPipeline:
+def only_one(target: Target, *, field: str = "--pipeline") -> DeployedPipeline:
     """The pipeline, where there is no question which one.
+
+    Args:
+        target: where to look.
+        field: the argument or option that would name it, as the mistake's name.
 
     Raises:
         Mistake: there is none, or there are several.
@@ -109,7 +113,7 @@ def only_one(target: Target) -> DeployedPipeline:
     pipelines = _here(target)
     if len({each.name for each in pipelines}) == 1:
         return _the_one(target, pipelines)
-    raise Mistake("--pipeline", "nothing", _remedy(target, pipelines))
+    raise Mistake(field, "nothing", _remedy(target, pipelines))
 
 
 def _here(target: Target) -> list[DeployedPipeline]:

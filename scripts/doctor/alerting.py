@@ -1,6 +1,6 @@
 """Checks of whether people would hear: the webhook's secret, and who subscribed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -18,10 +18,29 @@ SLACK_PATH = "/services/"
 """Of an incoming webhook. A workflow's trigger has another, and takes no message of ours."""
 SHOWN_CHARS = 4
 """Of a webhook's address: enough to tell two apart, and of no use to post with."""
+PROD = "prod"
+"""The environment in which an alert that nobody hears is a failure; in others nobody may need to."""
 PENDING = "PendingConfirmation"
 """What SNS gives in place of an ARN."""
-TOPICS = {"AlertTopicArn": "alerts"}
-"""Outputs that name topics, and what they are for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicOfAlerts:
+    """A topic that a pipeline publishes on."""
+
+    purpose: str
+    """For people."""
+    output: str
+    """The stack's output that has its ARN."""
+    fields: str
+    """Of cdk.json, which say who hears."""
+
+
+TOPICS = (
+    TopicOfAlerts(purpose="alerts", output="AlertTopicArn", fields="alert_emails, slack_webhook_secret"),
+    TopicOfAlerts(purpose="watching", output="WatchTopicArn", fields="watchers"),
+)
+"""The second tells that the first, or what watches runs, is itself broken."""
 
 
 @check("slack secret", CheckGroup.ACCOUNT)
@@ -106,22 +125,23 @@ def subscribed(context: DoctorContext) -> Finding:
     """Each topic of alerts has somebody who hears."""
     outputs = context.stack().outputs
     sns = context.client("sns")
-    found = {purpose: subscriptions(sns, outputs[key]) for key, purpose in TOPICS.items() if key in outputs}
-    pending = {
-        each.endpoint: each for subscribers in found.values() for each in subscribers if each.is_pending
-    }
-    unheard = [
-        purpose for purpose, subscribers in found.items() if all(each.is_pending for each in subscribers)
+    found = {each: subscriptions(sns, outputs[each.output]) for each in TOPICS if each.output in outputs}
+    said = "; ".join(f"{topic.purpose}: {_told(subscribers)}" for topic, subscribers in found.items())
+    pending = [
+        (outputs[topic.output], each)
+        for topic, subscribers in found.items()
+        for each in subscribers
+        if each.is_pending
     ]
-    said = "; ".join(f"{purpose}: {_told(subscribers)}" for purpose, subscribers in found.items())
+    ask = f"Confirm: {_ask(pending)}." if pending else ""
+    unheard = [topic for topic, subscribers in found.items() if all(each.is_pending for each in subscribers)]
     if unheard:
-        nobody = Finding.failed if context.environment == "prod" else Finding.warning
-        remedy = "Name somebody in cdk.json (alert_emails, slack_webhook_secret) and deploy"
-        if pending:
-            remedy += f"; or confirm what is pending: {_ask(pending)}"
-        return nobody(f"nobody would hear. {said}", f"{remedy}.")
+        nobody = Finding.failed if context.environment == PROD else Finding.warning
+        told = f"nobody would hear of {' and '.join(topic.purpose for topic in unheard)} ({said})"
+        fields = ", ".join(topic.fields for topic in unheard)
+        return nobody(told, f"{ask} Name somebody in cdk.json ({fields}) and deploy.".strip())
     if pending:
-        return Finding.warning(said, f"Confirm: {_ask(pending)}.", _subscribe_again(outputs, pending))
+        return Finding.warning(said, ask, _subscribe_again(*pending[0]))
     left_out = _not_subscribed(context, found)
     if left_out:
         return Finding.warning(
@@ -138,20 +158,20 @@ def _told(subscribers: list[Subscription]) -> str:
     )
 
 
-def _ask(pending: Mapping[str, Subscription]) -> str:
-    return f"{', '.join(pending)} got a message with a link that is good for three days"
+def _ask(pending: Sequence[tuple[str, Subscription]]) -> str:
+    asked = ", ".join(dict.fromkeys(each.endpoint for _, each in pending))
+    return f"{asked} got a message with a link that is good for three days"
 
 
-def _subscribe_again(outputs: Mapping[str, str], pending: Mapping[str, Subscription]) -> str:
+def _subscribe_again(topic: str, subscriber: Subscription) -> str:
     """The command that has SNS send the message once more."""
-    first = next(iter(pending.values()))
     return (
-        f"aws sns subscribe --topic-arn {outputs['AlertTopicArn']} "
-        f"--protocol {first.protocol} --notification-endpoint {first.endpoint}"
+        f"aws sns subscribe --topic-arn {topic} "
+        f"--protocol {subscriber.protocol} --notification-endpoint {subscriber.endpoint}"
     )
 
 
-def _not_subscribed(context: DoctorContext, found: Mapping[str, list[Subscription]]) -> list[str]:
+def _not_subscribed(context: DoctorContext, found: Mapping[TopicOfAlerts, list[Subscription]]) -> list[str]:
     try:
         named = context.settings().alert_emails
     except NotExamined:

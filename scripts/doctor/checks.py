@@ -7,6 +7,7 @@ from scripts.doctor.clone import environment_settings, tools
 from scripts.doctor.code import code
 from scripts.doctor.deployment import names, protection, resources, stack
 from scripts.doctor.permissions import permissions
+from scripts.doctor.probe_alert import ALERT_PROBES
 from scripts.doctor.quotas import concurrency, executions, log_policies
 from scripts.doctor.running import alarms, dead_letters, runs, triggers
 
@@ -38,5 +39,5 @@ CHECKS: tuple[Check, ...] = (
 )
 """They read, and change nothing."""
 
-PROBES: tuple[Check, ...] = ()
+PROBES: tuple[Check, ...] = ALERT_PROBES
 """They start or send something, and run only with `--probe`."""

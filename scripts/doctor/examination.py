@@ -16,6 +16,8 @@ DENIED = frozenset(
         "AccessDeniedException",
         "AuthorizationError",
         "AuthorizationErrorException",
+        "KMSAccessDenied",
+        "KMSAccessDeniedException",
         "UnauthorizedOperation",
     }
 )

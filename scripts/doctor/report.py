@@ -2,7 +2,7 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -24,52 +24,66 @@ UNWRAPPED = 100_000
 """Columns of what is no terminal: programs that read lines get whole ones."""
 
 
-class Report:
-    """Prints findings as they come, under a heading per group."""
+class FindingLines:
+    """Prints findings in columns: how it came out, what it is about, what was found."""
 
-    def __init__(self, console: Console, checks: Sequence[Check]) -> None:
+    def __init__(self, console: Console, names: Iterable[str]) -> None:
+        """`names` are all that will be printed, for the width of their column."""
         self._console = console
-        self._name_width = max((len(each.name) for each in checks), default=0)
+        self._name_width = max(map(len, names), default=0)
         self._indent = " " * (2 + STATUS_WIDTH + 2 + self._name_width + 2)
-        self._group: CheckGroup | None = None
 
-    def head(self, context: DoctorContext) -> None:
-        """Print what is examined."""
-        pipeline = f"pipeline {context.pipeline}, " if context.pipeline else ""
-        self._print(Text(f"{pipeline}environment {context.environment}, in {context.target.name}", "bold"))
-
-    def show(self, examined: Examined) -> None:
-        """Print one check and its finding."""
-        check, finding = examined.check, examined.finding
-        if check.group is not self._group:
-            self._group = check.group
-            self._print(Text(f"\n{self._group}", "bold"))
+    def show(self, name: str, finding: Finding) -> None:
+        """Print one finding, and below it what to do about it."""
         first, *more = self._wrap(finding.what) or [""]
         line = Text("  ").append(f"{finding.status:<{STATUS_WIDTH}}", STYLES[finding.status])
-        line.append(f"  {check.name:<{self._name_width}}  ")
+        line.append(f"  {name:<{self._name_width}}  ")
         what = "dim" if finding.status is FindingStatus.SKIPPED else ""
-        self._print(line.append(first, what))
+        self.say(line.append(first, what))
         for each in more:
-            self._print(Text(self._indent).append(each, what))
+            self.say(Text(self._indent).append(each, what))
         for each in self._wrap(finding.remedy):
-            self._print(Text(self._indent + each))
+            self.say(Text(self._indent + each))
         if finding.command:
             # Never wrapped: it is there to be copied.
-            self._print(Text(f"{self._indent}  ").append(finding.command, "cyan"))
+            self.say(Text(f"{self._indent}  ").append(finding.command, "cyan"))
 
-    def close(self, results: Sequence[Examined]) -> None:
-        """Print how many checks came out how."""
-        counts = Counter(each.finding.status for each in results)
-        said = ", ".join(f"{counts[status]} {status}" for status in FindingStatus if counts[status])
-        self._print(Text(f"\n{said}", "bold red" if has_failed(results) else "bold"))
+    def say(self, text: Text) -> None:
+        """Print a line as it is."""
+        self._console.print(text, soft_wrap=True, highlight=False)
 
     def _wrap(self, text: str) -> list[str]:
         width = self._console.width if self._console.is_terminal else UNWRAPPED
         room = max(20, width - len(self._indent))
         return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
 
-    def _print(self, text: Text) -> None:
-        self._console.print(text, soft_wrap=True, highlight=False)
+
+class Report:
+    """Prints checks as they are made, under a heading per group."""
+
+    def __init__(self, console: Console, checks: Sequence[Check]) -> None:
+        self._lines = FindingLines(console, [each.name for each in checks])
+        self._group: CheckGroup | None = None
+
+    def head(self, context: DoctorContext) -> None:
+        """Print what is examined."""
+        pipeline = f"pipeline {context.pipeline}, " if context.pipeline else ""
+        self._lines.say(
+            Text(f"{pipeline}environment {context.environment}, in {context.target.name}", "bold")
+        )
+
+    def show(self, examined: Examined) -> None:
+        """Print one check and its finding."""
+        if examined.check.group is not self._group:
+            self._group = examined.check.group
+            self._lines.say(Text(f"\n{self._group}", "bold"))
+        self._lines.show(examined.check.name, examined.finding)
+
+    def close(self, results: Sequence[Examined]) -> None:
+        """Print how many checks came out how."""
+        counts = Counter(each.finding.status for each in results)
+        said = ", ".join(f"{counts[status]} {status}" for status in FindingStatus if counts[status])
+        self._lines.say(Text(f"\n{said}", "bold red" if has_failed(results) else "bold"))
 
 
 def to_json(context: DoctorContext, results: Sequence[Examined]) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class Event(StrEnum):
     ABORTED = "ABORTED"
     NOT_CONSERVED = "NOT_CONSERVED"
     REFUSED = "REFUSED"
+    TEST = "TEST"
+    """Nothing happened; an operator wants to see that alerts arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

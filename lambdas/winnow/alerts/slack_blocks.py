@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from winnow.alerts.content import OTHER_CAUSES, Severity
+from winnow.alerts.content import OTHER_CAUSES, Event, Severity
 from winnow.alerts.wording import Alert
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ MAX_URL_CHARS = 3_000
 MAX_CODE_CHARS = 1_200
 """Of one piece of foreign text: an id and its message fit into one block with room to spare."""
 SIGNS = {Severity.CRITICAL: ":red_circle:", Severity.ERROR: ":large_orange_circle:"}
+SIGN_OF_A_TEST = ":large_green_circle:"
 
 Block = dict[str, Any]
 
@@ -75,7 +76,8 @@ def alert_message(alert: Alert) -> dict[str, Any]:
     if content.failures_file:
         where.append(f"all failures, one JSON line each: {code(str(content.failures_file))}")
     blocks.append(_context(where))
-    return _message(alert.title, blocks, sign=SIGNS[content.severity])
+    sign = SIGN_OF_A_TEST if content.verdict == Event.TEST else SIGNS[content.severity]
+    return _message(alert.title, blocks, sign=sign)
 
 
 def _alarm_message(alarm: Mapping[str, Any]) -> dict[str, Any]:

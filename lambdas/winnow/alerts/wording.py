@@ -169,6 +169,8 @@ def _headline(content: AlertContent) -> str:
             return "the ledger of the run does not add up; records may be missing"
         case Event.REFUSED, _:
             return "an event that asked for a run was refused"
+        case Event.TEST, _:
+            return "a test of the alerts; nothing is wrong"
         case _:
             return "the run failed"
 
@@ -212,6 +214,8 @@ def _summary(content: AlertContent) -> str:
                 "The event asks for something that cannot be run, so no run was started, and it will not be delivered again. "
                 "Runs that are under way are not touched."
             )
+        case Event.TEST, _:
+            return "An operator sent this to see that alerts arrive. It came the way that real ones come."
         case _:
             return "The run stopped with an error that is not about single records. What was done is in the ledger."
 
@@ -286,6 +290,11 @@ def _steps(content: AlertContent) -> tuple[str, ...]:
                 "Read the cause: it names the field, what is wrong with it, and the event.",
                 "Correct what sends such events, and send this one again; or start the run by hand:",
             )
+        case Event.TEST:
+            return (
+                "Nothing is to be done: you would have heard of a real failure, too.",
+                "To see what else is as it should be:",
+            )
         case _:
             return (
                 "Read the cause, and the execution's history.",
@@ -296,6 +305,8 @@ def _steps(content: AlertContent) -> tuple[str, ...]:
 def _command(content: AlertContent, *, local: bool) -> str:
     if content.verdict == Event.NOT_CONSERVED:
         words = ["verify", content.run_id]
+    elif content.verdict == Event.TEST:
+        words = ["doctor", content.pipeline]
     elif content.stage is None:
         words = ["run", content.pipeline]
     elif _is_about_rows(content):

@@ -35,3 +35,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
             watch.count(Metric.SLACK_FAILED)
             raise
         watch.count(Metric.SLACK_DELIVERED, sent)
+        # By which `winnow alert test` finds its message in this function's log.
+        watch.note(message_ids=[notification.message_id for notification in notifications])

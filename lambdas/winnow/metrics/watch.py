@@ -56,6 +56,7 @@ class Watch:
         self._stage = stage
         self._run_id = run_id
         self._sums: dict[Metric, float] = {}
+        self._notes: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def identify(self, *, run_id: str, stage: str = "") -> None:
@@ -67,6 +68,10 @@ class Watch:
     def count(self, metric: Metric, value: float = 1) -> None:
         with self._lock:
             self._sums[metric] = self._sums.get(metric, 0) + value
+
+    def note(self, **notes: Any) -> None:
+        """Put ids and the like beside the counts: in the log's line of them, and in no metric."""
+        self._notes.update(notes)
 
     def flush(self) -> None:
         """Print what was counted so far as one EMF line; nothing if nothing was. Never raises.
@@ -86,6 +91,8 @@ class Watch:
                 emf.add_dimensions(pipeline=self._pipeline)
             if self._run_id:
                 emf.add_metadata("run_id", self._run_id)
+            for key, value in self._notes.items():
+                emf.add_metadata(key, value)
             for metric, value in sums.items():
                 emf.add_metric(name=metric, unit=metric.unit, value=value)
             emf.flush_metrics()

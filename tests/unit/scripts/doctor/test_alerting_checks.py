@@ -124,24 +124,24 @@ BEN = {"Protocol": "email", "Endpoint": "ben@example.org", "SubscriptionArn": "P
             [],
             "dev",
             WARNING,
-            "nobody would hear. alerts: nobody",
+            "nobody would hear of alerts (alerts: nobody)",
             "Name somebody in cdk.json (alert_emails, slack_webhook_secret) and deploy.",
         ),
         (
             [],
             "prod",
             FAILED,
-            "nobody would hear. alerts: nobody",
+            "nobody would hear of alerts (alerts: nobody)",
             "Name somebody in cdk.json (alert_emails, slack_webhook_secret) and deploy.",
         ),
         (
             [BEN],
             "prod",
             FAILED,
-            "nobody would hear. alerts: ben@example.org (not confirmed)",
+            "nobody would hear of alerts (alerts: ben@example.org (not confirmed))",
             (
-                "Name somebody in cdk.json (alert_emails, slack_webhook_secret) and deploy; or confirm what is pending: "
-                "ben@example.org got a message with a link that is good for three days."
+                "Confirm: ben@example.org got a message with a link that is good for three days. "
+                "Name somebody in cdk.json (alert_emails, slack_webhook_secret) and deploy."
             ),
         ),
         (
@@ -184,3 +184,17 @@ def test_who_is_named_in_the_settings_and_left_is_told(tmp_path: Path) -> None:
     finding = examine(subscribed, context(answers, root=root))
     assert finding.status is WARNING
     assert finding.what.endswith("cdk.json names cat@example.org, who did not subscribe")
+
+
+def test_the_topic_that_tells_of_broken_watching_needs_somebody_too() -> None:
+    def subscriptions(*, TopicArn: str) -> dict[str, Any]:  # noqa: N803 boto3's name
+        return {"Subscriptions": [SLACK, ANN] if TopicArn == OUTPUTS["AlertTopicArn"] else []}
+
+    deployed = stack(outputs={"WatchTopicArn": "arn:watch"})
+    finding = examine(
+        subscribed, context({"sns.list_subscriptions_by_topic": subscriptions}, stacks=[deployed])
+    )
+    assert finding.what == (
+        "nobody would hear of watching (alerts: Slack, ann@example.org; watching: nobody)"
+    )
+    assert finding.remedy == "Name somebody in cdk.json (watchers) and deploy."
