@@ -116,7 +116,7 @@ def _attempt(asked: dict[str, Any]) -> None:
             asked["order"],
             FakeContext(seconds=MAX_SECONDS),
             ledger=ledger_in(Path(asked["folder"])),
-            watch=Watch(pipeline="kills"),
+            watch=Watch(environment="test", pipeline="kills"),
             code_version="kills",
         )
         code = 0

@@ -48,7 +48,7 @@ def _ndjson(count: int, every: int) -> tuple[Taken, int]:
         event,
         FakeContext(FAR),
         ledger=Ledger(store),
-        watch=Watch(pipeline="bench"),
+        watch=Watch(environment="test", pipeline="bench"),
         code_version="bench",
     )
     return clock.taken(), int(report["failed"])

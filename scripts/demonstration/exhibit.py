@@ -71,7 +71,10 @@ class Exhibit:
         Raises:
             CommandFailed: it did not end as it should.
         """
-        detail: dict[str, Any] = {"pipeline": self.pipeline.name}
+        detail: dict[str, Any] = {
+            "pipeline": self.pipeline.name,
+            "environment": self.pipeline.environment,
+        }
         if records:
             detail["records"] = records
         with step(self._console, 'putting an event "Run requested" on the bus') as say:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EVENT_SOURCE = "winnow"
 RUN_REQUESTED = "Run requested"
-"""`detail` is what a run is started with, and `"pipeline"` names the pipeline."""
+"""`detail` is what a run is started with; `"pipeline"` and `"environment"` name which pipeline is meant."""
 
 START_RUN_SECONDS = 60
 ARRIVALS_PER_RUN = 1000
@@ -64,7 +64,13 @@ class Triggers(Construct):
             "RunRequested",
             description=f"A run of {deployment.pipeline} is asked for",
             event_pattern=events.EventPattern(
-                source=[EVENT_SOURCE], detail_type=[RUN_REQUESTED], detail={"pipeline": [deployment.pipeline]}
+                source=[EVENT_SOURCE],
+                detail_type=[RUN_REQUESTED],
+                detail={
+                    "pipeline": [deployment.pipeline],
+                    # StartRun refuses an event that names none; no rule would tell anybody of it.
+                    "environment": [settings.environment, {"exists": False}],
+                },
             ),
             targets=[self._target],
         )

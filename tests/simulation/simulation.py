@@ -96,7 +96,7 @@ class Simulation:
         self.stages = {stage.name: stage for stage in schedule.stages}
         self.given: dict[str, Given] = {}
         """By ARN of the pipeline's execution."""
-        self.watch = Watch(pipeline=PIPELINE)
+        self.watch = Watch(environment="test", pipeline=PIPELINE)
         self.announcer = Announcer(topic_arn="topic", environment="prod", sns=self.topic)
         definitions = {stage.name: stage_definition(stage) for stage in schedule.stages}
         definitions[PIPELINE] = pipeline_definition(schedule.stages)

@@ -509,7 +509,7 @@ def test_a_run_starts_on_request_on_schedule_and_on_arrival(prod: Synthesized) -
     assert requested["EventPattern"] == {
         "source": ["winnow"],
         "detail-type": ["Run requested"],
-        "detail": {"pipeline": ["catalogue"]},
+        "detail": {"pipeline": ["catalogue"], "environment": ["prod", {"exists": False}]},
     }
     assert rules[prod.the("AWS::Events::Rule", "Schedule")]["ScheduleExpression"] == "cron(0 2 * * ? *)"
     assert arrived["EventPattern"]["detail"]["object"] == {"key": [{"prefix": "tei/"}]}

@@ -89,7 +89,7 @@ def compose(content: AlertContent, *, environment: str, execution: str) -> Alert
 
     Args:
         content: what happened; its text from records is cleaned here, and cut until the alert fits into SNS.
-        environment: its name, for the title.
+        environment: its name, for the title and the command.
         execution: ARN of the execution to look at first.
     """
     for id_chars, message_chars in DETAIL:
@@ -136,7 +136,7 @@ def _compose(content: AlertContent, environment: str, execution: str) -> Alert:
         title=_title(content, environment),
         summary=_summary(content),
         steps=_steps(content),
-        command=_command(content, local=local),
+        command=_command(content, environment),
         text="",
         console_url=None if local else execution_url(execution),
         failures_url=None if local or file is None else object_url(execution, file.bucket, file.key),
@@ -302,7 +302,7 @@ def _steps(content: AlertContent) -> tuple[str, ...]:
             )
 
 
-def _command(content: AlertContent, *, local: bool) -> str:
+def _command(content: AlertContent, environment: str) -> str:
     if content.verdict == Event.NOT_CONSERVED:
         words = ["verify", content.run_id]
     elif content.verdict == Event.TEST:
@@ -315,7 +315,14 @@ def _command(content: AlertContent, *, local: bool) -> str:
     else:
         words = ["replay", "run", "--pipeline", content.pipeline, "--stage", content.stage]
         words += ["--run", content.run_id, "--execute"]
-    return shlex.join(["./scripts/winnow", *words, *(["--local"] if local else [])])
+    return shlex.join(["./scripts/winnow", *words, *_aim(environment)])
+
+
+def _aim(environment: str) -> list[str]:
+    """Options that aim a command at this environment, whatever the reader's shell names."""
+    if environment == LOCAL:
+        return ["--local"]
+    return ["--environment", environment] if environment else []
 
 
 def _records(number: int, of: int | None = None) -> str:

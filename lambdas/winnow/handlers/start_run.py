@@ -56,6 +56,7 @@ def _starter(settings: Settings, watch: Watch) -> Starter:
 
     return Starter(
         pipeline=settings.pipeline,
+        environment=settings.need("environment"),
         stages=settings.stages,
         source_bucket=settings.need("source_bucket"),
         source_prefix=settings.source_prefix,

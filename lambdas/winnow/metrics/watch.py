@@ -51,7 +51,8 @@ class Watch:
     Counting is an addition to a dict, cheap enough for each record; Powertools' `add_metric` alone takes 6 µs.
     """
 
-    def __init__(self, *, pipeline: str, stage: str = "", run_id: str = "") -> None:
+    def __init__(self, *, environment: str, pipeline: str, stage: str = "", run_id: str = "") -> None:
+        self._environment = environment
         self._pipeline = pipeline
         self._stage = stage
         self._run_id = run_id
@@ -76,6 +77,9 @@ class Watch:
     def flush(self) -> None:
         """Print what was counted so far as one EMF line; nothing if nothing was. Never raises.
 
+        Its dimensions are environment, pipeline and, where it is known, stage. There is one set of them, as CloudWatch bills
+        each set of each metric: what a pipeline did in all is the sum over its stages.
+
         Of a probe nothing is printed: it is not the pipeline's work, and its failures are made on purpose.
         """
         with self._lock:
@@ -83,12 +87,12 @@ class Watch:
         if not sums or is_probe(self._run_id):
             return
         try:
-            # An empty service keeps Powertools from adding a third dimension.
+            # An empty service keeps Powertools from adding a dimension of its own.
             emf = AmazonCloudWatchEMFProvider(namespace=NAMESPACE, service="")
+            emf.add_dimension("environment", self._environment)
             emf.add_dimension("pipeline", self._pipeline)
             if self._stage:
                 emf.add_dimension("stage", self._stage)
-                emf.add_dimensions(pipeline=self._pipeline)
             if self._run_id:
                 emf.add_metadata("run_id", self._run_id)
             for key, value in self._notes.items():
@@ -110,7 +114,7 @@ def watched(
     An error passes through unchanged.
     """
     logger = get_logger()
-    watch = Watch(pipeline=settings.pipeline, stage=stage or settings.stage)
+    watch = Watch(environment=settings.environment, pipeline=settings.pipeline, stage=stage or settings.stage)
     with suppress(Exception):
         logger.append_keys(pipeline=settings.pipeline, request_id=getattr(context, "aws_request_id", None))
     if run_id:

@@ -69,7 +69,7 @@ class RunEvent:
             )
         detail = event.get("detail")
         if not isinstance(detail, Mapping):
-            raise StageInputError("detail", detail, 'must be {"pipeline", ...}')
+            raise StageInputError("detail", detail, 'must be {"pipeline", "environment", ...}')
         return cls(event_id=event["id"], time=event["time"], kind=TriggerKind.EVENT, detail=detail)
 
     @property
@@ -113,6 +113,7 @@ class Starter:
         self,
         *,
         pipeline: str,
+        environment: str,
         stages: Sequence[str],
         source_bucket: str,
         source_prefix: str,
@@ -125,6 +126,7 @@ class Starter:
     ) -> None:
         """`alert_refusal` takes an event that was refused, and why."""
         self._pipeline = pipeline
+        self._environment = environment
         self._stages = stages
         self._source_bucket = source_bucket
         self._source_prefix = source_prefix
@@ -159,6 +161,19 @@ class Starter:
             if pipeline != self._pipeline:
                 raise StageInputError(
                     "detail.pipeline", pipeline, f"must be {self._pipeline}, the pipeline this rule starts"
+                )
+            environment = fields.pop("environment", None)
+            if environment is None:
+                raise StageInputError(
+                    "detail.environment",
+                    None,
+                    f'is missing; to start a run in {self._environment}, add "environment": "{self._environment}"',
+                )
+            if environment != self._environment:
+                raise StageInputError(
+                    "detail.environment",
+                    environment,
+                    f"must be {self._environment}, the environment this rule starts runs in",
                 )
             if "trigger" in fields:
                 raise StageInputError("detail.trigger", fields["trigger"], "unknown field; remove it")

@@ -116,7 +116,7 @@ def _attempt(worker: Worker, order: Order, ledger: Ledger, seconds: float) -> di
                 state["order"],
                 FakeContext(seconds),
                 ledger=ledger,
-                watch=Watch(pipeline="test"),
+                watch=Watch(environment="test", pipeline="test"),
                 code_version="test",
             )
         except Exception as error:  # noqa: BLE001  the state machine's Catch

@@ -8,17 +8,30 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import ClientError
 
+from scripts.local import cdk
 from tests.integration.faults.app import PATIENT, PIPELINE
 from tests.integration.faults.lab import Lab, Run, about, await_
 
 pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("faults")]
 
+ELSEWHERE = "asked-for-elsewhere"
+NOWHERE = "asked-for-nowhere"
 GOOD = [f"good-{number:02}" for number in range(10)]
 
 
 def executions_of(lab: Lab, name: str) -> list[str]:
     pages = lab.stepfunctions.get_paginator("list_executions").paginate(stateMachineArn=lab.faults.arn)
     return [each["name"] for page in pages for each in page["executions"] if each["name"].startswith(name)]
+
+
+def ask_for(lab: Lab, *details: dict[str, str]) -> None:
+    """Put events on the bus, each of which asks for a run."""
+    asked = {"pipeline": PIPELINE, "start_at": PATIENT, "records": GOOD}
+    entries = [
+        {"Source": "winnow", "DetailType": "Run requested", "Detail": json.dumps(asked | detail)}
+        for detail in details
+    ]
+    assert lab.events.put_events(Entries=entries)["FailedEntryCount"] == 0
 
 
 def delivered_twice(lab: Lab) -> Run:
@@ -30,7 +43,12 @@ def delivered_twice(lab: Lab) -> Run:
         "detail-type": "Run requested",
         "time": "2026-11-20T12:00:00Z",
         "resources": [],
-        "detail": {"pipeline": PIPELINE, "start_at": PATIENT, "records": GOOD},
+        "detail": {
+            "pipeline": PIPELINE,
+            "environment": cdk.ENVIRONMENT,
+            "start_at": PATIENT,
+            "records": GOOD,
+        },
     }
     start_run = lab.function("start_run")["FunctionName"]
     with ThreadPoolExecutor(2) as pool:
@@ -48,11 +66,10 @@ def test_an_event_that_is_delivered_twice_starts_one_run(run: Run) -> None:
 
 
 def sent_twice(lab: Lab) -> Run:
-    """Two events through the bus that ask for the same run."""
+    """Two events through the bus that ask for the same run, after one for another environment and one for none."""
     name = "sent-twice"
-    detail = {"pipeline": PIPELINE, "run_id": name, "start_at": PATIENT, "records": GOOD}
-    entry = {"Source": "winnow", "DetailType": "Run requested", "Detail": json.dumps(detail)}
-    assert lab.events.put_events(Entries=[entry, entry])["FailedEntryCount"] == 0
+    ask_for(lab, {"environment": "elsewhere", "run_id": ELSEWHERE}, {"run_id": NOWHERE})
+    ask_for(lab, *2 * [{"environment": cdk.ENVIRONMENT, "run_id": name}])
     await_("the run", lambda: executions_of(lab, name), lab=lab)
     execution = lab.faults.arn.replace(":stateMachine:", ":execution:")
     return Run(lab, lab.faults, name, f"{execution}:{name}").ended()
@@ -63,6 +80,23 @@ def test_a_run_that_is_asked_for_twice_runs_once(run: Run) -> None:
     assert run.status() == "SUCCEEDED", run.cause()
     run.assert_sound(good=GOOD)
     assert executions_of(run.lab, run.run_id) == [run.run_id]
+
+
+@about(sent_twice)
+def test_an_event_that_names_no_environment_is_refused_and_alerted(run: Run) -> None:
+    def refused() -> list[str]:
+        return [alert["cause"] for alert in run.lab.alerts_about("") if alert["verdict"] == "REFUSED"]
+
+    (cause,) = await_("the alert", refused, lab=run.lab)
+    assert cause.startswith(
+        f'detail.environment: is missing; to start a run in {cdk.ENVIRONMENT}, add "environment": "{cdk.ENVIRONMENT}"'
+    )
+    assert executions_of(run.lab, NOWHERE) == []
+
+
+@about(sent_twice)
+def test_an_event_for_another_environment_starts_nothing(run: Run) -> None:
+    assert executions_of(run.lab, ELSEWHERE) == []
 
 
 def named_like_an_attempt(lab: Lab) -> Run:

@@ -21,7 +21,7 @@ MANUSCRIPTS = ROOT / "tests" / "data" / "manuscripts" / "Hebrew"
 
 
 def ask_for(deployment: Deployment, **detail: Any) -> None:
-    event = {"pipeline": "catalogue", **detail}
+    event = {"pipeline": "catalogue", "environment": deployment.pipeline.environment, **detail}
     answer = deployment.target.client("events").put_events(
         Entries=[{"Source": "winnow", "DetailType": "Run requested", "Detail": json.dumps(event)}]
     )

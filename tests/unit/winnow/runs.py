@@ -96,7 +96,7 @@ class Pipeline:
                 state["order"],
                 FakeContext(),
                 ledger=self.ledger,
-                watch=Watch(pipeline="catalogue"),
+                watch=Watch(environment="test", pipeline="catalogue"),
                 code_version="test",
             )
         except Exception as error:  # noqa: BLE001  the state machine's Catch

@@ -112,7 +112,7 @@ class Stage:
             order.to_payload(),
             FakeContext(seconds, memory_mb),
             ledger=self.ledger,
-            watch=Watch(pipeline="catalogue"),
+            watch=Watch(environment="test", pipeline="catalogue"),
             code_version="v1",
         )
 

@@ -241,7 +241,7 @@ class TestWording:
         about_rows = compose(content(verdict, causes=rows), environment="prod", execution=EXECUTION)
         assert "Correct these rows in the list, and run the list again." in about_rows.steps[1]
         assert about_rows.command == (
-            f"./scripts/winnow replay list --pipeline catalogue --stage transform --run {RUN_ID} --records"
+            f"./scripts/winnow replay list --pipeline catalogue --stage transform --run {RUN_ID} --records --environment prod"
         )
         mixed = content(verdict, causes=(rows[0], content().causes[1]))
         assert "replay run" in compose(mixed, environment="prod", execution=EXECUTION).command
@@ -264,7 +264,7 @@ class TestWording:
             in text
         )
         assert (
-            f"./scripts/winnow replay run --pipeline catalogue --stage transform --run {RUN_ID} --execute\n"
+            f"./scripts/winnow replay run --pipeline catalogue --stage transform --run {RUN_ID} --execute --environment prod\n"
             in text
         )
 
@@ -290,9 +290,25 @@ class TestWording:
             alert = compose(content("TOTAL_FAILURE", causes=causes), environment="prod", execution=EXECUTION)
             assert blamed in alert.summary
 
+    @pytest.mark.parametrize("event", Event)
+    @pytest.mark.parametrize("stage", ["transform", None])
+    def test_names_the_environment_wherever_it_is_read(self, event: Event, stage: str | None) -> None:
+        sns = FakeSns()
+        announcer(sns, "staging").announce(content(event.value, stage=stage), execution=EXECUTION)
+        (request,) = sns.published
+        parts = json.loads(request["Message"])
+        structured = json.loads(parts["lambda"])
+        assert request["Subject"].startswith("[staging] ")
+        assert parts["default"].startswith("[staging] ")
+        assert structured["environment"] == "staging"
+        assert " [staging] " in slack_message("", parts["lambda"])["blocks"][0]["text"]["text"]
+        assert structured["replay_command"].endswith(" --environment staging")
+        assert f"{structured['replay_command']}\n" in parts["default"]
+
     def test_aims_at_the_emulator_where_it_runs_there(self) -> None:
         alert = compose(content(), environment="local", execution=EXECUTION)
         assert alert.command.endswith("--execute --local")
+        assert "--environment" not in alert.command
         assert alert.console_url is None
 
     def test_keeps_text_from_records_out_of_title_and_steps(self) -> None:

@@ -52,7 +52,7 @@ class World:
             self.pipeline.run(event)
         self.ledger, self.state = self.pipeline.ledger, self.pipeline.state
         self.sns = FakeSns()
-        self.watch = Watch(pipeline="catalogue")
+        self.watch = Watch(environment="test", pipeline="catalogue")
         self.announcer = Announcer(topic_arn="arn:topic", environment="prod", sns=self.sns)
         self.register = FailingRegister()
         self.closer = Closer(
@@ -181,7 +181,7 @@ class TestALedgerThatDoesNotAddUp:
         (alert,) = world.alerts
         assert (alert["verdict"], alert["severity"]) == ("NOT_CONSERVED", "critical")
         assert alert["cause"] == "adapt: the result's count 'failed' says 1, but the evidence says 0"
-        assert alert["replay_command"] == f"./scripts/winnow verify {RUN_ID}"
+        assert alert["replay_command"] == f"./scripts/winnow verify {RUN_ID} --environment prod"
         assert world.counted(Metric.CONSERVATION_VIOLATION) == 1
 
     def test_is_reported(self) -> None:
@@ -234,7 +234,7 @@ class TestARunThatDidNotSucceed:
         assert alert["cause"] == (
             "it had come as far as stage adapt (5 of 7 records done there): States.Runtime: stopped by hand"
         )
-        assert alert["replay_command"] == "./scripts/winnow run catalogue"
+        assert alert["replay_command"] == "./scripts/winnow run catalogue --environment prod"
         assert world.report["proof"]["finished"] is False
 
     def test_is_alerted_from_the_event_alone_when_it_was_never_planned(self) -> None:
@@ -424,7 +424,7 @@ class TestLaw6:
 def test_a_step_that_fails_is_counted_and_named_and_keeps_no_other_back(
     step: ClosingStep, metric: Metric
 ) -> None:
-    watch = Watch(pipeline="catalogue")
+    watch = Watch(environment="test", pipeline="catalogue")
     steps = Steps(watch)
     assert steps.take(step, lambda: 1 / 0) is None
     assert steps.take(step, lambda: 2) == 2

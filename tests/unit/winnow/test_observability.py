@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import ast
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,10 +17,13 @@ from winnow.metrics import watch as observability
 from winnow.metrics.watch import Metric, Watch, get_logger, watched
 from winnow.settings import Settings
 
+WINNOW = Path(observability.__file__).parents[1]
+
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("WINNOW_PIPELINE", "catalogue")
+    monkeypatch.setenv("WINNOW_ENVIRONMENT", "prod")
     return Settings.from_env()
 
 
@@ -27,7 +32,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 class TestMetrics:
-    def test_are_emitted_once_with_pipeline_and_stage_as_the_only_dimensions(
+    def test_are_emitted_once_with_environment_pipeline_and_stage_as_the_only_dimensions(
         self, settings: Settings, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with watched(settings, stage="adapt", run_id="01J") as watch:
@@ -37,21 +42,22 @@ class TestMetrics:
         (emf,) = printed(capsys)
         (directive,) = emf["_aws"]["CloudWatchMetrics"]
         assert directive["Namespace"] == "Winnow"
-        assert directive["Dimensions"] == [["pipeline", "stage"], ["pipeline"]]
+        assert directive["Dimensions"] == [["environment", "pipeline", "stage"]]
         assert directive["Metrics"] == [
             {"Name": "RecordsIn", "Unit": "Count"},
             {"Name": "AttemptSeconds", "Unit": "Seconds"},
         ]
-        assert (emf["pipeline"], emf["stage"], emf["run_id"]) == ("catalogue", "adapt", "01J")
+        assert (emf["environment"], emf["pipeline"], emf["stage"]) == ("prod", "catalogue", "adapt")
+        assert emf["run_id"] == "01J"
         assert emf["RecordsIn"] == [62]
 
-    def test_of_a_whole_run_have_the_pipeline_as_dimension(
+    def test_of_a_whole_run_have_environment_and_pipeline_as_dimensions(
         self, settings: Settings, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with watched(settings) as watch:
             watch.count(Metric.RUN_SUCCEEDED)
         (emf,) = printed(capsys)
-        assert emf["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["pipeline"]]
+        assert emf["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["environment", "pipeline"]]
 
     def test_are_emitted_when_the_invocation_fails(
         self, settings: Settings, capsys: pytest.CaptureFixture[str]
@@ -109,6 +115,18 @@ class TestMetrics:
             patched.setattr(sys, "stdout", Broken())
             with watched(settings, run_id="01J") as watch:
                 watch.count(Metric.SUCCEEDED)
+
+    def test_are_counted_by_watches_that_know_their_environment(self) -> None:
+        """Only `watched` makes them, from the Lambda's settings; and the tests' own worker, which emits none."""
+        makers = {
+            path.relative_to(WINNOW).as_posix()
+            for path in WINNOW.rglob("*.py")
+            if any(
+                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Watch"
+                for node in ast.walk(ast.parse(path.read_text()))
+            )
+        }
+        assert makers == {"metrics/watch.py", "testing/worker_run.py"}
 
     def test_name_every_kind_of_failure(self) -> None:
         assert {kind: Metric.failed(kind).value for kind in Kind} == {
@@ -193,7 +211,7 @@ class TestTraces:
 
 
 def test_counts_from_many_threads_add_up() -> None:
-    watch = Watch(pipeline="catalogue")
+    watch = Watch(environment="test", pipeline="catalogue")
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: watch.count(Metric.SUCCEEDED), range(4_000)))
     assert watch._sums == {Metric.SUCCEEDED: 4_000}

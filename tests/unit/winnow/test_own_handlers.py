@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import botocore.session
 import pytest
+from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 from moto import mock_aws
 
 from tests.unit.winnow.registers import TABLE, create_table
@@ -115,6 +116,23 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     clients._session.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def _metrics_name_their_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    emitted: list[dict[str, str]] = []
+
+    class Emf(AmazonCloudWatchEMFProvider):
+        def flush_metrics(self, raise_on_empty_metrics: bool = False) -> None:  # noqa: FBT001, FBT002  Powertools' own
+            emitted.append(dict(self.dimension_set))
+            super().flush_metrics(raise_on_empty_metrics)
+
+    monkeypatch.setattr("winnow.metrics.watch.AmazonCloudWatchEMFProvider", Emf)
+    yield
+    for dimensions in emitted:
+        assert dimensions["environment"] == "prod"
+        assert dimensions["pipeline"] == "catalogue"
+        assert set(dimensions) <= {"environment", "pipeline", "stage"}
+
+
 def call(handler: Any, event: object, seconds: float = 30) -> Any:
     """Invoke a handler as Lambda does: what it returns must be JSON."""
     return json.loads(json.dumps(handler(event, FakeContext(seconds=seconds))))
@@ -142,7 +160,8 @@ def test_start_run_starts_what_event_bridge_and_the_queue_ask_for(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WINNOW_PIPELINE_ARN", account.machine_arn)
-    event = {"id": "e1", "time": "2026-11-20T06:00:00Z", "detail": {"pipeline": "catalogue"}}
+    asked = {"pipeline": "catalogue", "environment": "prod"}
+    event = {"id": "e1", "time": "2026-11-20T06:00:00Z", "detail": asked}
     run_id = call(start_run.handler, event)["run_id"]
     assert call(start_run.handler, event) == {"run_id": run_id}
     created = {

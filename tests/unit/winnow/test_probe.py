@@ -155,7 +155,7 @@ class TestRunIds:
 
     def test_of_a_probe_are_not_counted(self, capsys: pytest.CaptureFixture[str]) -> None:
         for run_id in (new_probe_id("careful"), "01KB0000000000000000000000"):
-            watch = Watch(pipeline="books", stage="clean", run_id=run_id)
+            watch = Watch(environment="test", pipeline="books", stage="clean", run_id=run_id)
             watch.count(Metric.FAILED_CRASHED)
             watch.flush()
         (line,) = capsys.readouterr().out.splitlines()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STAGES = ("adapt", "transform", "mint")
 EVENT_ID = "b6c1cf9a-7b1f-4c7e-a1c7-2d9c7c7d0f11"
+OURS = {"pipeline": "catalogue", "environment": "prod"}
 LAW_7_BYTES = 16 * 1024
 
 
@@ -66,7 +67,7 @@ class SayingWatch(Watch):
     """Remembers what was counted."""
 
     def __init__(self) -> None:
-        super().__init__(pipeline="catalogue")
+        super().__init__(environment="prod", pipeline="catalogue")
 
     def counted(self, metric: Metric) -> float:
         return self._sums.get(metric, 0)
@@ -87,6 +88,7 @@ class World:
         )
         self.starter = Starter(
             pipeline="catalogue",
+            environment="prod",
             stages=STAGES,
             source_bucket="source",
             source_prefix=source_prefix,
@@ -124,7 +126,7 @@ class World:
 class TestCustomEvent:
     def test_starts_a_run_named_after_the_event(self) -> None:
         world = World()
-        run_id = world.starter.on_event(custom({"pipeline": "catalogue", "prefix": "tei/Arabic/"}))
+        run_id = world.starter.on_event(custom({**OURS, "prefix": "tei/Arabic/"}))
         assert run_id
         assert world.executions.started == {
             run_id: {
@@ -138,26 +140,24 @@ class TestCustomEvent:
 
     def test_law_8_the_same_event_delivered_twice_starts_one_run(self) -> None:
         world = World()
-        event = custom({"pipeline": "catalogue"})
+        event = custom(OURS)
         assert world.starter.on_event(event) == world.starter.on_event(event)
         assert len(world.runs) == 1
         assert world.watch.counted(Metric.RUN_DUPLICATE) == 1
 
     def test_another_event_of_the_same_second_starts_another_run(self) -> None:
         world = World()
-        world.starter.on_event(custom({"pipeline": "catalogue"}, "a"))
-        world.starter.on_event(custom({"pipeline": "catalogue"}, "b"))
+        world.starter.on_event(custom({**OURS}, "a"))
+        world.starter.on_event(custom({**OURS}, "b"))
         assert len(world.runs) == 2
 
     def test_takes_the_run_id_that_the_event_brings(self) -> None:
-        assert World().starter.on_event(custom({"pipeline": "catalogue", "run_id": "mine"})) == "mine"
+        assert World().starter.on_event(custom({**OURS, "run_id": "mine"})) == "mine"
 
     def test_passes_on_where_to_start_and_with_what(self) -> None:
         world = World()
         successes = {"bucket": "ledger", "key": "runs/old/adapt/successes.json"}
-        world.starter.on_event(
-            custom({"pipeline": "catalogue", "start_at": "transform", "records": successes, "only": ["a"]})
-        )
+        world.starter.on_event(custom({**OURS, "start_at": "transform", "records": successes, "only": ["a"]}))
         (run,) = world.runs
         assert (run["start_at"], run["records"], run["only"]) == ("transform", successes, ["a"])
 
@@ -170,13 +170,16 @@ class TestCustomEvent:
             custom(None),
             custom([]),
             custom({}),
-            custom({"pipeline": "catalog"}),
-            custom({"pipeline": "catalogue", "records": []}),
-            custom({"pipeline": "catalogue", "start_at": "publish"}),
-            custom({"pipeline": "catalogue", "prefix": "elsewhere/"}),
-            custom({"pipeline": "catalogue", "trigger": {"kind": "schedule"}}),
-            custom({"pipeline": "catalogue", "run_id": "../../x"}),
-            {"id": "e", "detail": {"pipeline": "catalogue"}},
+            custom({**OURS, "pipeline": "catalog"}),
+            custom({"pipeline": "catalogue"}),
+            custom({**OURS, "environment": "dev"}),
+            custom({**OURS, "environment": {}}),
+            custom({**OURS, "records": []}),
+            custom({**OURS, "start_at": "publish"}),
+            custom({**OURS, "prefix": "elsewhere/"}),
+            custom({**OURS, "trigger": {"kind": "schedule"}}),
+            custom({**OURS, "run_id": "../../x"}),
+            {"id": "e", "detail": OURS},
         ],
     )
     def test_refuses_a_malformed_event_with_one_line_and_a_metric_and_never_sees_it_again(
@@ -198,6 +201,28 @@ class TestCustomEvent:
             in capsys.readouterr().out
         )
 
+    @pytest.mark.parametrize(
+        ("detail", "said"),
+        [
+            (
+                {"pipeline": "catalogue"},
+                'detail.environment: is missing; to start a run in prod, add "environment": "prod", got: None',
+            ),
+            (
+                {**OURS, "environment": "dev"},
+                "detail.environment: must be prod, the environment this rule starts runs in, got: 'dev'",
+            ),
+        ],
+    )
+    def test_alerts_an_event_that_is_not_meant_for_this_environment(
+        self, detail: dict[str, str], said: str
+    ) -> None:
+        world = World()
+        assert world.starter.on_event(custom(detail)) is None
+        assert world.runs == []
+        (alert,) = world.alerts()
+        assert alert["cause"].startswith(said)
+
     def test_lets_step_functions_errors_through_so_that_the_event_comes_again(self) -> None:
         world = World()
 
@@ -207,11 +232,11 @@ class TestCustomEvent:
 
         world.starter._executions = Down()
         with pytest.raises(OSError, match="down"):
-            world.starter.on_event(custom({"pipeline": "catalogue"}))
+            world.starter.on_event(custom(OURS))
 
 
 class TestAlertOfARefusedEvent:
-    MISSPELT = custom({"pipeline": "catalogue", "record": ["a"]})
+    MISSPELT = custom({**OURS, "record": ["a"]})
 
     def test_law_9_says_what_is_wrong_with_which_event_and_what_to_do(self) -> None:
         world = World()
@@ -220,7 +245,7 @@ class TestAlertOfARefusedEvent:
         assert alert["title"] == "[prod] catalogue: an event that asked for a run was refused"
         assert alert["cause"].startswith("record: unknown field; known are only, prefix, records,")
         assert f"(the event: id {EVENT_ID}, time 2026-11-20T13:45:00Z, source winnow)" in alert["cause"]
-        assert alert["replay_command"] == "./scripts/winnow run catalogue"
+        assert alert["replay_command"] == "./scripts/winnow run catalogue --environment prod"
         assert alert["text"].endswith("\nPipeline catalogue")
         assert world.watch.counted(Metric.ALERT_SENT) == 1
         assert "pipeline `catalogue`" in json.dumps(slack_message("", json.dumps(alert)))
@@ -235,9 +260,9 @@ class TestAlertOfARefusedEvent:
     @pytest.mark.parametrize(
         "other",
         [
-            custom({"pipeline": "catalogue", "record": ["a"]}, "another"),
-            {"detail": {"pipeline": "catalogue"}},
-            {"detail": {"pipeline": "catalogue", "records": ["a"]}},
+            custom({**OURS, "record": ["a"]}, "another"),
+            {"detail": OURS},
+            {"detail": {**OURS, "records": ["a"]}},
             None,
         ],
     )
@@ -264,7 +289,7 @@ class TestLongLists:
     def test_law_7_go_to_the_ledger(self) -> None:
         world = World()
         run_id = world.starter.on_event(
-            custom({"pipeline": "catalogue", "records": list(self.RECORDS), "only": list(self.RECORDS[:2])})
+            custom({**OURS, "records": list(self.RECORDS), "only": list(self.RECORDS[:2])})
         )
         assert run_id
         (run,) = world.runs
@@ -279,8 +304,8 @@ class TestLongLists:
 
     def test_do_not_replace_the_list_of_a_run_whose_id_is_used_again(self) -> None:
         world = World()
-        first = custom({"pipeline": "catalogue", "run_id": "mine", "records": list(self.RECORDS)}, "a")
-        second = custom({"pipeline": "catalogue", "run_id": "mine", "records": list(self.RECORDS[::-1])}, "b")
+        first = custom({**OURS, "run_id": "mine", "records": list(self.RECORDS)}, "a")
+        second = custom({**OURS, "run_id": "mine", "records": list(self.RECORDS[::-1])}, "b")
         world.starter.on_event(first)
         before = world.ledger.store.get(keys.StageKeys("mine", "adapt").input).body
         world.starter.on_event(second)
@@ -289,10 +314,8 @@ class TestLongLists:
 
     def test_what_is_passed_on_is_what_plan_run_takes(self) -> None:
         world = World()
-        world.starter.on_event(custom({"pipeline": "catalogue", "records": list(self.RECORDS)}, "a"))
-        world.starter.on_event(
-            custom({"pipeline": "catalogue", "records": ["a", {"id": "b", "data": 1}]}, "b")
-        )
+        world.starter.on_event(custom({**OURS, "records": list(self.RECORDS)}, "a"))
+        world.starter.on_event(custom({**OURS, "records": ["a", {"id": "b", "data": 1}]}, "b"))
         world.starter.on_event({"trigger": "schedule", "time": "2026-11-20T06:00:00Z"})
         world.deliver(created("tei/a.xml"))
         for run in world.runs:

@@ -47,7 +47,7 @@ class World:
                 raise error
 
         order = self.orders[run_id].to_payload()
-        watch = Watch(pipeline="catalogue")
+        watch = Watch(environment="test", pipeline="catalogue")
         run_attempt(work, order, FakeContext(), ledger=self.ledger, watch=watch, code_version="v")
 
     def settle(self, run_id: str) -> None:
