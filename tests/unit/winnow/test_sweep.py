@@ -65,7 +65,7 @@ class Swept:
     def __init__(self, world: World, executions: Executions) -> None:
         self.world = world
         self.executions = executions
-        self.watch = Watch(pipeline="catalogue")
+        self.watch = Watch(environment="prod", pipeline="catalogue")
         self.closed: list[str] = []
         self.close: Callable[[RunEnded], object] = world.closer.close
 
