@@ -1,17 +1,20 @@
 """`winnow doctor`: whether all that a pipeline needs is as it should be, before and after the first deploy."""
 
 import json
-import sys
 
 import click
 from rich.console import Console
 
 from scripts import ROOT
 from scripts.commands.aim import current_target, target_options
+from scripts.commands.confirming import confirm, yes_option
+from scripts.deployed.pipelines import DeployedPipeline
 from scripts.deployed.target import Target
 from scripts.doctor.checks import CHECKS, PROBES
 from scripts.doctor.context import DoctorContext
-from scripts.doctor.examination import examine_all, has_failed
+from scripts.doctor.examination import examine_all, examine_together, has_failed
+from scripts.doctor.finding import NotExamined
+from scripts.doctor.probe_cost import words as probe_words
 from scripts.doctor.report import Report, to_json
 from scripts.doctor.settings import default_environment
 from scripts.terminal.errors import Mistake
@@ -19,9 +22,8 @@ from scripts.terminal.exit_codes import ExitCode
 from winnow.alerts.wording import LOCAL
 
 FALLBACK_ENVIRONMENT = "dev"
-PROBES_COST = (
-    "Probes send a test alert, start a few tiny runs and put a few objects into the source bucket. "
-    "They deploy nothing, take some minutes and cost some cents."
+PROBES_GO_ON = (
+    "stopped looking: probes that were started end by themselves within minutes, and leave nothing to tidy up"
 )
 
 
@@ -42,10 +44,10 @@ Examples:
 )
 @click.argument("pipeline", required=False)
 @click.option("--probe", is_flag=True, help="Also start and send things, to see that they work.")
-@click.option("--yes", is_flag=True, help="Do not ask before the probes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@yes_option
 @target_options
-def doctor(pipeline: str | None, probe: bool, yes: bool, as_json: bool) -> None:
+def doctor(pipeline: str | None, probe: bool, as_json: bool) -> None:
     """Check that everything PIPELINE needs is as it should be: a line per check, and what to do about it.
 
     Usable before and after the first deploy. It reads and changes nothing, unless --probe is given. Without --environment
@@ -54,14 +56,22 @@ def doctor(pipeline: str | None, probe: bool, yes: bool, as_json: bool) -> None:
     target = current_target()
     context = _context(target, pipeline)
     checks = (*CHECKS, *PROBES) if probe else CHECKS
-    if probe and not yes:
-        _confirm_probes()
+    if probe:
+        _confirm_probes(context)
     report = Report(Console(quiet=as_json), checks)
     report.head(context)
     results = []
-    for examined in examine_all(checks, context):
+    for examined in examine_all(CHECKS, context):
         report.show(examined)
         results.append(examined)
+    if probe:
+        try:
+            for examined in examine_together(PROBES, context):
+                report.show(examined)
+                results.append(examined)
+        except KeyboardInterrupt:
+            click.echo(PROBES_GO_ON, err=True)
+            raise
     report.close(results)
     if as_json:
         click.echo(json.dumps(to_json(context, results), ensure_ascii=False))
@@ -95,8 +105,11 @@ def _context(target: Target, pipeline: str | None) -> DoctorContext:
     return context
 
 
-def _confirm_probes() -> None:
-    click.echo(PROBES_COST, err=True)
-    if not sys.stdin.isatty():
-        raise Mistake("--probe", "no terminal to ask at", "needs --yes")
-    click.confirm("Go on?", abort=True, err=True)
+def _confirm_probes(context: DoctorContext) -> None:
+    """Say what probes do, and ask where the environment wants that; not where nothing is deployed that could be probed."""
+    try:
+        stack = context.stack()
+        pipeline = DeployedPipeline.from_outputs(stack.outputs, stack=stack.name)
+    except (NotExamined, KeyError):
+        return
+    confirm(context.target, pipeline, f"probes of {pipeline.name}", notes=[probe_words(len(pipeline.stages))])

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -68,6 +69,8 @@ class DoctorContext:
     _clock_ahead_seconds: float | None = field(default=None, init=False)
     _stacks: list[DeployedStack] | ClientError | BotoCoreError | None = field(default=None, init=False)
     _resources: list[StackResource] | None = field(default=None, init=False)
+    _making: threading.RLock = field(default_factory=threading.RLock, init=False)
+    """boto3 makes no two clients at the same time, and probes run at the same time."""
 
     def client(self, service: str) -> Any:
         """The client of an AWS service.
@@ -81,7 +84,8 @@ class DoctorContext:
         except (ClientError, BotoCoreError):
             raise NotExamined("needs credentials that work") from None
         try:
-            return self.target.client(service)
+            with self._making:
+                return self.target.client(service)
         except NoRegionError:
             raise NotExamined("needs a region") from None
         except Exception:  # localstack-client raises this very class for a service that it does not know

@@ -16,7 +16,7 @@ from statemachines.probe import ProbeMachine
 from statemachines.stage import StageMachine
 from winnow.core.contract import Policy
 from winnow.core.keys import StageKeys
-from winnow.core.probe import STAGE
+from winnow.core.probe import FUNCTION_MEMORY_MB, FUNCTION_SECONDS, RECURSION_SECONDS, STAGE
 
 if TYPE_CHECKING:
     from aws_cdk import aws_logs as logs
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from stacks.constructs.ledger_bucket import LedgerBucket
     from stacks.constructs.stage_functions import StageFunctions
 
-FUNCTION_SECONDS = 60
-"""Enough for one pause that is longer than S3 leaves a stream alone, and short for a probe that waits until Lambda ends it."""
-FUNCTION_MEMORY_MB = 256
-"""What a careful child may have is what the parent leaves, so little memory makes the harder test."""
-RECURSION_SECONDS = 45
-"""Less than the function may run, so that an attempt can outlive its parent's patience; enough for a careful attempt."""
 STAGE_SECONDS = 3600
 POLICY = Policy(max_tries=2, backoff_seconds=0, max_backoff_seconds=0)
 

@@ -10,6 +10,14 @@ from winnow.core.contract import ULID, new_run_id
 STAGE = "probe"
 """Name of the probe's stage; no pipeline may have a stage of that name."""
 
+FUNCTION_SECONDS = 60
+"""Of the probe's function: more than one pause that S3 does not forgive, little for a probe that waits until Lambda ends it."""
+FUNCTION_MEMORY_MB = 256
+"""What a careful child may have is what the parent leaves, so little memory makes the harder test."""
+RECURSION_SECONDS = 45
+"""That an attempt of the stage waits for the next: less than the function may run, so that an attempt can outlive its
+parent's patience; enough for a careful attempt."""
+
 PREFIX = "probe-"
 _RUN_ID = re.compile(f"{PREFIX}{ULID.pattern}(-[a-z]+)?")
 

@@ -217,7 +217,11 @@ TEXTS = stack(StackName="texts-dev", outputs={"PipelineName": "texts"})
     [
         ((), [stack(), PROD], "--environment must be one of dev, prod"),
         ((), [stack(), TEXTS], "PIPELINE must be one of books, texts"),
-        (("--probe",), [stack()], "--probe needs --yes"),
+        (
+            ("--probe",),
+            [stack(outputs={"ConfirmChanges": "true"})],
+            "changes in dev have to be confirmed and there is no terminal to ask at, so nothing was done; add --yes",
+        ),
     ],
 )
 def test_what_could_mean_two_things_is_refused(
@@ -276,3 +280,45 @@ def test_credentials_say_who_they_are() -> None:
     from scripts.doctor.account import credentials  # noqa: PLC0415
 
     assert examine(credentials, context()) == Finding.ok(f"account 123456789012, as {ME}")
+
+
+def test_probes_are_told_before_they_begin_and_asked_for_where_the_environment_wants_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probe = check_that(Finding.ok("seen"), "tiny", CheckGroup.PROBE)
+    stacks = [stack(outputs={"ConfirmChanges": "true"})]
+    aim(monkeypatch, FINE, probes=(probe,), stacks=stacks)
+    result = winnow("doctor", "--probe", "--yes")
+    assert result.exit_code == 0
+    first, second = result.stderr.splitlines()
+    assert first == "dev: probes of books, in the account of the test"
+    assert "about 3 minutes" in second
+    assert "about 1 cent" in second
+    assert "  ok       tiny  seen" in result.stdout
+
+
+def test_probes_are_not_asked_for_where_nothing_is_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = check_that(NotExamined("not deployed yet"), "tiny", CheckGroup.PROBE)
+    aim(monkeypatch, FINE, probes=(probe,), stacks=[])
+    result = winnow("doctor", "--probe")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "skipped  tiny  not deployed yet" in result.stdout
+
+
+def test_no_probe_begins_without_being_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = check_that(AssertionError("begun"), "tiny", CheckGroup.PROBE)
+    aim(monkeypatch, FINE, probes=(probe,))
+    result = winnow("doctor")
+    assert result.exit_code == 0
+    assert "tiny" not in result.stdout
+
+
+def test_whoever_stops_looking_is_told_what_becomes_of_the_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    aim(monkeypatch, FINE, probes=(FINE,))
+    monkeypatch.setattr("scripts.commands.doctor.examine_together", stop)
+    result = winnow("doctor", "--probe", "--yes")
+    assert result.exit_code == 130
+    assert "probes that were started end by themselves" in result.stderr
