@@ -103,6 +103,8 @@ class EnvironmentSettings:
 
     alert_emails: tuple[str, ...] = ()
     """Each is sent a message that asks to confirm the subscription."""
+    watch_emails: tuple[str, ...] | None = None
+    """Who hears that watching itself is broken, by a topic that does not depend on Slack; null for `alert_emails`."""
     slack_webhook_secret: str | None = None
     """Name of the secret in Secrets Manager that holds the webhook's address."""
 
@@ -144,11 +146,22 @@ class EnvironmentSettings:
                 f"{COLD_DAYS} days of cold storage for what is deleted sooner; raise it, or set ledger_cold_after_days to null"
             )
             raise EnvironmentSettingsError("ledger_retention_days", self.ledger_retention_days, remedy)
+        if self.confirm_changes and not self.watchers:
+            remedy = (
+                "must name somebody where confirm_changes is true, or nobody hears when Slack or the alerts themselves "
+                "are broken; add an address to alert_emails or watch_emails"
+            )
+            raise EnvironmentSettingsError("watch_emails", self.watch_emails, remedy)
         if self.tracer_sdk and not self.tracing:
             raise EnvironmentSettingsError("tracer_sdk", self.tracer_sdk, "must be false where tracing is")
         if self.pipeline_timeout_seconds <= self.stage_timeout_seconds:
             remedy = f"must be more than stage_timeout_seconds, which is {self.stage_timeout_seconds}"
             raise EnvironmentSettingsError("pipeline_timeout_seconds", self.pipeline_timeout_seconds, remedy)
+
+    @property
+    def watchers(self) -> tuple[str, ...]:
+        """E-mail addresses of who hears that watching itself is broken."""
+        return self.alert_emails if self.watch_emails is None else self.watch_emails
 
     @property
     def recursion_timeout_seconds(self) -> int:
@@ -215,7 +228,7 @@ class EnvironmentSettings:
 
 def _from_json(name: str, value: object) -> Any:
     """JSON has no tuples and no enumerations; anything unfit is left for the field's check to refuse."""
-    if name == "alert_emails" and isinstance(value, list):
+    if name in ("alert_emails", "watch_emails") and isinstance(value, list):
         return tuple(value)
     if name == "removal" and value in list(Removal):
         return Removal(str(value))
@@ -323,6 +336,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "ledger_cold_after_days": _optional(_whole(1, 3653, "days")),
     "removal": _one_of(*Removal),
     "alert_emails": _emails,
+    "watch_emails": _optional(_emails),
     "slack_webhook_secret": _optional(
         _matching(
             r"[A-Za-z0-9/_+=.@-]{1,512}", "must be the name of a secret that holds the webhook's address"

@@ -17,6 +17,8 @@ from stacks.constructs.python_function import OwnFunction
 from stacks.constructs.removal import removal_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aws_cdk import aws_lambda as lambda_
     from aws_cdk import aws_sqs as sqs
 
@@ -26,7 +28,10 @@ SLACK_TIMEOUT_SECONDS = 60
 
 
 class Alerts(Construct):
-    """A topic, its e-mail subscriptions, and a function that forwards to Slack, as the settings say.
+    """Two topics, their e-mail subscriptions, and a function that forwards to Slack, as the settings say.
+
+    `topic` takes what runs have to tell. `watch_topic` takes what says that watching itself is broken, Slack among it, so e-mails are
+    its only subscribers.
 
     The caller still has to put the webhook's address into the secret that the settings name.
     """
@@ -42,10 +47,9 @@ class Alerts(Construct):
             enable_key_rotation=True,
             removal_policy=removal_policy(settings),
         )
-        self.topic: sns.ITopic = sns.Topic(self, "Topic", master_key=self._key, enforce_ssl=True)
-        self._let_alarms_publish()
-        for address in settings.alert_emails:
-            self.topic.add_subscription(subscriptions.EmailSubscription(address))
+        self.topic = self._topic("Topic", emails=settings.alert_emails)
+        self.watch_topic = self._topic("WatchTopic", emails=settings.watchers)
+        self._let_alarms_use_key()
         self.slack: lambda_.IFunction | None = None
         self.slack_dead_letters: sqs.IQueue | None = None
         if settings.slack_webhook_secret:
@@ -60,21 +64,29 @@ class Alerts(Construct):
             grantee=grantee, actions=["kms:Decrypt", "kms:GenerateDataKey"], resource_arns=[self._key.key_arn]
         )
 
-    def _let_alarms_publish(self) -> None:
-        """The topic's TLS policy replaces the one by which SNS lets the account's alarms in."""
-        alarms = iam.ServicePrincipal(
-            "cloudwatch.amazonaws.com",
-            conditions={"StringEquals": {"aws:SourceAccount": Stack.of(self).account}},
-        )
-        self.topic.add_to_resource_policy(
+    def _topic(self, construct_id: str, *, emails: Sequence[str]) -> sns.ITopic:
+        topic = sns.Topic(self, construct_id, master_key=self._key, enforce_ssl=True)
+        # The topic's TLS policy replaces the one by which SNS lets the account's alarms in.
+        topic.add_to_resource_policy(
             iam.PolicyStatement(
-                actions=["sns:Publish"], principals=[alarms], resources=[self.topic.topic_arn]
+                actions=["sns:Publish"], principals=[self._alarms()], resources=[topic.topic_arn]
             )
         )
+        for address in emails:
+            topic.add_subscription(subscriptions.EmailSubscription(address))
+        return topic
+
+    def _let_alarms_use_key(self) -> None:
         self._key.add_to_resource_policy(
             iam.PolicyStatement(
-                actions=["kms:Decrypt", "kms:GenerateDataKey*"], principals=[alarms], resources=["*"]
+                actions=["kms:Decrypt", "kms:GenerateDataKey*"], principals=[self._alarms()], resources=["*"]
             )
+        )
+
+    def _alarms(self) -> iam.IPrincipal:
+        return iam.ServicePrincipal(
+            "cloudwatch.amazonaws.com",
+            conditions={"StringEquals": {"aws:SourceAccount": Stack.of(self).account}},
         )
 
     def _subscribe_slack(self, secret_name: str, deployment: Deployment) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from aws_cdk import CfnOutput, Stack
+from aws_cdk import Annotations, CfnOutput, Stack
 from constructs import Construct
 
 from stacks.constructs.alerts import Alerts
@@ -121,6 +121,7 @@ class Pipeline(Construct):
         )
         self._monitor()
         self._export()
+        self._warn()
 
     def _stage(self, spec: StageSpec) -> Stage:
         return Stage(
@@ -239,7 +240,7 @@ class Pipeline(Construct):
         }
 
     def _monitor(self) -> None:
-        monitoring = Monitoring(self, "Monitoring", alerts=self.alerts)
+        monitoring = Monitoring(self, "Monitoring", alerts=self.alerts, settings=self.settings)
         monitoring.watch_runs(self.machine.state_machine)
         monitoring.watch_errors("Alert", self.functions.alert.function, "A stage's alert could not be sent.")
         monitoring.watch_errors(
@@ -274,6 +275,7 @@ class Pipeline(Construct):
             "StateTable": self.state.table.table_name,
             "RegisterTable": self.register.table.table_name,
             "AlertTopicArn": self.alerts.topic.topic_arn,
+            "WatchTopicArn": self.alerts.watch_topic.topic_arn,
             "ProbeMachineArn": self.probe.stage.state_machine.state_machine_arn,
             "ProbeErrorsMachineArn": self.probe.errors.state_machine.state_machine_arn,
         }
@@ -285,3 +287,19 @@ class Pipeline(Construct):
             values[f"{pascal_case(name)}MachineArn"] = stage.machine.state_machine.state_machine_arn
         for key, value in values.items():
             CfnOutput(stack, key, value=value)
+
+    def _warn(self) -> None:
+        """Say at synthesis where nobody would hear. An emulator, which no e-mail leaves, is not asked."""
+        settings = self.settings
+        if not settings.bundle_dependencies:
+            return
+        if not settings.alert_emails and not settings.slack_webhook_secret:
+            Annotations.of(self).add_warning_v2(
+                "winnow:alerts-unheard",
+                f"nobody hears of failures in {settings.environment}: set alert_emails or slack_webhook_secret",
+            )
+        if not settings.watchers:
+            Annotations.of(self).add_warning_v2(
+                "winnow:watching-unheard",
+                f"nobody hears in {settings.environment} when alerting itself is broken: set alert_emails or watch_emails",
+            )

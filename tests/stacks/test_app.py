@@ -36,5 +36,17 @@ def test_says_a_mistake_in_one_line(run_app: RunApp, context: dict[str, Any]) ->
     assert done.stdout == ""
 
 
+def test_production_is_refused_as_it_comes_because_nobody_would_hear(
+    run_app: RunApp, shipped_context: dict[str, Any]
+) -> None:
+    done = run_app({"environment": "prod", "environments": shipped_context["environments"]})
+
+    assert done.returncode == 1
+    [line] = [line for line in done.stderr.splitlines() if not line.startswith("b'!!")]
+    assert line.startswith("cdk.json: environments.prod.watch_emails must name somebody")
+    assert line.endswith("add an address to alert_emails or watch_emails, got: None")
+    assert done.stdout == ""
+
+
 def test_app_stays_short() -> None:
     assert len((ROOT / "app.py").read_text(encoding="utf-8").splitlines()) < 40

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aws_cdk import App, Stack
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk.assertions import Template
+from aws_cdk.assertions import Annotations, Match, Template
 
 from stacks.constructs.pipeline import Pipeline
 from stacks.constructs.python_function import winnow_variables
@@ -164,3 +164,37 @@ def test_refuses_a_variable_that_no_function_reads() -> None:
         ValueError, match=r"variables must be fields of winnow\.settings\.Settings, got: 'ledgerbucket'"
     ):
         winnow_variables({"ledgerbucket": "x"})
+
+
+@pytest.mark.parametrize(
+    ("heard_by", "warnings"),
+    [
+        ({}, ["nobody hears of failures in dev", "nobody hears in dev when alerting itself is broken"]),
+        ({"slack_webhook_secret": "hook"}, ["nobody hears in dev when alerting itself is broken"]),
+        ({"watch_emails": ("a@example.org",)}, ["nobody hears of failures in dev"]),
+        ({"alert_emails": ("a@example.org",)}, []),
+    ],
+)
+def test_synthesis_warns_where_nobody_would_hear(heard_by: dict[str, Any], warnings: list[str]) -> None:
+    app = App(
+        context={"aws:cdk:bundling-stacks": []},  # packages come from an index
+        builtin_cloud_formation_validation=False,
+    )
+    settings = EnvironmentSettings(environment="dev", tracing=False, **heard_by)
+    stack = BooksStack(app, "Books", settings=settings, stages=[clean()])
+
+    said = [
+        str(each.entry.data) for each in Annotations.from_stack(stack).find_warning("*", Match.any_value())
+    ]
+
+    unheard = sorted(text for text in said if "nobody hears" in text)
+    assert len(unheard) == len(warnings)
+    for text, expected in zip(unheard, sorted(warnings), strict=True):
+        assert text.startswith(expected)
+
+
+def test_an_emulator_is_not_asked_who_hears() -> None:
+    app = App(builtin_cloud_formation_validation=False)
+    stack = BooksStack(app, "Books", settings=SETTINGS, stages=[clean()])
+
+    assert Annotations.from_stack(stack).find_warning("*", Match.string_like_regexp("nobody hears")) == []

@@ -171,19 +171,23 @@ def test_queues_are_encrypted_and_refuse_plain_http(prod: Synthesized) -> None:
         assert name in denied
 
 
-def test_topic_is_encrypted_and_refuses_plain_http(prod: Synthesized) -> None:
-    (topic,) = prod.properties("AWS::SNS::Topic").values()
-    (policy,) = prod.properties("AWS::SNS::TopicPolicy").values()
+def test_topics_are_encrypted_and_refuse_plain_http(prod: Synthesized) -> None:
+    topics = prod.properties("AWS::SNS::Topic")
+    policies = prod.properties("AWS::SNS::TopicPolicy").values()
 
-    assert topic["KmsMasterKeyId"]
-    assert _denies_plain_http(policy["PolicyDocument"])
+    assert all(topic["KmsMasterKeyId"] for topic in topics.values())
+    assert sorted(topic["Ref"] for policy in policies for topic in policy["Topics"]) == sorted(topics)
+    assert all(_denies_plain_http(policy["PolicyDocument"]) for policy in policies)
 
 
-def test_alarms_get_through_to_the_encrypted_topic(prod: Synthesized) -> None:
-    (topic,) = prod.properties("AWS::SNS::TopicPolicy").values()
+def test_alarms_get_through_to_the_encrypted_topics(prod: Synthesized) -> None:
+    topics = [each["PolicyDocument"] for each in prod.properties("AWS::SNS::TopicPolicy").values()]
     (key,) = prod.properties("AWS::KMS::Key").values()
 
-    for document, action in ((topic["PolicyDocument"], "sns:Publish"), (key["KeyPolicy"], "kms:Decrypt")):
+    for document, action in (
+        *((topic, "sns:Publish") for topic in topics),
+        (key["KeyPolicy"], "kms:Decrypt"),
+    ):
         (statement,) = (
             each
             for each in document["Statement"]
@@ -583,8 +587,58 @@ def test_alerts_go_to_email_and_slack_as_configured(prod: Synthesized, local: Sy
     def protocols(template: Synthesized) -> list[str]:
         return sorted(each["Protocol"] for each in template.properties("AWS::SNS::Subscription").values())
 
-    assert protocols(prod) == ["email", "lambda"]
+    assert protocols(prod) == ["email", "email", "lambda"]
     assert protocols(local) == ["lambda"]
+
+
+def subscribers(template: Synthesized, topic: str) -> list[str]:
+    ref = {"Ref": template.the("AWS::SNS::Topic", topic)}
+    return sorted(
+        each["Protocol"]
+        for each in template.properties("AWS::SNS::Subscription").values()
+        if each["TopicArn"] == ref
+    )
+
+
+def notified(template: Synthesized) -> dict[str, list[str]]:
+    """Topics that alarms publish to, by the alarm's logical id."""
+    return {
+        name: [action["Ref"] for action in alarm.get("AlarmActions", ())]
+        for name, alarm in template.properties("AWS::CloudWatch::Alarm").items()
+    }
+
+
+def test_that_watching_is_broken_is_told_without_slack(prod: Synthesized) -> None:
+    topic = prod.the("AWS::SNS::Topic", "AlertsWatchTopic")
+    told = {name: topics for name, topics in notified(prod).items() if topics == [topic]}
+
+    assert subscribers(prod, "AlertsWatchTopic") == ["email"]
+    for broken in (
+        "AlertErrors",
+        "CloseRunErrors",
+        *(f"{name}DeadLetters" for name in ("StartRun", "CloseRun", "Slack")),
+    ):
+        assert any(broken in name for name in told), broken
+
+
+def test_every_dead_letter_is_told(prod: Synthesized) -> None:
+    queues = {name for name in prod.resources("AWS::SQS::Queue") if "DeadLetters" in name}
+    watched = {
+        dimension["Value"]["Fn::GetAtt"][0]
+        for name, alarm in prod.properties("AWS::CloudWatch::Alarm").items()
+        for dimension in alarm.get("Dimensions", ())
+        if dimension["Name"] == "QueueName" and notified(prod)[name]
+    }
+
+    assert watched == queues
+
+
+def test_slack_hears_that_watching_is_broken_where_no_mail_does(local: Synthesized) -> None:
+    both = [local.the("AWS::SNS::Topic", f"Alerts{each}") for each in ("WatchTopic", "Topic")]
+
+    assert subscribers(local, "AlertsWatchTopic") == []
+    assert both in notified(local).values()
+    assert set(map(tuple, notified(local).values())) <= {(), tuple(both)}
 
 
 @pytest.mark.parametrize("name", ["alert", "close_run", "start_run"])
@@ -592,7 +646,7 @@ def test_who_alerts_may_use_the_key_of_the_topic(prod: Synthesized, name: str) -
     permissions = prod.permissions(OWN[name])
 
     assert "Alerts" in prod.variables(OWN[name])["WINNOW_ALERT_TOPIC_ARN"]["Ref"]
-    assert allowed(permissions, "sns:Publish") == {f"<{prod.the('AWS::SNS::Topic', 'Alerts')}>"}
+    assert allowed(permissions, "sns:Publish") == {f"<{prod.the('AWS::SNS::Topic', 'AlertsTopic')}>"}
     assert allowed(permissions, "kms:GenerateDataKey") == {f"<{prod.the('AWS::KMS::Key', 'Alerts')}.Arn>"}
 
 
@@ -613,6 +667,7 @@ def test_the_command_line_finds_everything(prod: Synthesized) -> None:
         "StateTable",
         "RegisterTable",
         "AlertTopicArn",
+        "WatchTopicArn",
     ):
         assert "Ref" in outputs[name]["Value"], name
     for stage, worker in WORKERS.items():

@@ -51,6 +51,7 @@ def test_reads_json_into_typed_values() -> None:
         ("account", "1234", "must be 12 digits"),
         ("alert_emails", "a@example.org", "must be a list of e-mail addresses"),
         ("alert_emails", ["nobody"], "must be a list of e-mail addresses"),
+        ("watch_emails", ["nobody"], "must be a list of e-mail addresses, or null"),
         ("arrivals_window_seconds", 301, "must be a whole number from 1 to 300 seconds, or null"),
         ("backoff_seconds", -1, "must be a whole number from 0"),
         ("backoff_seconds", 1.5, "must be a whole number"),
@@ -103,6 +104,14 @@ def test_a_mistake_is_one_line_with_field_value_and_remedy(name: str, value: obj
             r"stage_timeout_seconds must be at least 12270: twice worker_timeout_seconds, .* got: 3600",
         ),
         (
+            {"confirm_changes": True},
+            "watch_emails must name somebody where confirm_changes is true, .*, got: None",
+        ),
+        (
+            {"confirm_changes": True, "alert_emails": ["a@example.org"], "watch_emails": []},
+            r"watch_emails must name somebody where confirm_changes is true, .*, got: \(\)",
+        ),
+        (
             {"pipeline_timeout_seconds": 28_800},
             "pipeline_timeout_seconds must be more than stage_timeout_seconds",
         ),
@@ -151,6 +160,22 @@ def test_the_recursion_runs_out_of_time_before_its_stage() -> None:
     )
 
     assert settings.recursion_timeout_seconds == 20_000 - 150 - 120 - PLANNING_AND_SETTLING_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("values", "watchers"),
+    [
+        ({"alert_emails": ["a@example.org"]}, ("a@example.org",)),
+        ({"alert_emails": ["a@example.org"], "watch_emails": ["b@example.org"]}, ("b@example.org",)),
+        ({"alert_emails": ["a@example.org"], "watch_emails": []}, ()),
+        ({"watch_emails": ["b@example.org"]}, ("b@example.org",)),
+        ({}, ()),
+    ],
+)
+def test_who_hears_alerts_hears_of_broken_watching_unless_others_are_named(
+    values: dict[str, Any], watchers: tuple[str, ...]
+) -> None:
+    assert read(values).watchers == watchers
 
 
 def test_every_log_retention_is_one_that_cdk_knows() -> None:
