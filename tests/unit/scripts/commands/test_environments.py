@@ -256,7 +256,27 @@ CHANGES = {
     ("replay", "reopen", "--id", "T-b", "--reason", "why"): "reopen failures of catalogue (1)",
     ("replay", "rebuild"): "rebuild the failure register of catalogue",
 }
-"""Every command that changes something, and how it says so."""
+"""Every command that changes something in a pipeline, and how it says so."""
+MAY_CHANGE = {"run", "replay run", "replay waive", "replay reopen", "replay rebuild", "alert test", "doctor"}
+CHANGES_NOTHING = {"replay list", "replay show", "verify"}
+ON_THIS_MACHINE = {"local up", "local status", "local down"}
+
+
+def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Every command and its options."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", {option for each in command.params for option in each.opts}
+
+
+def test_every_command_either_may_be_confirmed_or_changes_nothing() -> None:
+    found = dict(commands(cli.main))
+    assert {name for name, options in found.items() if "--yes" in options} == MAY_CHANGE
+    assert {name for name, options in found.items() if "--environment" not in options} == ON_THIS_MACHINE
+    assert set(found) == MAY_CHANGE | CHANGES_NOTHING | ON_THIS_MACHINE
+    assert {"--local", "--environment"} <= {option for each in cli.main.params for option in each.opts}
 
 
 def snapshot(bench: Bench) -> object:
