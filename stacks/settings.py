@@ -28,6 +28,11 @@ which Step Functions refuses the next attempt; the worker's slack twice, 60 s; a
 are taken to run out of time twice, as often as the machine lets them, and not to fail late more often than that.
 """
 
+HOURS = {"minute": 1 / 60, "hour": 1, "day": 24}
+
+MOST_HOURS_WITHOUT_SUCCESS = 168
+"""An alarm looks back seven days at most."""
+
 SHORTEST_RECURSION_SECONDS = 600
 """A stage that leaves its retries less than this could as well have none."""
 
@@ -105,6 +110,8 @@ class EnvironmentSettings:
     """Each is sent a message that asks to confirm the subscription."""
     watch_emails: tuple[str, ...] | None = None
     """Who hears that watching itself is broken, by a topic that does not depend on Slack; null for `alert_emails`."""
+    no_success_hours: int | None = None
+    """Alert when no run has succeeded for so many hours; null for a pipeline that need not run."""
     slack_webhook_secret: str | None = None
     """Name of the secret in Secrets Manager that holds the webhook's address."""
 
@@ -152,6 +159,13 @@ class EnvironmentSettings:
                 "are broken; add an address to alert_emails or watch_emails"
             )
             raise EnvironmentSettingsError("watch_emails", self.watch_emails, remedy)
+        between = hours_between_runs(self.schedule)
+        if self.no_success_hours is not None and between and self.no_success_hours <= between:
+            remedy = (
+                f"must be more than the {between:g} hours between runs of the schedule {self.schedule}, and leave a run time "
+                "to finish; raise it, or set it to null"
+            )
+            raise EnvironmentSettingsError("no_success_hours", self.no_success_hours, remedy)
         if self.tracer_sdk and not self.tracing:
             raise EnvironmentSettingsError("tracer_sdk", self.tracer_sdk, "must be false where tracing is")
         if self.pipeline_timeout_seconds <= self.stage_timeout_seconds:
@@ -224,6 +238,12 @@ class EnvironmentSettings:
         except EnvironmentSettingsError as error:
             error.args = (f"environments.{name}.{error}",)
             raise
+
+
+def hours_between_runs(schedule: str | None) -> float | None:
+    """How far apart a schedule's runs are; None for none, or for a cron expression, which need not be regular."""
+    rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", schedule or "")
+    return int(rate[1]) * HOURS[rate[2]] if rate else None
 
 
 def _from_json(name: str, value: object) -> Any:
@@ -337,6 +357,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "removal": _one_of(*Removal),
     "alert_emails": _emails,
     "watch_emails": _optional(_emails),
+    "no_success_hours": _optional(_whole(1, MOST_HOURS_WITHOUT_SUCCESS, "hours")),
     "slack_webhook_secret": _optional(
         _matching(
             r"[A-Za-z0-9/_+=.@-]{1,512}", "must be the name of a secret that holds the webhook's address"

@@ -9,15 +9,33 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from constructs import Construct
 
+from stacks.constructs.python_function import METRICS_NAMESPACE
+from winnow.metrics.metric import Metric
+
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
     from aws_cdk import aws_sqs as sqs
     from aws_cdk import aws_stepfunctions as sfn
 
     from stacks.constructs.alerts import Alerts
+    from stacks.constructs.deployment import Deployment
     from stacks.settings import EnvironmentSettings
 
 PERIOD = Duration.minutes(5)
+
+
+def _counted(metric: Metric, deployment: Deployment, *, period: Duration = PERIOD) -> cloudwatch.IMetric:
+    """A count of a whole run, under the dimensions that `winnow.metrics.watch` gives it."""
+    return cloudwatch.Metric(
+        namespace=METRICS_NAMESPACE,
+        metric_name=metric.value,
+        dimensions_map={
+            "environment": deployment.settings.environment,
+            "pipeline": deployment.pipeline,
+        },
+        statistic="Sum",
+        period=period,
+    )
 
 
 class Monitoring(Construct):
@@ -26,12 +44,16 @@ class Monitoring(Construct):
     A run that failed is alerted by the run closer, with what to do about it. Its alarms therefore send no notification: one
     failure, one message. What they do notify of is a way to be told that is itself broken. That goes to the topic for it, whose
     subscribers do not depend on Slack; and to the topic of alerts only where the other one has no subscriber.
+
+    Two alarms notify the topic of alerts, where people hear who can act: that nothing has succeeded for long, which no run can
+    say of itself; and that a ledger does not add up, which is worth two messages, as the run closer is the only one else to tell it.
     """
 
     def __init__(
         self, scope: Construct, construct_id: str, *, alerts: Alerts, settings: EnvironmentSettings
     ) -> None:
         super().__init__(scope, construct_id)
+        self._notify_people = actions.SnsAction(alerts.topic)
         self._notify_watchers = [actions.SnsAction(alerts.watch_topic)]
         if not settings.watchers:
             self._notify_watchers.append(actions.SnsAction(alerts.topic))
@@ -46,6 +68,41 @@ class Monitoring(Construct):
             self._alarm(
                 f"Run{status}", metric, f"A run ended as {status}; the run closer has sent the alert."
             )
+
+    def watch_counts(self, deployment: Deployment) -> None:
+        """Alarms on what Winnow counts itself: events that it refused, ledgers that do not add up, and too few successes."""
+        self._alarm(
+            "RunRefused",
+            _counted(Metric.RUN_REFUSED, deployment),
+            "An event asked for a run and was refused; StartRun has sent the alert.",
+        )
+        self._alarm(
+            "NotConserved",
+            _counted(Metric.CONSERVATION_VIOLATION, deployment),
+            "The ledger of a run does not add up: records may be lost in silence. winnow verify RUN says what is wrong; the run "
+            "closer's alert names the run.",
+        ).add_alarm_action(self._notify_people)
+        hours = deployment.settings.no_success_hours
+        if hours is not None:
+            self._dead_man(deployment, hours)
+
+    def _dead_man(self, deployment: Deployment, hours: int) -> None:
+        """Notify when no run succeeds for so long, whatever the reason: also that none was started, or that all of it is gone."""
+        cloudwatch.Alarm(
+            self,
+            "NoSuccess",
+            metric=_counted(Metric.RUN_SUCCEEDED, deployment, period=Duration.hours(1)),
+            alarm_description=(
+                f"No run of {deployment.pipeline} has succeeded for {hours} hours. Was one started? If it was, its own alert says "
+                "why it failed; if not, look at the schedule's rule and at StartRun's dead letters."
+            ),
+            threshold=1,
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            evaluation_periods=hours,
+            datapoints_to_alarm=hours,
+            # Nothing is counted where nothing runs: no data is the very case that it is for.
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+        ).add_alarm_action(self._notify_people)
 
     def watch_errors(self, name: str, function: lambda_.IFunction, description: str) -> None:
         """Notify when a function fails that others depend on to be told of failures."""

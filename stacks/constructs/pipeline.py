@@ -242,6 +242,7 @@ class Pipeline(Construct):
     def _monitor(self) -> None:
         monitoring = Monitoring(self, "Monitoring", alerts=self.alerts, settings=self.settings)
         monitoring.watch_runs(self.machine.state_machine)
+        monitoring.watch_counts(self._deployment)
         monitoring.watch_errors("Alert", self.functions.alert.function, "A stage's alert could not be sent.")
         monitoring.watch_errors(
             "CloseRun", self.run_closer.close_run.function, "A run that ended was not proved."

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.stacks.synthesized import Synthesized, allowed
+from winnow.metrics.watch import Metric, Watch
 from winnow.register.item import SUMMARY_ATTRIBUTES
-
-if TYPE_CHECKING:
-    pass
 
 WORKERS = {
     "adapt": "catalogue.adapt.adapt",
@@ -30,7 +28,7 @@ REFUSED_BY_THE_EMULATOR = (
     "AWS::Chatbot::",
     "Custom::",
 )
-ALARMS = ("RunFailed", "RunTimedOut", "RunAborted")
+ALARMS = ("RunFailed", "RunTimedOut", "RunAborted", "RunRefused")
 
 
 @pytest.fixture
@@ -578,9 +576,64 @@ def test_a_failed_run_is_one_message(prod: Synthesized) -> None:
         assert ("AlarmActions" not in alarm) == silent, name
 
 
-def test_missing_data_is_no_alarm(prod: Synthesized) -> None:
+def test_missing_data_is_no_alarm_but_the_dead_mans(prod: Synthesized) -> None:
     for name, alarm in prod.properties("AWS::CloudWatch::Alarm").items():
-        assert alarm["TreatMissingData"] == "notBreaching", name
+        expected = "breaching" if "NoSuccess" in name else "notBreaching"
+        assert alarm["TreatMissingData"] == expected, name
+
+
+def alarm(template: Synthesized, containing: str) -> dict[str, Any]:
+    found: dict[str, Any] = template.properties("AWS::CloudWatch::Alarm")[
+        template.the("AWS::CloudWatch::Alarm", containing)
+    ]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("RunRefused", Metric.RUN_REFUSED),
+        ("NotConserved", Metric.CONSERVATION_VIOLATION),
+        ("NoSuccess", Metric.RUN_SUCCEEDED),
+    ],
+)
+def test_alarms_on_counts_look_where_the_functions_count(
+    prod: Synthesized, capsys: pytest.CaptureFixture[str], name: str, metric: Metric
+) -> None:
+    watch = Watch(environment="prod", pipeline="catalogue")
+    watch.count(metric)
+    watch.flush()
+    emitted = json.loads(capsys.readouterr().out)
+    [where] = emitted["_aws"]["CloudWatchMetrics"]
+    [dimensions] = where["Dimensions"]
+
+    looked_at = alarm(prod, name)
+
+    assert (looked_at["Namespace"], looked_at["MetricName"]) == (
+        where["Namespace"],
+        where["Metrics"][0]["Name"],
+    )
+    assert {each["Name"]: each["Value"] for each in looked_at["Dimensions"]} == {
+        dimension: emitted[dimension] for dimension in dimensions
+    }
+    assert looked_at["Statistic"] == "Sum"
+
+
+def test_a_ledger_that_does_not_add_up_is_an_alarm_that_people_hear(prod: Synthesized) -> None:
+    found = alarm(prod, "NotConserved")
+
+    assert (found["Threshold"], found["EvaluationPeriods"]) == (1, 1)
+    assert found["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+    assert found["AlarmActions"] == [{"Ref": prod.the("AWS::SNS::Topic", "AlertsTopic")}]
+
+
+def test_people_hear_when_nothing_succeeds_for_long(prod: Synthesized, local: Synthesized) -> None:
+    found = alarm(prod, "NoSuccess")
+
+    assert (found["Period"], found["EvaluationPeriods"], found["DatapointsToAlarm"]) == (3600, 30, 30)
+    assert (found["ComparisonOperator"], found["Threshold"]) == ("LessThanThreshold", 1)
+    assert found["AlarmActions"] == [{"Ref": prod.the("AWS::SNS::Topic", "AlertsTopic")}]
+    assert not [name for name in local.resources("AWS::CloudWatch::Alarm") if "NoSuccess" in name]
 
 
 def test_alerts_go_to_email_and_slack_as_configured(prod: Synthesized, local: Synthesized) -> None:
@@ -603,8 +656,8 @@ def subscribers(template: Synthesized, topic: str) -> list[str]:
 def notified(template: Synthesized) -> dict[str, list[str]]:
     """Topics that alarms publish to, by the alarm's logical id."""
     return {
-        name: [action["Ref"] for action in alarm.get("AlarmActions", ())]
-        for name, alarm in template.properties("AWS::CloudWatch::Alarm").items()
+        name: [action["Ref"] for action in each.get("AlarmActions", ())]
+        for name, each in template.properties("AWS::CloudWatch::Alarm").items()
     }
 
 
@@ -638,7 +691,7 @@ def test_slack_hears_that_watching_is_broken_where_no_mail_does(local: Synthesiz
 
     assert subscribers(local, "AlertsWatchTopic") == []
     assert both in notified(local).values()
-    assert set(map(tuple, notified(local).values())) <= {(), tuple(both)}
+    assert set(map(tuple, notified(local).values())) <= {(), (both[1],), tuple(both)}
 
 
 @pytest.mark.parametrize("name", ["alert", "close_run", "start_run"])

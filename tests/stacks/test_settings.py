@@ -63,6 +63,7 @@ def test_reads_json_into_typed_values() -> None:
         ("log_retention_days", True, "must be one of 1, 3"),
         ("max_tries", "4", "must be a whole number from 1 to 20"),
         ("max_tries", True, "must be a whole number"),
+        ("no_success_hours", 169, "must be a whole number from 1 to 168 hours, or null"),
         ("region", "Ireland", "must be a region such as eu-west-1, or null"),
         ("removal", "delete", "must be one of retain, destroy"),
         ("schedule", "every day", r"must be as rate\(1 day\)"),
@@ -102,6 +103,14 @@ def test_a_mistake_is_one_line_with_field_value_and_remedy(name: str, value: obj
         (
             {"stage_timeout_seconds": 3600},
             r"stage_timeout_seconds must be at least 12270: twice worker_timeout_seconds, .* got: 3600",
+        ),
+        (
+            {"schedule": "rate(1 day)", "no_success_hours": 24},
+            r"no_success_hours must be more than the 24 hours between runs of the schedule rate\(1 day\), .*, got: 24",
+        ),
+        (
+            {"schedule": "rate(90 minutes)", "no_success_hours": 1},
+            r"no_success_hours must be more than the 1.5 hours between runs",
         ),
         (
             {"confirm_changes": True},
@@ -160,6 +169,11 @@ def test_the_recursion_runs_out_of_time_before_its_stage() -> None:
     )
 
     assert settings.recursion_timeout_seconds == 20_000 - 150 - 120 - PLANNING_AND_SETTLING_SECONDS
+
+
+@pytest.mark.parametrize("schedule", [None, "cron(0 2 * * ? *)", "rate(3 hours)"])
+def test_a_dead_man_may_be_set_for_any_schedule_that_leaves_it_time(schedule: str | None) -> None:
+    assert read({"schedule": schedule, "no_success_hours": 4}).no_success_hours == 4
 
 
 @pytest.mark.parametrize(
