@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from winnow.core.contract import Kind
@@ -39,6 +40,8 @@ START_SECONDS = 60.0
 """A child may take this long to import the worker and run its setup, and to decode a unit of work."""
 MB_PER_CHILD = 256
 MAX_CHILDREN = 8
+PARENT_GROWS_MB = 16
+"""Kept back for the parent, which goes on reading, journaling and flushing while its children work."""
 
 HEADER = struct.Struct("!Q")
 """Of a message in a pipe: how many bytes follow."""
@@ -70,7 +73,7 @@ class Limits:
     record_seconds: float
     """Of one record, or of a whole batch. A batch that takes longer is done record by record."""
     memory_mb: int
-    """Of the whole Lambda; a child may use what the parent leaves."""
+    """Of the whole Lambda; of a child, what it may use itself."""
 
     @classmethod
     def of(cls, options: Options, *, timeout_seconds: float, memory_mb: int) -> Limits:
@@ -210,7 +213,8 @@ def run_carefully(
         WorkerNotStarted: not even a fresh child can begin.
     """
     count = max(1, min(options.concurrency, MAX_CHILDREN, limits.memory_mb // MB_PER_CHILD))
-    share = Limits(record_seconds=limits.record_seconds, memory_mb=limits.memory_mb // count)
+    left_mb = max(0, limits.memory_mb - resident_mb() - PARENT_GROWS_MB)
+    share = Limits(record_seconds=limits.record_seconds, memory_mb=left_mb // count)
     source = _SharedUnits(items)
     failed: list[BaseException] = []
 
@@ -228,6 +232,21 @@ def run_carefully(
         thread.join()
     if failed:
         raise failed[0]
+
+
+def resident_mb() -> int:
+    """Memory that this process uses, which Lambda counts together with that of its children; 0 where the system does not say."""
+    return process_memory_kb().get("VmRSS", 0) // 1024
+
+
+def process_memory_kb() -> dict[str, int]:
+    """This process's memory as Linux counts it, by the names of /proc/self/status; empty elsewhere: nothing is killed for memory there."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        return {name: int(fields[name].split()[0]) for name in ("VmData", "VmRSS")}
+    except (OSError, KeyError, ValueError):
+        return {}
 
 
 class _SharedUnits:

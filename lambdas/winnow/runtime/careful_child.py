@@ -13,14 +13,13 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from winnow.batch.rows import Decode
 from winnow.core.contract import Kind
 from winnow.core.record import Record
 from winnow.journal.reports import FailureReport, words_of
-from winnow.runtime.careful import HEADER
+from winnow.runtime.careful import HEADER, process_memory_kb
 from winnow.runtime.decorator import Worker
 from winnow.runtime.process_state import is_used_up
 from winnow.runtime.record_reader import UNDECODABLE
@@ -141,18 +140,15 @@ def _end_with(life: int) -> None:
 
 
 def _limit_memory(memory_mb: int) -> None:
-    """Let an allocation beyond the Lambda's memory fail here, rather than have the whole sandbox killed.
+    """Let an allocation beyond this child's share of the memory fail here, rather than have the whole sandbox killed.
 
     RLIMIT_DATA rather than RLIMIT_AS: libraries reserve address space they never use.
     """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        fields = dict(line.split(":", 1) for line in status.splitlines())
-        data_kb, resident_kb = int(fields["VmData"].split()[0]), int(fields["VmRSS"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return  # not Linux: a developer's machine, which does not kill for memory
-    headroom_mb = max(MIN_HEADROOM_MB, memory_mb - 2 * resident_kb // 1024)
-    limit = data_kb * 1024 + headroom_mb * 1024 * 1024
+    used_kb = process_memory_kb()
+    if not used_kb:
+        return
+    headroom_mb = max(MIN_HEADROOM_MB, memory_mb - used_kb["VmRSS"] // 1024)
+    limit = used_kb["VmData"] * 1024 + headroom_mb * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 

@@ -29,6 +29,18 @@ def note(record: Record) -> None:
             calls.write(f"{os.getpid()} {record.id}\n")
 
 
+def fill() -> None:
+    """Use all the memory there is, and say how much that was, in KB."""
+    held = []
+    try:
+        while True:
+            held.append(b"\1" * 8 * 1024**2)
+    except MemoryError:
+        held.clear()
+    status = Path("/proc/self/status").read_text()
+    raise PermanentError(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
 def behave(record: Record) -> Any:
     """Do what the record says."""
     note(record)
@@ -52,6 +64,8 @@ def behave(record: Record) -> Any:
         raise KeyboardInterrupt
     if what == "leak":
         HOARD.append(bytearray(60 * 1024**2))
+    if what == "fill":
+        fill()
     if what == "take a descriptor":
         HOARD.append(bytearray(1))
         if len(HOARD) > 3:

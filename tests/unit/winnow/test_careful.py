@@ -18,7 +18,15 @@ from tests.unit.winnow import killers
 from tests.unit.winnow.gates import Memory, undecoded
 from winnow import Retry
 from winnow.journal.segment import Stop
-from winnow.runtime.careful import Child, Killed, Limits, WorkerNotStarted, run_carefully
+from winnow.runtime.careful import (
+    PARENT_GROWS_MB,
+    Child,
+    Killed,
+    Limits,
+    WorkerNotStarted,
+    resident_mb,
+    run_carefully,
+)
 from winnow.runtime.decorator import Worker
 from winnow.runtime.options import Options
 from winnow.runtime.units import units
@@ -149,6 +157,15 @@ def test_a_child_that_runs_out_of_memory_bit_by_bit_costs_no_innocent_record() -
     assert {report.error_type for report in gate.failures.values()} <= {"MemoryError"}
 
 
+def test_a_child_and_its_parent_together_stay_below_the_memory_of_the_lambda() -> None:
+    """Lambda counts the memory of all processes, and ends all of them when it is too much: no neighbour would survive."""
+    room_mb = 300
+    gate = carefully(killers.plain, "fill", None, memory_mb=resident_mb() + room_mb)
+    assert int(gate.failures[0].message) < room_mb * 1024
+    assert int(gate.failures[0].message) > room_mb * 1024 / 2
+    assert sorted(gate.done) == [1]
+
+
 def test_a_child_that_is_used_up_is_followed_by_another() -> None:
     gate = carefully(killers.plain, *["take a descriptor"] * 10)
     assert {n for n, times in gate.told.items() if times} == set(range(10))
@@ -212,11 +229,13 @@ def test_as_many_children_as_threads_that_the_memory_holds(
     lanes = max(1, min(3, memory_mb // 256))
     together = threading.Barrier(lanes)
     monkeypatch.setattr("winnow.runtime.careful.Child", NoChild)
+    monkeypatch.setattr("winnow.runtime.careful.resident_mb", lambda: 60)
     records = undecoded(*[None] * 20)
     gate = Memory()
     limits = Limits(record_seconds=1, memory_mb=memory_mb)
     run_carefully("any:worker", units(records, gate, 1), gate, Options(concurrency=3), limits)
-    assert [limits.memory_mb for limits in started] == [memory_mb // lanes] * lanes
+    left_mb = memory_mb - 60 - PARENT_GROWS_MB
+    assert [limits.memory_mb for limits in started] == [left_mb // lanes] * lanes
     assert gate.taken == list(range(20))
 
 
