@@ -49,20 +49,31 @@ def _set_off(site: ProbeSite, cloudwatch: Any, alarm: Alarm) -> Finding:
                 f"{name} was set to ALARM and back; the emulator keeps no record of what it publishes"
             )
         taken = site.wait_for(
-            f"the action of alarm {name}",
-            lambda: next((each for each in _actions(cloudwatch, name) if str(each) not in known), None),
+            f"an action of alarm {name}",
+            lambda: _taken(cloudwatch, alarm, known),
             within=ACTION_SECONDS,
             command=f"aws cloudwatch describe-alarm-history --alarm-name {name} --history-item-type Action",
         )
     finally:
         # It goes back by itself, too, when CloudWatch looks at it next.
         cloudwatch.set_alarm_state(AlarmName=name, StateValue=before, StateReason=REASON)
-    summary = str(taken["HistorySummary"])
-    if "success" not in summary.lower():
+    failed = [summary for summary in taken if "success" not in summary.lower()]
+    if failed:
         return Finding.failed(
-            f"{name} cannot publish: {summary}", "Look at the policies of its topic and of the topic's key."
+            f"{name} cannot publish: {'; '.join(failed)}",
+            "Look at the policies of its topic and of the topic's key.",
         )
-    return Finding.ok(f"{name} was set to ALARM and back, and published: {summary}")
+    return Finding.ok(f"{name} was set to ALARM and back, and published: {'; '.join(taken)}")
+
+
+def _taken(cloudwatch: Any, alarm: Alarm, known: set[str]) -> list[str] | None:
+    """What became of the alarm's actions; None before all of them were taken."""
+    found = [
+        str(each["HistorySummary"])
+        for each in _actions(cloudwatch, alarm["AlarmName"])
+        if str(each) not in known
+    ]
+    return found if len(found) >= len(alarm["AlarmActions"]) else None
 
 
 def _described(cloudwatch: Any, names: list[str]) -> list[Alarm]:

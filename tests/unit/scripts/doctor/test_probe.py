@@ -356,9 +356,15 @@ class CloudWatch:
     """One alarm that publishes, and what its history says after it is set off."""
 
     def __init__(
-        self, *, state: str = "OK", summary: str | None = "Successfully executed action arn:sns"
+        self,
+        *,
+        state: str = "OK",
+        summary: str | None = "Successfully executed action arn:sns",
+        topics: int = 1,
     ) -> None:
         self.state = state
+        self.topics = topics
+        self.more: list[str] = []
         self.summary = summary
         self.set: list[str] = []
 
@@ -382,7 +388,7 @@ class CloudWatch:
         assert AlarmNames == ["silent", "loud"]
         alarms = [
             {"AlarmName": "silent", "StateValue": "OK", "AlarmActions": []},
-            {"AlarmName": "loud", "StateValue": self.state, "AlarmActions": ["arn:sns"]},
+            {"AlarmName": "loud", "StateValue": self.state, "AlarmActions": ["arn:sns"] * self.topics},
         ]
         return {"MetricAlarms": alarms}
 
@@ -395,7 +401,7 @@ class CloudWatch:
         """The action of an earlier day, and the new one as soon as the alarm is set off."""
         items = [{"Timestamp": "earlier", "HistorySummary": "Failed to execute action arn:sns"}]
         if self.set and self.summary:
-            items.insert(0, {"Timestamp": "now", "HistorySummary": self.summary})
+            items += [{"Timestamp": "now", "HistorySummary": each} for each in (self.summary, *self.more)]
         return {"AlarmHistoryItems": items}
 
     def examined(self, **more: Any) -> Finding:
@@ -410,6 +416,15 @@ class TestAlarm:
             "loud was set to ALARM and back, and published: Successfully executed action arn:sns"
         )
         assert cloudwatch.set == ["ALARM", "OK"]
+
+    def test_an_alarm_that_reaches_one_of_two_topics_is_a_failure(self) -> None:
+        cloudwatch = CloudWatch(topics=2)
+        cloudwatch.more = ["Failed to execute action arn:sns-2"]
+        found = cloudwatch.examined()
+        assert (found.status, found.what) == (
+            FAILED,
+            "loud cannot publish: Failed to execute action arn:sns-2",
+        )
 
     def test_an_alarm_that_cannot_publish_is_a_failure_and_set_back(self) -> None:
         cloudwatch = CloudWatch(summary="Failed to execute action arn:sns. KMS denied")
