@@ -66,7 +66,7 @@ class EnvironmentSettings:
     """Configuration of one environment. Whatever `cdk.json` leaves out has the value given here."""
 
     environment: str = "dev"
-    """Its name; part of the stack's name and of every alert."""
+    """Its name; part of the stack's name, and of every event, metric, alert and command."""
     account: str | None = None
     """AWS account to deploy to; None for the one that the credentials belong to."""
     region: str | None = None

@@ -54,6 +54,7 @@ class Monitoring(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self._notify_people = actions.SnsAction(alerts.topic)
+        self._environment = settings.environment
         self._notify_watchers = [actions.SnsAction(alerts.watch_topic)]
         if not settings.watchers:
             self._notify_watchers.append(actions.SnsAction(alerts.topic))
@@ -119,7 +120,8 @@ class Monitoring(Construct):
             self,
             construct_id,
             metric=metric,
-            alarm_description=description,
+            # As in the title of an alert: an alarm's own name has only the stack's.
+            alarm_description=f"[{self._environment}] {description}",
             threshold=1,
             evaluation_periods=1,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,

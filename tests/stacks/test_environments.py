@@ -102,3 +102,10 @@ def test_every_function_knows_its_environment(account: dict[str, Synthesized], e
     }
     assert len(named) >= 9
     assert set(named.values()) == {environment}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_alarm_names_its_environment(account: dict[str, Synthesized], environment: str) -> None:
+    alarms = account[environment].properties("AWS::CloudWatch::Alarm")
+    assert alarms
+    assert all(each["AlarmDescription"].startswith(f"[{environment}] ") for each in alarms.values())
