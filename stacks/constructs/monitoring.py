@@ -93,7 +93,7 @@ class Monitoring(Construct):
             self,
             "NoSuccess",
             metric=_counted(Metric.RUN_SUCCEEDED, deployment, period=Duration.hours(1)),
-            alarm_description=(
+            alarm_description=self._titled(
                 f"No run of {deployment.pipeline} has succeeded for {hours} hours. Was one started? If it was, its own alert says "
                 "why it failed; if not, look at the schedule's rule and at StartRun's dead letters."
             ),
@@ -115,13 +115,16 @@ class Monitoring(Construct):
         metric = queue.metric_approximate_number_of_messages_visible(period=PERIOD, statistic="Maximum")
         self._alarm(f"{name}DeadLetters", metric, description).add_alarm_action(*self._notify_watchers)
 
+    def _titled(self, description: str) -> str:
+        """With the environment in front, as in the title of an alert: an alarm's name has only that of the stack."""
+        return f"[{self._environment}] {description}"
+
     def _alarm(self, construct_id: str, metric: cloudwatch.IMetric, description: str) -> cloudwatch.Alarm:
         return cloudwatch.Alarm(
             self,
             construct_id,
             metric=metric,
-            # As in the title of an alert: an alarm's own name has only the stack's.
-            alarm_description=f"[{self._environment}] {description}",
+            alarm_description=self._titled(description),
             threshold=1,
             evaluation_periods=1,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
