@@ -125,6 +125,19 @@ class Machine(Construct):
         )
         self.grant_describe_executions(function)
 
+    def grant_stop_executions(self, function: lambda_.Function) -> None:
+        """A function may stop executions. In a policy of its own, as it may be one that this invokes."""
+        assert function.role is not None
+        policy = iam.Policy(
+            self,
+            "StopExecutions",
+            roles=[function.role],
+            statements=[
+                iam.PolicyStatement(actions=["states:StopExecution"], resources=[self.executions_arn])
+            ],
+        )
+        self._accept_executions(policy)
+
     def _start_and_wait(self) -> list[iam.PolicyStatement]:
         return [
             iam.PolicyStatement(

@@ -189,3 +189,5 @@ class Stage(Construct):
             settings=settings,
         )
         self.machine.grant_start_itself()
+        # An attempt whose parent gave up waiting may go on; the parent's Settle stops it.
+        self.machine.grant_stop_executions(functions.settle.function)

@@ -442,6 +442,20 @@ def test_a_stage_machine_may_start_itself_and_nothing_else(prod: Synthesized, st
         assert executions.endswith(f":execution:<{machine}.Name>:*")
 
 
+def test_settle_may_stop_attempts_of_stages_and_nothing_else(prod: Synthesized) -> None:
+    stages = {prod.the("AWS::StepFunctions::StateMachine", f"{stage.title()}Stage") for stage in WORKERS}
+    permissions = prod.permissions(OWN["settle"])
+
+    stoppable = allowed(permissions, "states:StopExecution")
+
+    assert len(stoppable) == len(stages)
+    assert {each.partition(":execution:")[2] for each in stoppable} == {
+        f"<{stage}.Name>:*" for stage in stages
+    }
+    for action in ("states:StartExecution", "states:DescribeExecution"):
+        assert allowed(permissions, action) == set()
+
+
 def test_the_pipeline_machine_may_start_every_stage(prod: Synthesized) -> None:
     machine = prod.the("AWS::StepFunctions::StateMachine", "CatalogueMachine")
     stages = {prod.the("AWS::StepFunctions::StateMachine", f"{stage.title()}Stage") for stage in WORKERS}

@@ -105,8 +105,23 @@ class StepFunctions:
 
     def status(self, execution: str) -> str | None:
         try:
-            return str(self._stepfunctions.describe_execution(executionArn=execution)["status"])
+            return str(self.describe(execution)["status"])
         except ClientError as error:
-            if error.response["Error"]["Code"] == "ExecutionDoesNotExist":
+            if _does_not_exist(error):
                 return None
             raise
+
+    def stop(self, execution: str, *, error: str, cause: str) -> bool:
+        """Stop an execution, which is harmless where it is over; False when there is none."""
+        try:
+            self._stepfunctions.stop_execution(executionArn=execution, error=error, cause=cause)
+        except ClientError as refusal:
+            if _does_not_exist(refusal):
+                return False
+            if refusal.response["Error"]["Code"] != "ValidationException":  # it is over
+                raise
+        return True
+
+
+def _does_not_exist(error: ClientError) -> bool:
+    return bool(error.response["Error"]["Code"] == "ExecutionDoesNotExist")

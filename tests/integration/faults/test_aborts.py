@@ -55,6 +55,45 @@ def test_an_attempt_that_is_stopped_costs_a_try_and_the_stage_goes_on_with_what_
     assert len(run.alerts()) == 1
 
 
+def overtaken(lab: Lab) -> Run:
+    """The first attempt's Settle is told that its time to wait is over, while the second attempt is at work."""
+    name = "overtaken"
+    gate = lab.world.dependency.gate()
+
+    def policy(call: Call) -> int | Gate:
+        if call.record_id != "late":
+            return 200
+        return 503 if call.nth == 1 else gate
+
+    url = lab.world.dependency.when(name, policy)
+    run = lab.start(
+        name, [{"id": record, "do": "call", "url": url} for record in [*GOOD, "late"]], start_at=HASTY
+    )
+    await_("the second attempt at its record", gate.is_reached, lab=lab)
+    first, nested = run.executions()
+    [settled] = [
+        json.loads(event["stateExitedEventDetails"]["output"])
+        for event in run.history(first)
+        if event.get("stateExitedEventDetails", {}).get("name") == "Settle"
+    ]
+    caught = {"Error": "States.Timeout", "Cause": ""}
+    lab.invoke(
+        lab.function("settle")["FunctionName"],
+        {"execution": first, "state": {**settled, "nested_error": caught}},
+    )
+    assert run.describe(nested)["status"] == "ABORTED"
+    assert run.describe(nested)["error"] == "SettledWithoutIt"
+    gate.open()
+    return run.ended()
+
+
+@about(overtaken)
+def test_an_attempt_that_its_parent_gave_up_waiting_for_is_stopped(run: Run) -> None:
+    assert run.status() == "SUCCEEDED", run.cause()
+    run.assert_sound(good=GOOD, lost=["late"])
+    assert len(run.executions()) == 2
+
+
 def run_aborted(lab: Lab) -> Run:
     gate = lab.world.dependency.gate()
     url = lab.world.dependency.when("run-aborted", lambda call: gate if call.record_id == "stuck" else 200)
