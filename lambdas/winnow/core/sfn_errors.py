@@ -52,30 +52,36 @@ class SfnError(StrEnum):
     RUNTIME_OUT_OF_MEMORY = "Runtime.OutOfMemory"
     """The function's process was killed at its memory limit."""
 
-    # Step Functions refused to start a nested execution. Starting it again with the same name and input is idempotent: while
-    # it runs, it is the same execution; once it has ended, the name is refused (StartExecution's reference).
+    # Step Functions refused to start a nested execution. StartExecution's reference says that starting it again is harmless: while
+    # an execution is open, the same name and input are answered with success; once it is closed, the name is refused.
+    # What follows each name is its source; what has none is a belief, which `winnow doctor --probe` can only measure where it occurs.
 
     EXECUTION_LIMIT = "StepFunctions.ExecutionLimitExceeded"
     """More executions are open than the account may have.
 
-    Documented: the developer guide's page on starting executions from a Task names it, also for throttled calls.
+    Documented: the developer guide's page on starting executions from a Task retries this name, for throttled calls, too.
     """
     EXECUTION_LIMIT_EXCEPTION = "StepFunctions.ExecutionLimitExceededException"
-    """The same under the name of the SDK's class.
+    """The same, under the name of the SDK's class.
 
-    Inferred, not documented: an integration names an error that its service's API models after the SDK's class
-    (`DynamoDB.ConditionalCheckFailedException`), and AWS's own sample retries `StepFunctions.ExecutionAlreadyExistsException`.
+    Inferred: integrations name errors that a service's API models after the class (`DynamoDB.ConditionalCheckFailedException`), and
+    the concurrency sample of AWS retries `StepFunctions.ExecutionAlreadyExistsException` around a nested execution.
     """
     STEP_FUNCTIONS_AWS = "StepFunctions.AWSStepFunctionsException"
     """Whatever the API does not model: throttling, a failure of Step Functions itself, and also a permission that is missing.
 
-    Used by AWS: its Glacier transfer solution retries this name alone around `startExecution.sync:2`. The names of Lambda's
-    and DynamoDB's integrations are made alike, and the API's model has no throttling error.
+    Used by AWS: its solution that moves archives out of Glacier retries this name alone around `startExecution.sync:2`. It is the
+    counterpart of the documented `Lambda.AWSLambdaException`; the API's model has no throttling error.
+    """
+    STEP_FUNCTIONS_SDK_CLIENT = "StepFunctions.SdkClientException"
+    """The connection to Step Functions failed, so the execution may have been started.
+
+    Inferred: the counterpart of the documented `Lambda.SdkClientException`, which other integrations have under their own names.
     """
     START_THROTTLED = "StepFunctions.ThrottlingException"
     """Too many StartExecution calls a second.
 
-    A belief: no documentation and no published machine has the name. A name that never comes costs nothing.
+    A belief: neither documentation nor a published machine has it. A name that never comes costs nothing.
     """
 
     # Raised by our own Lambdas: the name of the Python class
@@ -142,9 +148,10 @@ START_REFUSED = (
     SfnError.EXECUTION_LIMIT,
     SfnError.EXECUTION_LIMIT_EXCEPTION,
     SfnError.STEP_FUNCTIONS_AWS,
+    SfnError.STEP_FUNCTIONS_SDK_CLIENT,
     SfnError.START_THROTTLED,
 )
-"""Step Functions refused to start a nested execution. None of these is a nested execution's own failure."""
+"""Step Functions refused to start a nested execution, or nobody knows. None of these is a nested execution's own failure."""
 
 
 class ExecutionError(NamedTuple):

@@ -1,8 +1,8 @@
 """Executions that may go on although the attempts that they make are settled without them.
 
-AWS documents that Step Functions stops the execution that a `.sync` task waits for when the waiting one is stopped, or fails elsewhere;
-of a task that timed out it says nothing. What goes on after its attempt was settled can change nothing any more, but it costs money,
-and calls what the worker calls.
+AWS documents when Step Functions cancels the execution that a `.sync` task waits for, as best it can (page connect-to-resource of the
+developer guide): where the waiting execution is stopped, or fails in another branch. A task that timed out is not among these. What
+goes on after its attempt was settled can change nothing any more, but it costs money, and calls what the worker calls.
 """
 
 from __future__ import annotations
