@@ -89,6 +89,7 @@ class Probe(Construct):
             settings=settings,
         )
         self.stage.grant_start_itself()
+        self.stage.grant_stop_executions(functions.settle.function)
         self.errors = Machine(
             self,
             "Errors",

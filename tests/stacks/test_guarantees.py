@@ -443,7 +443,8 @@ def test_a_stage_machine_may_start_itself_and_nothing_else(prod: Synthesized, st
 
 
 def test_settle_may_stop_attempts_of_stages_and_nothing_else(prod: Synthesized) -> None:
-    stages = {prod.the("AWS::StepFunctions::StateMachine", f"{stage.title()}Stage") for stage in WORKERS}
+    names = [*(f"{stage.title()}Stage" for stage in WORKERS), "ProbeStage"]
+    stages = {prod.the("AWS::StepFunctions::StateMachine", name) for name in names}
     permissions = prod.permissions(OWN["settle"])
 
     stoppable = allowed(permissions, "states:StopExecution")

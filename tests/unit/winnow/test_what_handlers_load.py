@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-CORE = {"core.contract", "core.errors", "settings", "metrics.metric", "metrics.watch"}
+CORE = {"core.contract", "core.errors", "core.probe", "settings", "metrics.metric", "metrics.watch"}
 LEDGER = CORE | {"core.keys", "storage.ledger", "storage.ranged", "storage.store", "storage.tries"}
 ALERTS = {
     "core.document",
