@@ -95,8 +95,12 @@ class ThrottledDynamoDB:
 
 
 def refused(code: str, **more: Any) -> ClientError:
-    response: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    return ClientError({**response, **more}, "Operation")
+    response: Any = {
+        "Error": {"Code": code, "Message": ""},
+        "ResponseMetadata": {"HTTPStatusCode": 400},
+        **more,
+    }
+    return ClientError(response, "Operation")
 
 
 def cancelled(reasons: list[str]) -> ClientError:
