@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from winnow.metrics.watch import Metric, get_logger, watched
@@ -11,7 +12,7 @@ from winnow.settings import Settings
 from winnow.storage.clients import client, lazy
 from winnow.storage.executions import StepFunctions
 from winnow.storage.ledger import Ledger
-from winnow.storage.listing import S3SourceListing
+from winnow.storage.listing import RESERVE_SECONDS, S3SourceListing
 from winnow.storage.state_table import DynamoStateTable
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Payload: `{"input", "execution", "name"}`. A malformed input fails the run with `StageInputError`."""
+    """Payload: `{"input", "execution", "name"}`. A malformed input, or a source that is too large to list, fails with `StageInputError`."""
     settings = Settings.from_env()
+    deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
     with watched(settings, context=context) as watch:
         request = RunRequest.from_event(
             event["input"], stages=settings.stages, source_prefix=settings.source_prefix
@@ -30,7 +32,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             pipeline=settings.pipeline,
             stages=settings.stages,
             ledger=Ledger.of_bucket(settings.need("ledger_bucket")),
-            source=S3SourceListing(settings.need("source_bucket"), client("s3")),
+            source=S3SourceListing(settings.need("source_bucket"), client("s3"), deadline=deadline),
             state=DynamoStateTable(settings.need("state_table"), lazy("dynamodb")),
             executions=StepFunctions.of(execution.arn, lazy("stepfunctions")),
         )

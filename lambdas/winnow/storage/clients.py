@@ -6,11 +6,13 @@ botocore rather than boto3: the same clients, without importing boto3's resource
 from __future__ import annotations
 
 import threading
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from botocore.config import Config
+from botocore.utils import parse_timestamp
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -41,7 +43,20 @@ _LOCK = threading.Lock()
 
 @cache
 def _session() -> botocore.session.Session:
-    return botocore.session.get_session()
+    made = botocore.session.get_session()
+    made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
+    return made
+
+
+def _moment(value: Any) -> datetime:
+    """A moment in an answer. botocore's own way takes half of all the time that a page of a listing costs."""
+    if isinstance(value, str) and "T" in value:
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:  # as in a header: Fri, 20 Nov 2026 12:00:00 GMT
+            pass
+    moment: datetime = parse_timestamp(value)
+    return moment
 
 
 @cache

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
+from winnow.core.errors import StageInputError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,29 +48,55 @@ class SourceListing(Protocol):
     """The bucket that runs without a list of records go over."""
 
     def objects(self, prefix: str) -> Iterator[SourceObject]:
-        """Everything under a prefix except folders, in ascending order of keys."""
+        """Everything under a prefix except folders, in ascending order of keys.
+
+        Raises:
+            StageInputError: there is no time to list so many.
+        """
+
+
+RESERVE_SECONDS = 30.0
+"""Of the Lambda's time, to end in an orderly way: what was listed is thrown away, and the run is refused."""
 
 
 class S3SourceListing:
     """The source bucket in S3."""
 
-    def __init__(self, bucket: str, s3: Any) -> None:
+    def __init__(
+        self, bucket: str, s3: Any, *, deadline: float = inf, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Define what is listed.
+
+        Args:
+            bucket: its name.
+            s3: a client.
+            deadline: by the clock; a listing that is not done by then is refused.
+            clock: as `time.monotonic`.
+        """
         self._bucket = bucket
         self._s3 = s3
+        self._deadline = deadline
+        self._clock = clock
 
     def objects(self, prefix: str) -> Iterator[SourceObject]:
-        token: dict[str, str] = {}
-        while True:
-            page = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **token)
-            for item in page.get("Contents", ()):
-                if not is_folder(item["Key"]):
-                    yield SourceObject(
-                        bucket=self._bucket,
-                        key=item["Key"],
-                        etag=item["ETag"].strip('"'),
-                        last_modified=item["LastModified"].isoformat(),
-                        size=item["Size"],
-                    )
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+        # Imported here: threads and packing are for who lists, and StartRun only knows objects.
+        from winnow.storage.prefix_walk import OutOfTime, PrefixWalk  # noqa: PLC0415
+
+        began = self._clock()
+        walk = PrefixWalk(self._bucket, self._s3, seconds_left=lambda: self._deadline - self._clock())
+        try:
+            for page in walk.pages(prefix):
+                for key, etag, last_modified, size in page:
+                    if not is_folder(key):
+                        yield SourceObject(
+                            bucket=self._bucket, key=key, etag=etag, last_modified=last_modified, size=size
+                        )
+        except OutOfTime:
+            raise StageInputError(
+                "prefix",
+                prefix,
+                f"has too many objects to list in one run: {walk.listed:,} in {self._clock() - began:.0f} s, and there are "
+                "more; give a longer prefix, or a list of records (winnow run --records)",
+            ) from None
+        finally:
+            walk.close()
