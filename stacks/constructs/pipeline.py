@@ -15,7 +15,7 @@ from stacks.constructs.log_group import MachineLogGroup
 from stacks.constructs.machine import Machine
 from stacks.constructs.monitoring import Monitoring
 from stacks.constructs.probe import Probe
-from stacks.constructs.python_function import OwnFunction
+from stacks.constructs.python_function import LISTING_MEMORY_MB, OwnFunction
 from stacks.constructs.register import Register
 from stacks.constructs.run_closer import RunCloser
 from stacks.constructs.run_state_table import RunStateTable
@@ -142,6 +142,7 @@ class Pipeline(Construct):
             deployment=self._deployment,
             name="plan_run",
             timeout_seconds=MAX_LAMBDA_SECONDS,
+            memory_mb=LISTING_MEMORY_MB,
             variables=self._variables(),
         )
         self.ledger.grant_read(plan_run.function)

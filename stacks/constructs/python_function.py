@@ -25,6 +25,9 @@ METRICS_NAMESPACE = "Winnow"
 
 OWN_MEMORY_MB = 512
 """Our own functions stream and need a quarter of it; the rest buys processor time to start, unzip and parse."""
+LISTING_MEMORY_MB = 1769
+"""One whole processor, the most that one Python process uses: parsing a page of a listing takes it 50 ms, and 512 MB buy a third of one.
+Pages that wait for their turn take 256 MB at most."""
 PARQUET_MEMORY_MB = 2048
 """A Parquet file is read whole, as its index stands at its end."""
 

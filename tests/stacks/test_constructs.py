@@ -87,6 +87,10 @@ def test_a_workers_variables_do_not_hide_winnows_own() -> None:
     assert made.variables("index.clean")["WINNOW_STAGE"] == "clean"
 
 
+def test_plan_run_has_a_whole_processor_to_list_with() -> None:
+    assert synthesize(clean()).function("winnow.handlers.plan_run.handler")["MemorySize"] == 1769
+
+
 def test_plan_carries_pyarrow_where_a_stage_may_be_given_parquet() -> None:
     plan = "winnow.handlers.plan.handler"
 

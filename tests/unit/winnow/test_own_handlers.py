@@ -22,6 +22,7 @@ from winnow.register.table import RegisterUnavailable
 from winnow.settings import SettingsError
 from winnow.storage import clients
 from winnow.storage.ledger import Ledger
+from winnow.storage.listing import RESERVE_SECONDS
 from winnow.storage.state_table import DynamoStateTable
 from winnow.storage.store import S3Store
 from winnow.testing import FakeContext
@@ -133,7 +134,7 @@ def _metrics_name_their_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator
         assert set(dimensions) <= {"environment", "pipeline", "stage"}
 
 
-def call(handler: Any, event: object, seconds: float = 30) -> Any:
+def call(handler: Any, event: object, seconds: float = 300) -> Any:
     """Invoke a handler as Lambda does: what it returns must be JSON."""
     return json.loads(json.dumps(handler(event, FakeContext(seconds=seconds))))
 
@@ -154,6 +155,14 @@ def test_plan_run_plans_and_steps_aside(account: Account, monkeypatch: pytest.Mo
     )
     assert second["proceed"] is False
     assert RUN_ID in second["reason"]
+
+
+def test_plan_run_refuses_a_source_that_it_has_no_time_to_list(account: Account) -> None:
+    account.s3.put_object(Bucket="source", Key="a.xml", Body=b"<x/>")
+    event = {"input": {"run_id": "late"}, "execution": account.execution("late"), "name": "late"}
+    with pytest.raises(StageInputError, match="prefix: has too many objects to list in one run"):
+        call(plan_run.handler, event, seconds=RESERVE_SECONDS)
+    assert list(account.ledger.store.keys(keys.run_source("late"))) == []
 
 
 def test_start_run_starts_what_event_bridge_and_the_queue_ask_for(
