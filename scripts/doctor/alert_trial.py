@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from scripts.doctor.alerting import TOPICS, Subscription, TopicOfAlerts, subscriptions
+from scripts.doctor.alerting import ALERTS, TOPICS, Subscription, TopicOfAlerts, nobody_hears, subscriptions
 from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import DENIED, error_code, missing_permission
 from scripts.doctor.finding import Finding
@@ -89,12 +89,18 @@ class AlertTrial:
         """
         for audience in self._audiences:
             if not audience.subscribers:
-                yield Arrival(subscriber=audience.names[0], finding=_nobody(audience.topic))
+                yield Arrival(subscriber=audience.names[0], finding=self._nobody(audience.topic))
                 continue
             since = self._context.clock() - CLOCKS_APART_SECONDS
             message_id = self._publish(audience.arn)
             for name, each in zip(audience.names, audience.subscribers, strict=True):
                 yield Arrival(subscriber=name, finding=self._arrival(each, message_id, since))
+
+    def _nobody(self, topic: TopicOfAlerts) -> Finding:
+        remedy = f"Name somebody in cdk.json ({topic.fields}) and deploy."
+        if topic is ALERTS:
+            return Finding.failed("nobody subscribed", remedy)
+        return nobody_hears(self._context, topic, "nobody subscribed", remedy)
 
     def _publish(self, topic: str) -> str:
         stack = self._context.stack()
@@ -152,10 +158,6 @@ class AlertTrial:
         found = self._context.client("lambda").get_function_configuration(FunctionName=function)
         named: str = found.get("LoggingConfig", {}).get("LogGroup", "")
         return named or f"/aws/lambda/{found['FunctionName']}"
-
-
-def _nobody(topic: TopicOfAlerts) -> Finding:
-    return Finding.failed("nobody subscribed", f"Name somebody in cdk.json ({topic.fields}) and deploy.")
 
 
 def _lines(logs: Any, group: str, message_id: str, since: float) -> Iterator[str]:

@@ -18,8 +18,6 @@ SLACK_PATH = "/services/"
 """Of an incoming webhook. A workflow's trigger has another, and takes no message of ours."""
 SHOWN_CHARS = 4
 """Of a webhook's address: enough to tell two apart, and of no use to post with."""
-PROD = "prod"
-"""The environment in which an alert that nobody hears is a failure; in others nobody may need to."""
 PENDING = "PendingConfirmation"
 """What SNS gives in place of an ARN."""
 
@@ -32,15 +30,36 @@ class TopicOfAlerts:
     """For people."""
     output: str
     """The stack's output that has its ARN."""
+    unheard: str
+    """What it means that nobody hears."""
     fields: str
     """Of cdk.json, which say who hears."""
 
 
-TOPICS = (
-    TopicOfAlerts(purpose="alerts", output="AlertTopicArn", fields="alert_emails, slack_webhook_secret"),
-    TopicOfAlerts(purpose="watching", output="WatchTopicArn", fields="watchers"),
+ALERTS = TopicOfAlerts(
+    purpose="alerts",
+    output="AlertTopicArn",
+    unheard="nobody would hear of failures",
+    fields="alert_emails, slack_webhook_secret",
 )
-"""The second tells that the first, or what watches runs, is itself broken."""
+WATCHING = TopicOfAlerts(
+    purpose="watching",
+    output="WatchTopicArn",
+    unheard="nobody would hear when alerting itself is broken",
+    fields="alert_emails, watch_emails",
+)
+TOPICS = (ALERTS, WATCHING)
+
+
+def nobody_hears(context: DoctorContext, topic: TopicOfAlerts, said: str, remedy: str) -> Finding:
+    """The finding for a topic without anybody who confirmed: a failure where the environment asks to confirm changes.
+
+    No e-mail leaves an emulator, so there nobody has to hear that alerting is broken.
+    """
+    if topic is WATCHING and context.target.is_local:
+        return Finding.ok(f"{said}, as no e-mail leaves the emulator")
+    must = context.stack().outputs.get("ConfirmChanges") == "true"
+    return (Finding.failed if must else Finding.warning)(f"{topic.unheard} ({said})", remedy)
 
 
 @check("slack secret", CheckGroup.ACCOUNT)
@@ -134,12 +153,10 @@ def subscribed(context: DoctorContext) -> Finding:
         if each.is_pending
     ]
     ask = f"Confirm: {_ask(pending)}." if pending else ""
-    unheard = [topic for topic, subscribers in found.items() if all(each.is_pending for each in subscribers)]
-    if unheard:
-        nobody = Finding.failed if context.environment == PROD else Finding.warning
-        told = f"nobody would hear of {' and '.join(topic.purpose for topic in unheard)} ({said})"
-        fields = ", ".join(topic.fields for topic in unheard)
-        return nobody(told, f"{ask} Name somebody in cdk.json ({fields}) and deploy.".strip())
+    for topic, subscribers in found.items():
+        if all(each.is_pending for each in subscribers):
+            remedy = f"{ask} Name somebody in cdk.json ({topic.fields}) and deploy.".strip()
+            return nobody_hears(context, topic, said, remedy)
     if pending:
         return Finding.warning(said, ask, _subscribe_again(*pending[0]))
     left_out = _not_subscribed(context, found)
@@ -172,9 +189,16 @@ def _subscribe_again(topic: str, subscriber: Subscription) -> str:
 
 
 def _not_subscribed(context: DoctorContext, found: Mapping[TopicOfAlerts, list[Subscription]]) -> list[str]:
+    """Who cdk.json names, and is not subscribed to the topic."""
     try:
-        named = context.settings().alert_emails
+        settings = context.settings()
     except NotExamined:
         return []
-    there = {each.endpoint for subscribers in found.values() for each in subscribers}
-    return [address for address in named if address not in there]
+    named = {ALERTS: settings.alert_emails, WATCHING: settings.watchers}
+    left_out = [
+        address
+        for topic, subscribers in found.items()
+        for address in named[topic]
+        if address not in {each.endpoint for each in subscribers}
+    ]
+    return list(dict.fromkeys(left_out))

@@ -153,6 +153,18 @@ def test_a_topic_without_subscribers_is_a_failure_and_nothing_is_published() -> 
     assert sns.published == []
 
 
+def test_that_nobody_hears_of_broken_alerting_is_a_warning_where_changes_need_no_confirmation() -> None:
+    def only_alerts(*, TopicArn: str) -> dict[str, Any]:  # noqa: N803 boto3's name
+        return {"Subscriptions": [ANN] if TopicArn == OUTPUTS["AlertTopicArn"] else []}
+
+    answers = {**Sns().answers(), "sns.list_subscriptions_by_topic": only_alerts}
+    for confirm, status in (("false", WARNING), ("true", FAILED)):
+        deployed = stack(outputs={"WatchTopicArn": "arn:watch", "ConfirmChanges": confirm})
+        alerts, watching = arrivals(answers, stacks=[deployed])
+        assert (alerts.finding.status, watching.subscriber) == (OK, "watching: nobody")
+        assert watching.finding.status is status
+
+
 def test_every_topic_gets_it() -> None:
     sns = Sns(ANN)
     deployed = stack(outputs={"WatchTopicArn": "arn:watch"})

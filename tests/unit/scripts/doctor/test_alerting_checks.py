@@ -124,21 +124,21 @@ BEN = {"Protocol": "email", "Endpoint": "ben@example.org", "SubscriptionArn": "P
             [],
             "dev",
             WARNING,
-            "nobody would hear of alerts (alerts: nobody)",
+            "nobody would hear of failures (alerts: nobody)",
             "Name somebody in cdk.json (alert_emails, slack_webhook_secret) and deploy.",
         ),
         (
             [],
             "prod",
             FAILED,
-            "nobody would hear of alerts (alerts: nobody)",
+            "nobody would hear of failures (alerts: nobody)",
             "Name somebody in cdk.json (alert_emails, slack_webhook_secret) and deploy.",
         ),
         (
             [BEN],
             "prod",
             FAILED,
-            "nobody would hear of alerts (alerts: ben@example.org (not confirmed))",
+            "nobody would hear of failures (alerts: ben@example.org (not confirmed))",
             (
                 "Confirm: ben@example.org got a message with a link that is good for three days. "
                 "Name somebody in cdk.json (alert_emails, slack_webhook_secret) and deploy."
@@ -157,7 +157,8 @@ def test_somebody_would_hear(
     subscriptions: Any, environment: str, status: FindingStatus, what: str, remedy: str, tmp_path: Path
 ) -> None:
     answer = {"Subscriptions": subscriptions} if isinstance(subscriptions, list) else subscriptions
-    deployed = stack(outputs={"Environment": environment})
+    confirm = str(environment == "prod").lower()
+    deployed = stack(outputs={"Environment": environment, "ConfirmChanges": confirm})
     examined = context(
         {"sns.list_subscriptions_by_topic": answer},
         stacks=[deployed],
@@ -190,11 +191,13 @@ def test_the_topic_that_tells_of_broken_watching_needs_somebody_too() -> None:
     def subscriptions(*, TopicArn: str) -> dict[str, Any]:  # noqa: N803 boto3's name
         return {"Subscriptions": [SLACK, ANN] if TopicArn == OUTPUTS["AlertTopicArn"] else []}
 
-    deployed = stack(outputs={"WatchTopicArn": "arn:watch"})
-    finding = examine(
-        subscribed, context({"sns.list_subscriptions_by_topic": subscriptions}, stacks=[deployed])
+    answers = {"sns.list_subscriptions_by_topic": subscriptions}
+    deployed = [stack(outputs={"WatchTopicArn": "arn:watch"})]
+    said = "alerts: Slack, ann@example.org; watching: nobody"
+    finding = examine(subscribed, context(answers, stacks=deployed))
+    assert finding == Finding.warning(
+        f"nobody would hear when alerting itself is broken ({said})",
+        "Name somebody in cdk.json (alert_emails, watch_emails) and deploy.",
     )
-    assert finding.what == (
-        "nobody would hear of watching (alerts: Slack, ann@example.org; watching: nobody)"
-    )
-    assert finding.remedy == "Name somebody in cdk.json (watchers) and deploy."
+    on_the_emulator = examine(subscribed, context(answers, stacks=deployed, is_local=True))
+    assert on_the_emulator == Finding.ok(f"{said}, as no e-mail leaves the emulator")

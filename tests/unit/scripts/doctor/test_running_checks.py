@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,12 +11,13 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import examine
 from scripts.doctor.finding import Finding, FindingStatus
 from scripts.doctor.running import alarms, dead_letters, runs, triggers
 from tests.unit.scripts.doctor.accounts import NOW, OUTPUTS, context, denied, made
-from winnow.core.contract import Pointer
-from winnow.core.run_document import RunDocument
+from winnow.runs.closer import closed_mark
+from winnow.storage.state_table import DynamoStateTable
 
 OK, WARNING, FAILED = FindingStatus.OK, FindingStatus.WARNING, FindingStatus.FAILED
 
@@ -145,111 +146,88 @@ def test_alarms_are_asked_for_a_hundred_at_a_time(
     assert (finding.status, finding.what) == (status, what)
 
 
-RUN_ID = "01J00000000000000000000000"
 NAMED = f"{OUTPUTS['PipelineArn'].replace(':stateMachine:', ':execution:')}:"
-
-
-def execution(name: str, *, ended_ago: timedelta, status: str = "SUCCEEDED") -> dict[str, Any]:
-    stopped = datetime.fromtimestamp(NOW, UTC) - ended_ago
-    return {
-        "name": name,
-        "executionArn": f"{NAMED}{name}",
-        "status": status,
-        "startDate": stopped - timedelta(minutes=1),
-        **({} if status == "RUNNING" else {"stopDate": stopped}),
-    }
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """What the ledger has of runs: the `run.json` of some, the reports of some."""
-
-    planned: bool = True
-    closed: bool = False
-    stepped_aside: str | None = None
-
-    def write(self, s3: Any) -> None:
-        s3.create_bucket(Bucket="ledger", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-        document = RunDocument(
-            run_id=RUN_ID,
-            pipeline="books",
-            execution=f"{NAMED}{RUN_ID}",
-            stages=("clean", "index"),
-            start_at="clean",
-            trigger={"kind": "manual"},
-            started_at="2026-01-01T00:00:00.000Z",
-            replay_id=None,
-            records=Pointer(bucket="ledger", key="x"),
-            stepped_aside=self.stepped_aside,
-        )
-        if self.planned:
-            body = json.dumps(document.to_json()).encode()
-            s3.put_object(Bucket="ledger", Key=f"runs/{RUN_ID}/run.json", Body=body)
-        if self.closed:
-            s3.put_object(Bucket="ledger", Key=f"runs/{RUN_ID}/report.json", Body=b"{}")
-
-
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
+def ended(name: str, ago: timedelta, status: str = "SUCCEEDED", redrives: int = 0) -> dict[str, Any]:
+    stopped = datetime.fromtimestamp(NOW, UTC) - ago
+    return {
+        "executionArn": f"{NAMED}{name}",
+        "status": status,
+        "stopDate": stopped,
+        "redriveCount": redrives,
+    }
+
+
+@contextmanager
+def account(executions: list[dict[str, Any]], closed: Sequence[tuple[str, int]]) -> Iterator[DoctorContext]:
+    """An account with these executions; `closed` are those that were closed, after so many redrives."""
+
+    def listing(*, statusFilter: str, **_: Any) -> dict[str, Any]:  # noqa: N803 boto3's name
+        return {"executions": [each for each in executions if each["status"] == statusFilter]}
+
+    with mock_aws():
+        dynamodb = boto3.client("dynamodb")
+        dynamodb.create_table(
+            TableName="state",
+            KeySchema=[
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in ("pk", "sk")],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        state = DynamoStateTable("state", dynamodb)
+        for name, redrives in closed:
+            state.mark(f"{NAMED}{name}", closed_mark(redrives))
+        yield context({"stepfunctions.list_executions": listing}, clients={"dynamodb": dynamodb})
+
+
 @pytest.mark.parametrize(
-    ("executions", "ledger", "status", "what"),
+    ("executions", "closed", "status", "what"),
     [
-        ([], Ledger(planned=False), OK, "none ended within a day"),
-        ([execution(RUN_ID, ended_ago=25 * HOUR)], Ledger(), OK, "none ended within a day"),
+        ([], (), OK, "none ended within a day"),
+        ([ended("a", 25 * HOUR)], (), OK, "none ended within a day"),
         (
-            [execution(RUN_ID, ended_ago=HOUR, status="RUNNING")],
-            Ledger(),
+            [ended("a", 2 * HOUR), ended("b", MINUTE, "ABORTED")],
+            (("a", 0), ("b", 0)),
             OK,
-            "none ended within a day",
+            "all 2 that ended within a day are closed",
         ),
         (
-            [execution(RUN_ID, ended_ago=HOUR)],
-            Ledger(closed=True),
+            [ended("a", 2 * HOUR), ended("b", MINUTE)],
+            (("a", 0),),
             OK,
-            "all 1 that ended within a day are closed",
+            "1 of 2 that ended within a day are being closed, the others are closed",
         ),
         (
-            [execution(RUN_ID, ended_ago=HOUR, status="TIMED_OUT")],
-            Ledger(),
+            [ended("a", 11 * MINUTE)],
+            (),
+            WARNING,
+            "1 of 1 that ended within a day were not closed yet; the sweep of each hour closes them",
+        ),
+        (
+            [ended("a", 2 * HOUR, "TIMED_OUT"), ended("b", MINUTE)],
+            (("b", 0),),
             FAILED,
-            f"1 of 1 that ended within a day were not closed, so nothing proves that they lost no record: {RUN_ID}",
+            "1 of 2 that ended within a day were not closed, so nothing proves that they lost no record",
         ),
         (
-            [execution(RUN_ID, ended_ago=MINUTE)],
-            Ledger(),
-            OK,
-            "1 of 1 that ended within a day are being closed, the others are closed",
-        ),
-        (
-            [execution(RUN_ID, ended_ago=HOUR)],
-            Ledger(stepped_aside="another one is running"),
-            OK,
-            "all 1 that ended within a day are closed",
-        ),
-        (
-            [execution("never-planned", ended_ago=HOUR, status="FAILED")],
-            Ledger(planned=False),
-            OK,
-            "all 1 that ended within a day are closed",
+            [ended("a", 2 * HOUR, redrives=1)],
+            (("a", 0),),
+            FAILED,
+            "1 of 1 that ended within a day were not closed, so nothing proves that they lost no record",
         ),
     ],
 )
 def test_a_run_that_was_not_closed_is_found(
-    executions: list[dict[str, Any]], ledger: Ledger, status: FindingStatus, what: str
+    executions: list[dict[str, Any]], closed: Sequence[tuple[str, int]], status: FindingStatus, what: str
 ) -> None:
-    answers = {
-        "stepfunctions.list_executions": {"executions": executions},
-        "stepfunctions.describe_execution": {"input": "{}"},
-        "dynamodb.get_item": {},
-    }
-    with mock_aws():
-        s3 = boto3.client("s3")
-        ledger.write(s3)
-        finding = examine(runs, context(answers, clients={"s3": s3}))
-    assert finding.status is status, finding
-    assert finding.what.startswith(what)
-    assert finding.command == (f"winnow verify {RUN_ID}" if status is FAILED else "")
+    with account(executions, closed) as examined:
+        finding = examine(runs, examined)
+    assert (finding.status, finding.what) == (status, what)
+    assert finding.command == ("winnow verify a --environment dev" if status is FAILED else "")
 
 
 def test_who_may_not_list_executions_is_told() -> None:
