@@ -101,6 +101,8 @@ class Sweeper:
     def sweep(self) -> Sweep:
         """Close what has ended and was not closed, in the order in which it ended.
 
+        A run that a sweep has begun to close before comes after all others: it may be the one at which that sweep was killed.
+
         Raises:
             SweepIncomplete: a run could not be closed, and no sweep has said so before; all others were.
         """
@@ -112,6 +114,7 @@ class Sweeper:
                 done.left = len(unclosed) - position
                 get_logger().warning("sweep: its time is over", left=done.left)
                 break
+            self._state.mark(execution.arn, _begun_mark(execution))
             try:
                 self._close(RunEnded.from_description(self._executions.describe(execution.arn)))
             except Exception as error:  # noqa: BLE001  one run that cannot be closed does not stop the others
@@ -130,7 +133,7 @@ class Sweeper:
         return done
 
     def _unclosed(self) -> list[EndedExecution]:
-        """Ended runs without a mark, oldest first."""
+        """Ended runs that are not marked as closed, in the order in which to close them."""
         now = self._clock()
         return sorted(
             (
@@ -139,5 +142,13 @@ class Sweeper:
                 if each.stopped <= now - self._leave_to_event
                 and not self._state.is_marked(each.arn, closed_mark(each.redrives))
             ),
-            key=lambda each: (each.stopped, each.arn),
+            key=lambda each: (
+                self._state.is_marked(each.arn, _begun_mark(each)),
+                each.stopped,
+                each.arn,
+            ),
         )
+
+
+def _begun_mark(execution: EndedExecution) -> str:
+    return f"sweep begun {execution.redrives}"

@@ -59,6 +59,10 @@ class Executions:
         return self.described[execution]
 
 
+class Killed(BaseException):
+    """Lambda ends the process."""
+
+
 class Swept:
     """A world whose events are lost, and a sweep over it."""
 
@@ -238,6 +242,23 @@ class TestManyRuns:
         # Tried again every hour, and told of once.
         assert sweep() == Sweep(failed=1)
         assert sweep.closed == ["a", "bad", "c", "bad"]
+
+    def test_are_closed_before_one_at_which_a_sweep_was_killed(self, executions: Executions) -> None:
+        for name, hours in {"deadly": 3, "b": 2, "c": 1}.items():
+            executions.add(name, ago=timedelta(hours=hours))
+        sweep = swept(executions)
+
+        def close(ended: RunEnded) -> None:
+            if ended.name == "deadly":
+                raise Killed
+            sweep.world.closer.close(ended)
+
+        sweep.close = close
+
+        for _ in range(2):
+            with pytest.raises(Killed):
+                sweep()
+        assert sweep.closed == ["deadly", "b", "c", "deadly"]
 
     def test_that_do_not_fit_into_the_time_are_left_to_the_next_sweep(self, executions: Executions) -> None:
         for name in ("a", "b"):
