@@ -11,6 +11,8 @@ from statemachines.template import load
 
 TEMPLATE = Path(__file__).with_name("probe.asl.json")
 
+REFUSED_SECONDS = 150
+"""How long a call may be refused, at most, before it is given up."""
 PATIENCE_SECONDS = 5
 """How long a probe waits for an execution that takes longer."""
 
@@ -31,7 +33,7 @@ class ProbeMachine:
                 "ProbeFunctionArn": self.probe_function_arn,
                 "FunctionTimeoutSeconds": self.function_timeout_seconds,
                 "PatienceSeconds": PATIENCE_SECONDS,
-                "MachineTimeoutSeconds": self.function_timeout_seconds + 60,
+                "MachineTimeoutSeconds": self.function_timeout_seconds + REFUSED_SECONDS,
             },
         )
         return definition

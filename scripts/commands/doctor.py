@@ -23,7 +23,8 @@ from winnow.alerts.wording import LOCAL
 
 FALLBACK_ENVIRONMENT = "dev"
 PROBES_GO_ON = (
-    "stopped looking: probes that were started end by themselves within minutes, and leave nothing to tidy up"
+    "stopped looking: executions called probe-… that were started end by themselves within minutes, and an alarm that was set "
+    "goes back by itself; nothing is left to tidy up"
 )
 
 

@@ -9,8 +9,8 @@ from winnow.core.probe import Ask, new_probe_id
 from winnow.core.sfn_errors import WORKER_DEATHS, SfnError
 from winnow.probing.faults import ProbeError
 
-LONGEST_SECONDS = 180.0
-"""The slowest fault is a function that uses up its 60 s, after a cold start."""
+LONGEST_SECONDS = 240.0
+"""The slowest fault is a function that uses up its 60 s, after a cold start, and after it was throttled for a while."""
 
 OF_THE_EMULATOR = "Runtime.HandlerError"
 """What the emulator calls every error that a function raises or dies of."""

@@ -7,7 +7,8 @@ from scripts.doctor.finding import Finding
 from scripts.doctor.probe import ProbeSite, probe
 from winnow.core.probe import Ask, new_probe_id
 
-ANSWER_SECONDS = 120.0
+ANSWER_SECONDS = 240.0
+"""The function may be throttled for a while: probes run at the same time."""
 SLOW_START_SECONDS = 8.0
 """Lambda ends a start that takes 10 s, and begins again on the call's own time."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.statemachines.interpreter import FunctionFailed, ServiceRefused, always, in_turn
+from winnow.core.sfn_errors import CALL_REFUSED
 
 if TYPE_CHECKING:
     from tests.statemachines.interpreter import Interpreter
@@ -24,15 +25,16 @@ def test_answers_with_the_name_under_which_the_function_failed(
     assert ended.called("probe") == [{"probe": "exit"}]
 
 
-def test_does_not_call_again_what_was_throttled(
+def test_calls_again_what_was_throttled_as_probes_run_at_the_same_time(
     interpreter: Interpreter, probe_definition: dict[str, Any]
 ) -> None:
-    interpreter.functions["probe"] = in_turn(ServiceRefused("TooManyRequestsException"))
+    throttled = ServiceRefused("TooManyRequestsException")
+    interpreter.functions["probe"] = in_turn(throttled, throttled, FunctionFailed("ProbeError"))
 
     ended = interpreter.run(probe_definition, {"how": "invoke", "input": {"probe": "raise"}})
 
-    assert ended.output["caught"]["Error"] == "Lambda.TooManyRequestsException"
-    assert ended.count["probe"] == 1
+    assert ended.output["caught"]["Error"] == "ProbeError"
+    assert ended.count["probe"] == 3
 
 
 @pytest.mark.parametrize(("how", "path"), [("call", []), ("invoke", ["payload"])])
@@ -56,3 +58,9 @@ def test_says_that_it_is_older_than_the_command_line(
     assert (ended.status, ended.error) == ("FAILED", "UnknownProbe")
     assert ended.cause is not None
     assert "deploy the version" in ended.cause
+
+
+@pytest.mark.parametrize("state", ["Call", "Invoke"])
+def test_nothing_is_called_again_that_has_run(probe_definition: dict[str, Any], state: str) -> None:
+    (rule,) = probe_definition["States"][state]["Retry"]
+    assert set(rule["ErrorEquals"]) == set(CALL_REFUSED)

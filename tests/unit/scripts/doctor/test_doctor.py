@@ -321,4 +321,4 @@ def test_whoever_stops_looking_is_told_what_becomes_of_the_probes(monkeypatch: p
     monkeypatch.setattr("scripts.commands.doctor.examine_together", stop)
     result = winnow("doctor", "--probe", "--yes")
     assert result.exit_code == 130
-    assert "probes that were started end by themselves" in result.stderr
+    assert "executions called probe-… that were started end by themselves" in result.stderr

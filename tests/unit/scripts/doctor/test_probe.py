@@ -135,7 +135,7 @@ class TestErrors:
         where = site(always({"status": "RUNNING"}))
         found = finding_of(lambda where: try_fault(BY_NAME["error: raised"], where), where)
         assert found.status is FAILED
-        assert "did not come within 180 s" in found.what
+        assert "did not come within 240 s" in found.what
         assert "probe-errors" in found.command
 
     def test_a_refused_start_tells_how_limits_are_called(self) -> None:
