@@ -38,6 +38,10 @@ ONE_HUGE = [
     *(f"huge/{part}/{n:05d}" for part in range(10) for n in range(4_000)),
     *(f"z{name:02d}/{n:03d}" for name in range(40) for n in range(100)),
 ]
+BETWEEN = [
+    *(f"{name}/{n:04d}" for name in "aceg" for n in range(2_500)),
+    *(f"{name}{n:02d}.xml" for name in "bdfh" for n in range(30)),
+]
 FLAT = [f"{n:06d}.xml" for n in range(20_000)]
 FOLDER_EACH = [f"work-{n:06d}/description.xml" for n in range(20_000)]
 LARGE_THEN_FOLDER_EACH = [
@@ -48,6 +52,7 @@ BUCKETS = {
     "years": YEARS,
     "all in one prefix": ONE_DEEP,
     "one is huge": ONE_HUGE,
+    "objects between prefixes": BETWEEN,
     "flat": FLAT,
     "a folder each": FOLDER_EACH,
     "large ones, then a folder each": LARGE_THEN_FOLDER_EACH,
