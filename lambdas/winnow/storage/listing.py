@@ -80,7 +80,7 @@ class S3SourceListing:
 
     def objects(self, prefix: str) -> Iterator[SourceObject]:
         # Imported here: threads and packing are for who lists, and StartRun only knows objects.
-        from winnow.storage.prefix_walk import OutOfTime, PrefixWalk  # noqa: PLC0415
+        from winnow.storage.prefix_walk import ListingTooLong, PrefixWalk  # noqa: PLC0415
 
         began = self._clock()
         walk = PrefixWalk(self._bucket, self._s3, seconds_left=lambda: self._deadline - self._clock())
@@ -91,7 +91,7 @@ class S3SourceListing:
                         yield SourceObject(
                             bucket=self._bucket, key=key, etag=etag, last_modified=last_modified, size=size
                         )
-        except OutOfTime:
+        except ListingTooLong:
             raise StageInputError(
                 "prefix",
                 prefix,

@@ -37,7 +37,7 @@ Listed = tuple[str, str, str, int]
 """Key, tag without quotes, when it was last modified (ISO 8601, UTC), size in bytes."""
 
 
-class OutOfTime(Exception):
+class ListingTooLong(Exception):
     """There is no time left to list the rest."""
 
 
@@ -114,7 +114,7 @@ class PrefixWalk:
         """Everything under a prefix, in ascending order of keys.
 
         Raises:
-            OutOfTime: before everything was listed.
+            ListingTooLong: before everything was listed.
         """
         return self._pages(prefix, _Cursor())
 
@@ -234,7 +234,7 @@ class PrefixWalk:
 
     def _check_time(self) -> None:
         if self._seconds_left() <= 0:
-            raise OutOfTime
+            raise ListingTooLong
 
 
 def _listed(item: dict[str, Any]) -> Listed:
