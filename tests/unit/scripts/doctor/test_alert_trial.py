@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from scripts.doctor.examination import examine
 from scripts.doctor.finding import Finding, FindingStatus
 from scripts.doctor.probe_alert import alert_arrives
 from tests.unit.scripts.doctor.accounts import ME, OUTPUTS, aws_error, context, denied, stack
+from winnow.alerts.slack import Courier, SlackError
 from winnow.alerts.slack_blocks import slack_message
+from winnow.handlers.slack import handler as slack_handler
 
 OK, WARNING, FAILED = FindingStatus.OK, FindingStatus.WARNING, FindingStatus.FAILED
 
@@ -255,3 +258,51 @@ def test_the_probe_is_as_bad_as_the_worst_arrival(log: list[str], status: Findin
     finding = examine(alert_arrives, context(Sns(SLACK, ANN).answers(log), clock=time.time))
     assert finding.status is status
     assert finding.what.startswith(what)
+
+
+class Slack:
+    """A webhook that takes a message, or refuses it."""
+
+    def __init__(self, refusal: str | None) -> None:
+        self._refusal = refusal
+
+    def post(self, _: Any, *, deadline: float) -> None:
+        assert deadline > 0
+        if self._refusal:
+            raise SlackError(self._refusal)
+
+
+class Invocation:
+    """What Lambda tells a function of an invocation."""
+
+    aws_request_id = "request"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 60_000
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status", "what"),
+    [
+        (None, OK, "arrived after 0 s"),
+        ("slack's webhook is gone", FAILED, "did not arrive: slack's webhook is gone"),
+    ],
+)
+def test_what_the_function_that_posts_to_slack_logs_is_understood(
+    refusal: str | None,
+    status: FindingStatus,
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WINNOW_PIPELINE", "books")
+    monkeypatch.setenv("WINNOW_ENVIRONMENT", "dev")
+    monkeypatch.setenv("WINNOW_SLACK_SECRET_ARN", "hook")
+    courier = Courier(Slack(refusal))  # type: ignore[arg-type]
+    monkeypatch.setattr("winnow.handlers.slack._courier", lambda _: courier)
+    event = {"Records": [{"Sns": {"MessageId": MESSAGE_ID, "Subject": "s", "Message": "m"}}]}
+    with suppress(SlackError):
+        slack_handler(event, Invocation())  # type: ignore[arg-type]
+    lines = capsys.readouterr().out.splitlines()
+    [arrival] = arrivals(Sns(SLACK).answers(lines))
+    assert (arrival.finding.status, arrival.finding.what) == (status, what)
