@@ -141,8 +141,11 @@ class DoctorContext:
             raise self._stacks
         return self._stacks
 
-    def stack(self) -> DeployedStack:
+    def stack(self, *, whole: bool = True) -> DeployedStack:
         """The stack that is examined.
+
+        Args:
+            whole: it must have been deployed once; else a first deploy that failed, or is under way, will do.
 
         Raises:
             NotExamined: it is not deployed, or there are several and none was chosen.
@@ -159,7 +162,9 @@ class DoctorContext:
         if not found:
             raise NotExamined("not deployed yet")
         if len(found) > 1:
-            raise NotExamined("needs PIPELINE: there are several")
+            raise NotExamined("there are several stacks; see names, and give PIPELINE")
+        if whole and not found[0].outputs:
+            raise NotExamined("its first deploy has not come to an end")
         return found[0]
 
     def settings(self) -> EnvironmentSettings:

@@ -58,7 +58,7 @@ def stack(context: DoctorContext) -> Finding:
             )
         raise
     try:
-        found = context.stack()
+        found = context.stack(whole=False)
     except NotExamined as reason:
         return Finding.skipped(
             str(reason),

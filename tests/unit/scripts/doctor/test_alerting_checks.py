@@ -30,7 +30,7 @@ HOOK = "secret winnow/hook holds a webhook of hooks.slack.com, ending in …abcd
             "",
         ),
         (
-            {"SecretString": "https://chat.example.org/hooks/abcd"},
+            {"SecretString": "https://chat.example.org/services/abcd"},
             False,
             WARNING,
             (

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import NoCredentialsError, NoRegionError
 from click.testing import CliRunner, Result
 from rich.console import Console
 
 from scripts.commands import cli
+from scripts.doctor.account import credentials
 from scripts.doctor.check import Check, CheckGroup
+from scripts.doctor.checks import CHECKS, PROBES
 from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import Examined, examine
 from scripts.doctor.finding import Finding, FindingStatus, NotExamined
@@ -276,9 +278,57 @@ def test_the_whole_list_runs_without_credentials(monkeypatch: pytest.MonkeyPatch
     assert set(by_status) == {"skipped"}
 
 
-def test_credentials_say_who_they_are() -> None:
-    from scripts.doctor.account import credentials  # noqa: PLC0415
+def statuses(examined: DoctorContext, *groups: CheckGroup) -> dict[str, str]:
+    """What each check of some groups finds, in words."""
+    checks = [each for each in CHECKS if each.group in groups]
+    found = [(each.name, examine(each, examined)) for each in checks]
+    return {name: f"{finding.status}: {finding.what}" for name, finding in found}
 
+
+DEPLOYED = [each.name for each in CHECKS if each.group is CheckGroup.DEPLOYED]
+
+
+def test_before_the_first_deploy_what_is_deployed_is_skipped() -> None:
+    found = statuses(context(stacks=[]), CheckGroup.DEPLOYED)
+    assert found == dict.fromkeys(DEPLOYED, "skipped: not deployed yet")
+
+
+def test_after_a_first_deploy_that_failed_only_the_stack_is_examined() -> None:
+    failed = {**stack(StackStatus="ROLLBACK_COMPLETE"), "Outputs": []}
+    found = statuses(context(stacks=[failed]), CheckGroup.DEPLOYED)
+    assert found.pop("stack").startswith("failed: books-dev is ROLLBACK_COMPLETE")
+    assert set(found.values()) == {"skipped: its first deploy has not come to an end"}
+
+
+def test_of_two_stacks_of_one_pipeline_none_is_examined() -> None:
+    found = statuses(context(stacks=[stack(), stack(StackName="books-copy")]), CheckGroup.DEPLOYED)
+    assert set(found.values()) == {"skipped: there are several stacks; see names, and give PIPELINE"}
+
+
+def test_without_a_region_what_needs_one_is_skipped() -> None:
+    examined = context()
+    whole = examined.target.client
+
+    def without_region(service: str) -> Any:
+        if service != "sts":  # which needs none
+            raise NoRegionError
+        return whole(service)
+
+    object.__setattr__(examined.target, "client", without_region)
+    found = statuses(examined, CheckGroup.ACCOUNT, CheckGroup.DEPLOYED)
+    assert found.pop("credentials").startswith("ok: ")
+    assert found.pop("clock").startswith("ok: ")
+    assert found.pop("slack secret").startswith("ok: ")  # cdk.json names none
+    assert found.pop("executions").startswith("skipped: needs a region; by default AWS allows")
+    assert set(found.values()) == {"skipped: needs a region"}
+
+
+def test_names_of_checks_tell_them_apart() -> None:
+    names = [each.name for each in (*CHECKS, *PROBES)]
+    assert len(names) == len(set(names))
+
+
+def test_credentials_say_who_they_are() -> None:
     assert examine(credentials, context()) == Finding.ok(f"account 123456789012, as {ME}")
 
 

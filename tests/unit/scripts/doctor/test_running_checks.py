@@ -72,16 +72,15 @@ QUEUES = made(
 
 
 def depth(**counts: int) -> Any:
-    def attributes(*, QueueUrl: str, **_: Any) -> dict[str, Any]:  # noqa: N803 boto3's name
+    def attributes(*, QueueUrl: str, AttributeNames: list[str]) -> dict[str, Any]:  # noqa: N803 boto3's names
         name = QueueUrl.rpartition("/")[2]
         assert name != "arrivals", "a queue of what is to come is no queue of what failed"
         visible = counts.get(name.partition("-")[0], 0)
-        return {
-            "Attributes": {
-                "ApproximateNumberOfMessages": str(visible),
-                "ApproximateNumberOfMessagesNotVisible": "1" if visible else "0",
-            }
+        known = {
+            "ApproximateNumberOfMessages": str(visible),
+            "ApproximateNumberOfMessagesNotVisible": "1" if visible else "0",
         }
+        return {"Attributes": {key: known[key] for key in AttributeNames}}
 
     return attributes
 
