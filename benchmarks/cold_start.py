@@ -20,6 +20,7 @@ CLIENTS = MappingProxyType(
         "close_run": ("client('s3')", "client('dynamodb', QUICK)", "client('dynamodb')"),
         "plan": ("client('s3')",),
         "plan_run": ("client('s3')",),
+        "probe": (),
         "register": ("client('s3')",),
         "settle": ("client('s3')",),
         "slack": ("client('secretsmanager')",),

@@ -107,11 +107,10 @@ def checkouts(context: dict[str, Any], tmp_path_factory: pytest.TempPathFactory)
     (yours.root / "lambdas" / "winnow" / "__pycache__").mkdir()
     (yours.root / "lambdas" / "winnow" / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"another Python's")
     (yours.root / "lambdas" / ".DS_Store").write_bytes(b"a desktop's")
+    home = tmp_path_factory.mktemp("home")
     runs = [
         mine.synthesise(context, UMASK="022", PYTHONHASHSEED="1", LANG="C.UTF-8", TZ="UTC"),
-        yours.synthesise(
-            context, UMASK="077", PYTHONHASHSEED="2", LANG="C", TZ="Asia/Tokyo", HOME="/nowhere"
-        ),
+        yours.synthesise(context, UMASK="077", PYTHONHASHSEED="2", LANG="C", TZ="Asia/Tokyo", HOME=str(home)),
     ]
     for run in runs:
         _, errors = run.communicate(timeout=PATIENCE_SECONDS)

@@ -30,7 +30,6 @@ class Metric(StrEnum):
     EVIDENCE_REFUSED = "EvidenceRefused"
     """Claims that the journal's reader did not believe: a worker that lied, or a foreign batch."""
     TOTAL_FAILURE = "TotalFailure"
-    ATTEMPT_SECONDS = "AttemptSeconds"
 
     FAILURES_NEW = "FailuresNew"
     """Failures of an alert that no earlier alert named."""

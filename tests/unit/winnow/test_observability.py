@@ -38,14 +38,14 @@ class TestMetrics:
         with watched(settings, stage="adapt", run_id="01J") as watch:
             watch.count(Metric.RECORDS_IN, 60)
             watch.count(Metric.RECORDS_IN, 2)
-            watch.count(Metric.ATTEMPT_SECONDS, 1.5)
+            watch.count(Metric.RUN_SECONDS, 1.5)
         (emf,) = printed(capsys)
         (directive,) = emf["_aws"]["CloudWatchMetrics"]
         assert directive["Namespace"] == "Winnow"
         assert directive["Dimensions"] == [["environment", "pipeline", "stage"]]
         assert directive["Metrics"] == [
             {"Name": "RecordsIn", "Unit": "Count"},
-            {"Name": "AttemptSeconds", "Unit": "Seconds"},
+            {"Name": "RunSeconds", "Unit": "Seconds"},
         ]
         assert (emf["environment"], emf["pipeline"], emf["stage"]) == ("prod", "catalogue", "adapt")
         assert emf["run_id"] == "01J"
