@@ -118,9 +118,11 @@ def cdk_region(variables: Mapping[str, str], profiles: Mapping[str, Mapping[str,
 @check("bootstrap", CheckGroup.ACCOUNT)
 def bootstrap(context: DoctorContext) -> Finding:
     """The account and region are prepared for CDK."""
-    command = f"npx cdk bootstrap -c environment={context.environment}"
+    ssm = context.client("ssm")
+    where = f"aws://{context.identity().account}/{ssm.meta.region_name}"
+    command = f"npx cdk bootstrap {where} -c environment={context.environment}"
     try:
-        answer = context.client("ssm").get_parameter(Name=BOOTSTRAP_PARAMETER)
+        answer = ssm.get_parameter(Name=BOOTSTRAP_PARAMETER)
     except ClientError as error:
         if error_code(error) == "ParameterNotFound":
             return Finding.failed("this account and region are not bootstrapped for CDK", "Once:", command)

@@ -19,7 +19,8 @@ SLACK_PATH = "/services/"
 SHOWN_CHARS = 4
 """Of a webhook's address: enough to tell two apart, and of no use to post with."""
 PENDING = "PendingConfirmation"
-"""What SNS gives in place of an ARN."""
+DELETED = "Deleted"
+"""What SNS gives in place of an ARN; the second for a few days after somebody has left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +137,8 @@ class Subscription:
 def subscriptions(sns: Any, topic: str) -> list[Subscription]:
     """Who subscribed to a topic, confirmed or not."""
     pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
-    return [Subscription.from_description(each) for page in pages for each in page["Subscriptions"]]
+    found = (Subscription.from_description(each) for page in pages for each in page["Subscriptions"])
+    return [each for each in found if each.arn != DELETED]
 
 
 @check("subscriptions", CheckGroup.DEPLOYED)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import boto3
 from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
 
 from scripts.deployed.target import Target
 from scripts.doctor.context import DoctorContext
@@ -66,6 +69,20 @@ class Account:
         return answer
 
 
+@cache
+def real(service: str) -> Any:
+    """The real client of a service, which knows its operations; it is never called."""
+    return boto3.client(service, region_name="eu-west-1")
+
+
+def check_call(service: str, operation: str, arguments: Mapping[str, Any]) -> None:
+    """What AWS would refuse by its form, this refuses, too."""
+    client = real(service)
+    model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation])
+    report = ParamValidator().validate(arguments, model.input_shape) if model.input_shape else None
+    assert not (report and report.has_errors()), report.generate_report()
+
+
 class _Client:
     def __init__(self, account: Account, service: str) -> None:
         self._account = account
@@ -73,19 +90,26 @@ class _Client:
         self.meta = SimpleNamespace(region_name=account.region)
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
-        return lambda **arguments: self._account.answer(f"{self._service}.{operation}", arguments)
+        def call(**arguments: Any) -> Any:
+            check_call(self._service, operation, arguments)
+            return self._account.answer(f"{self._service}.{operation}", arguments)
+
+        return call
 
     def get_paginator(self, operation: str) -> _Pages:
-        return _Pages(self._account, f"{self._service}.{operation}")
+        assert real(self._service).can_paginate(operation), f"{operation} has no pages"
+        return _Pages(self._account, self._service, operation)
 
 
 class _Pages:
-    def __init__(self, account: Account, call: str) -> None:
+    def __init__(self, account: Account, service: str, operation: str) -> None:
         self._account = account
-        self._call = call
+        self._service = service
+        self._operation = operation
 
     def paginate(self, **arguments: Any) -> Iterator[Any]:
-        yield self._account.answer(self._call, arguments)
+        check_call(self._service, self._operation, arguments)
+        yield self._account.answer(f"{self._service}.{self._operation}", arguments)
 
 
 OUTPUTS = {

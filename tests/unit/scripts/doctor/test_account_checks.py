@@ -119,7 +119,8 @@ def test_a_clock_that_nobody_told_the_time_is_skipped(answer: Any) -> None:
 def test_the_account_is_bootstrapped(answer: Any, status: FindingStatus, what: str) -> None:
     finding = examine(bootstrap, context({"ssm.get_parameter": answer}))
     assert (finding.status, finding.what) == (status, what)
-    assert finding.command == ("npx cdk bootstrap -c environment=dev" if status is FAILED else "")
+    command = "npx cdk bootstrap aws://123456789012/eu-west-1 -c environment=dev"
+    assert finding.command == (command if status is FAILED else "")
 
 
 def limits(total: int, unreserved: int | None = None) -> dict[str, Any]:

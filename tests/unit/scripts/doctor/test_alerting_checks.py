@@ -109,9 +109,13 @@ ANN = {"Protocol": "email", "Endpoint": "ann@example.org", "SubscriptionArn": "a
 BEN = {"Protocol": "email", "Endpoint": "ben@example.org", "SubscriptionArn": "PendingConfirmation"}
 
 
+LEFT = {"Protocol": "email", "Endpoint": "lee@example.org", "SubscriptionArn": "Deleted"}
+
+
 @pytest.mark.parametrize(
     ("subscriptions", "environment", "status", "what", "remedy"),
     [
+        ([SLACK, LEFT], "dev", OK, "alerts: Slack", ""),
         ([SLACK, ANN], "dev", OK, "alerts: Slack, ann@example.org", ""),
         (
             [SLACK, BEN],
