@@ -35,14 +35,14 @@ class FindingLines:
 
     def show(self, name: str, finding: Finding) -> None:
         """Print one finding, and below it what to do about it."""
-        first, *more = self._wrap(finding.what) or [""]
+        first, *more = self._wrap(finding.what, "") or [""]
         line = Text("  ").append(f"{finding.status:<{STATUS_WIDTH}}", STYLES[finding.status])
         line.append(f"  {name:<{self._name_width}}  ")
         what = "dim" if finding.status is FindingStatus.SKIPPED else ""
         self.say(line.append(first, what))
         for each in more:
             self.say(Text(self._indent).append(each, what))
-        for each in self._wrap(finding.remedy):
+        for each in self._wrap(finding.remedy, "→ "):
             self.say(Text(self._indent + each))
         if finding.command:
             # Never wrapped: it is there to be copied.
@@ -52,10 +52,19 @@ class FindingLines:
         """Print a line as it is."""
         self._console.print(text, soft_wrap=True, highlight=False)
 
-    def _wrap(self, text: str) -> list[str]:
+    def _wrap(self, text: str, mark: str) -> list[str]:
+        """Lines that fit into the last column; `mark` begins the first, and the others stand below what it begins."""
         width = self._console.width if self._console.is_terminal else UNWRAPPED
         room = max(20, width - len(self._indent))
-        return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+        below = " " * len(mark)
+        return textwrap.wrap(
+            text,
+            room,
+            initial_indent=mark,
+            subsequent_indent=below,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
 
 class Report:
@@ -82,8 +91,12 @@ class Report:
     def close(self, results: Sequence[Examined]) -> None:
         """Print how many checks came out how."""
         counts = Counter(each.finding.status for each in results)
-        said = ", ".join(f"{counts[status]} {status}" for status in FindingStatus if counts[status])
+        said = ", ".join(_counted(counts[status], status) for status in FindingStatus if counts[status])
         self._lines.say(Text(f"\n{said}", "bold red" if has_failed(results) else "bold"))
+
+
+def _counted(count: int, status: FindingStatus) -> str:
+    return f"{count} {status}{'s' if status is FindingStatus.WARNING and count > 1 else ''}"
 
 
 def to_json(context: DoctorContext, results: Sequence[Examined]) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def test_the_command_tells_a_line_per_subscriber(monkeypatch: pytest.MonkeyPatch
     assert result.stdout.splitlines() == [
         "  ok       alerts: Slack            arrived after 0 s",
         "  warning  alerts: ben@example.org  the subscription is not confirmed, so nothing is sent there",
-        "                                    Confirm it by the link in the message that SNS sent.",
+        "                                    → Confirm it by the link in the message that SNS sent.",
     ]
 
 

@@ -104,7 +104,9 @@ COMMAND = (
     "aws sqs receive-message --queue-url https://sqs.eu-west-1.amazonaws.com/123456789012/books-dev-letters"
 )
 LONG = Finding.warning(
-    "3 messages wait in the queue of runs that could not be started by any of the triggers", "Look:", COMMAND
+    "3 messages wait in the queue of runs that could not be started by any of the triggers",
+    "Look at the first of them, and if there are more of its kind, at these:",
+    COMMAND,
 )
 
 
@@ -114,7 +116,8 @@ def test_a_terminal_gets_wrapped_lines_and_a_command_that_can_be_copied() -> Non
         "The account",
         "  warning  dead letters  3 messages wait in the queue of runs that could not be",
         "                         started by any of the triggers",
-        "                         Look:",
+        "                         → Look at the first of them, and if there are more of",
+        "                           its kind, at these:",
         f"                           {COMMAND}",
     ]
 
@@ -147,6 +150,7 @@ AWAY = check_that(NotExamined("not deployed yet"), "away", CheckGroup.DEPLOYED)
     [
         ((FINE,), 0, "1 ok"),
         ((FINE, ODD, AWAY), 0, "1 ok, 1 warning, 1 skipped"),
+        ((ODD, ODD), 0, "2 warnings"),
         ((FINE, BROKEN, FINE), 1, "2 ok, 1 failed"),
     ],
 )
@@ -168,11 +172,11 @@ def test_a_line_per_check_under_the_heading_of_its_group(monkeypatch: pytest.Mon
         "",
         "The account",
         "  warning  odd     odd",
-        "                   Look.",
+        "                   → Look.",
         "",
         "What is deployed",
         "  failed   broken  broken",
-        "                   Mend it:",
+        "                   → Mend it:",
         "                     make mend",
         "  skipped  away    not deployed yet",
         "",
