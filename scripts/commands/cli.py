@@ -12,6 +12,7 @@ from scripts.commands.local import local
 from scripts.commands.replay import replay
 from scripts.commands.run import run
 from scripts.commands.verify import verify
+from scripts.doctor.examination import DENIED, error_code, missing_permission, one_line
 from scripts.terminal.errors import CommandFailed, Mistake
 from scripts.terminal.interrupts import closing_first
 from winnow.core.errors import DamagedDocument, LedgerObjectMissing
@@ -31,10 +32,21 @@ class _Group(click.Group):
                 "must name the region that was deployed to (where nothing names one, cdk takes us-east-1): "
                 "export it, or put a region into your AWS profile",
             ) from error
-        except (BotoCoreError, ClientError) as error:
-            raise CommandFailed(f"AWS: {' '.join(str(error).split())}") from error
+        except ClientError as error:
+            raise CommandFailed(_told(error)) from error
+        except BotoCoreError as error:
+            raise CommandFailed(f"AWS: {one_line(error)}") from error
         except (DamagedDocument, LedgerObjectMissing) as error:
             raise CommandFailed(str(error)) from error
+
+
+def _told(error: ClientError) -> str:
+    if error_code(error) in DENIED | {"403"}:
+        return (
+            f"you lack the permission {missing_permission(error)}; to look on takes the policies that the stack's output "
+            "ViewerPolicyArns names, to change something those of OperatorPolicyArns"
+        )
+    return f"AWS: {one_line(error)}"
 
 
 @click.group(

@@ -14,6 +14,7 @@ from stacks.constructs.ledger_bucket import LedgerBucket
 from stacks.constructs.log_group import MachineLogGroup
 from stacks.constructs.machine import Machine
 from stacks.constructs.monitoring import Monitoring
+from stacks.constructs.people import People
 from stacks.constructs.probe import Probe
 from stacks.constructs.python_function import LISTING_MEMORY_MB, OwnFunction
 from stacks.constructs.register import Register
@@ -120,6 +121,8 @@ class Pipeline(Construct):
             log_group=self.executions,
         )
         self._monitor()
+        # Last, because it goes through everything that there is.
+        self.people = People(self, "People")
         self._export()
         self._warn()
 
@@ -278,6 +281,8 @@ class Pipeline(Construct):
             "RegisterTable": self.register.table.table_name,
             "AlertTopicArn": self.alerts.topic.topic_arn,
             "WatchTopicArn": self.alerts.watch_topic.topic_arn,
+            "OperatorPolicyArns": ",".join(each.managed_policy_arn for each in self.people.operator_policies),
+            "ViewerPolicyArns": ",".join(each.managed_policy_arn for each in self.people.viewer_policies),
             "ProbeMachineArn": self.probe.stage.state_machine.state_machine_arn,
             "ProbeErrorsMachineArn": self.probe.errors.state_machine.state_machine_arn,
         }

@@ -1,0 +1,181 @@
+"""What people may do with a pipeline: exactly what the command line does, on this pipeline alone."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+
+from aws_cdk import Aws, Stack
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from stacks.constructs.nag import accept, accept_wildcard
+from winnow.core.keys import REPLAYS, RUNS
+from winnow.register.table import OWED_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from stacks.constructs.pipeline import Pipeline
+
+EVERYTHING = "*"
+MAX_POLICY_CHARS = 6_144
+"""Of a managed policy, without white space. A principal takes ten of them."""
+REFERENCE_CHARS = 130
+"""What a reference may become: the ARN of a state machine with a long name."""
+STATEMENT_CHARS = 60
+
+
+class People(Construct):
+    """Two sets of managed policies, to be attached to the groups, roles or permission sets of people.
+
+    A viewer looks on: verify, replay list and show, what a replay would do, doctor. An operator also runs, replays, waives and
+    sends test alerts. Neither can change or delete what a run has left in the ledger, or deploy.
+
+    IAM limits a policy's length, and each stage makes them longer, so a pipeline of many stages has more than one of each.
+    """
+
+    def __init__(self, scope: Pipeline, construct_id: str) -> None:
+        super().__init__(scope, construct_id)
+        viewer = [*_looks_on(scope), *_examines(self, scope)]
+        self.viewer_policies = self._policies("Viewer", viewer)
+        self.operator_policies = self._policies("Operator", [*viewer, *_changes(scope)])
+
+    def _policies(self, name: str, statements: Sequence[iam.PolicyStatement]) -> list[iam.ManagedPolicy]:
+        policies: list[iam.ManagedPolicy] = []
+        for number, some in enumerate(_packed(statements), start=1):
+            policy = iam.ManagedPolicy(
+                self,
+                name if number == 1 else f"{name}{number}",
+                statements=some,
+                description=f"{name} of a pipeline",
+            )
+            _accept(policy, some)
+            policies.append(policy)
+        return policies
+
+
+def _looks_on(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
+    """What `verify`, `replay list`, `replay show` and a replay that is not executed read."""
+    ledger, source = pipeline.ledger.bucket, pipeline.source.bucket
+    machines = [pipeline.machine, *(stage.machine for stage in pipeline.stages.values())]
+    # By name it would do, but pipelines are found by looking through all stacks.
+    yield _allow(["cloudformation:DescribeStacks"], [EVERYTHING])
+    yield _allow(["s3:ListBucket"], [ledger.bucket_arn, source.bucket_arn])
+    yield _allow(
+        ["s3:GetObject"],
+        [*(ledger.arn_for_objects(f"{prefix}*") for prefix in (RUNS, REPLAYS)), source.arn_for_objects("*")],
+    )
+    yield _allow(["states:DescribeExecution"], [machine.executions_arn for machine in machines])
+    yield _allow(["dynamodb:GetItem"], [pipeline.state.table.table_arn])
+    register = pipeline.register.table.table_arn
+    yield _allow(["dynamodb:BatchGetItem", "dynamodb:Query"], [register])
+    yield _allow(["dynamodb:Query"], [f"{register}/index/{OWED_INDEX}"])
+    # What a replay would cost depends on the workers' memory.
+    yield _allow(
+        ["lambda:GetFunctionConfiguration"],
+        [stage.worker.function_arn for stage in pipeline.stages.values()],
+    )
+
+
+def _examines(scope: Construct, pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
+    """What `doctor` looks at besides."""
+    stack = Stack.of(scope)
+    machines = [pipeline.machine, *(stage.machine for stage in pipeline.stages.values())]
+    # Asked by name, CloudFormation knows no id.
+    itself = stack.format_arn(service="cloudformation", resource="stack", resource_name=f"{Aws.STACK_NAME}/*")
+    yield _allow(["cloudformation:ListStackResources"], [itself])
+    yield _allow(["states:ListExecutions"], [pipeline.machine.state_machine.state_machine_arn])
+    yield _allow(
+        ["states:DescribeStateMachine"], [machine.state_machine.state_machine_arn for machine in machines]
+    )
+    yield _allow(
+        ["dynamodb:DescribeTable"], [pipeline.state.table.table_arn, pipeline.register.table.table_arn]
+    )
+    yield _allow(
+        ["lambda:GetFunctionConcurrency"], [stage.worker.function_arn for stage in pipeline.stages.values()]
+    )
+    children = pipeline.node.find_all()
+    rules = [each for each in children if isinstance(each, events.Rule)]
+    queues = [each for each in children if isinstance(each, sqs.Queue)]
+    yield _allow(["events:DescribeRule"], [rule.rule_arn for rule in rules])
+    yield _allow(["sqs:GetQueueAttributes"], [queue.queue_arn for queue in queues])
+    yield _allow(["sns:ListSubscriptionsByTopic"], [pipeline.alerts.topic.topic_arn])
+    parameter = stack.format_arn(service="ssm", resource="parameter", resource_name="cdk-bootstrap/*/version")
+    yield _allow(["ssm:GetParameter"], [parameter])
+    people = [
+        stack.format_arn(service="iam", region="", resource=kind, resource_name="*")
+        for kind in ("role", "user")
+    ]
+    yield _allow(["iam:SimulatePrincipalPolicy"], people)
+    yield _allow(["iam:GetRole"], people[:1])
+    # These are the account's, and have no resources to name.
+    yield _allow(
+        [
+            "cloudwatch:DescribeAlarms",
+            "lambda:GetAccountSettings",
+            "logs:DescribeResourcePolicies",
+            "servicequotas:ListServiceQuotas",
+        ],
+        [EVERYTHING],
+    )
+
+
+def _changes(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
+    """What `run`, `replay run --execute`, `waive`, `reopen`, `rebuild` and `alert test` change, and what they look up for it."""
+    yield _allow(["states:StartExecution"], [pipeline.machine.state_machine.state_machine_arn])
+    yield _allow(
+        ["s3:PutObject"],
+        [
+            *(pipeline.ledger.bucket.arn_for_objects(f"{prefix}*") for prefix in (RUNS, REPLAYS)),
+            pipeline.source.bucket.arn_for_objects(f"{pipeline.source.prefix}*"),
+        ],
+    )
+    yield _allow(["dynamodb:PutItem"], [pipeline.register.table.table_arn, pipeline.state.table.table_arn])
+    # The places of a replay's lane are given back.
+    yield _allow(["dynamodb:DeleteItem"], [pipeline.state.table.table_arn])
+
+
+def _allow(actions: list[str], resources: list[str]) -> iam.PolicyStatement:
+    return iam.PolicyStatement(actions=actions, resources=resources)
+
+
+def _packed(statements: Iterable[iam.PolicyStatement]) -> Iterator[list[iam.PolicyStatement]]:
+    """Statements in as few policies as IAM's limit allows, in their order."""
+    taken: list[iam.PolicyStatement] = []
+    chars = STATEMENT_CHARS
+    for statement in statements:
+        more = _chars(statement)
+        if taken and chars + more > MAX_POLICY_CHARS:
+            yield taken
+            taken, chars = [], STATEMENT_CHARS
+        taken.append(statement)
+        chars += more
+    yield taken
+
+
+def _chars(statement: iam.PolicyStatement) -> int:
+    """A statement's length once references are replaced, at most."""
+    text = sum(len(action) + 3 for action in statement.actions)
+    return STATEMENT_CHARS + text + REFERENCE_CHARS * len(statement.resources)
+
+
+def _accept(policy: iam.ManagedPolicy, statements: Iterable[iam.PolicyStatement]) -> None:
+    """The wildcards of a policy, with the reason."""
+    stack = Stack.of(policy)
+    for resource in dict.fromkeys(each for statement in statements for each in statement.resources):
+        if resource == EVERYTHING:
+            accept(
+                policy,
+                "AwsSolutions-IAM5[Resource::*]",
+                reason="finding a pipeline among all stacks, and the account's own limits, take actions without resources",
+            )
+        elif "*" in json.dumps(cast("object", stack.resolve(resource))):
+            accept_wildcard(
+                policy,
+                resource,
+                reason="objects and executions are named when they are made, people when they are hired; the pattern "
+                "is the narrowest there is",
+            )

@@ -1,0 +1,195 @@
+"""The whole command line as an operator and as a viewer, with IAM evaluated: what the stack's policies allow, and what they do not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.client import BaseClient
+from click.testing import CliRunner, Result
+
+from scripts.commands.cli import main
+from tests.integration.conftest import Deployment
+from tests.integration.test_command_line import MANUSCRIPTS
+
+ACTIONS = {
+    "HeadBucket": "s3:ListBucket",
+    "HeadObject": "s3:GetObject",
+    "ListObjectsV2": "s3:ListBucket",
+    "TransactWriteItems": "dynamodb:PutItem",
+}
+"""Operations that IAM knows by another name; all others by their own."""
+WITHOUT_PERMISSION = {"sts:GetCallerIdentity"}
+NOT_REACHED = {
+    "dynamodb:DeleteItem": "a replay gives back its place in a lane only where another one took it first",
+    "iam:GetRole": "asked for a role; this is a user",
+    "lambda:GetFunctionConcurrency": "asked where the settings reserve concurrency, which the local ones do not",
+}
+"""Actions that commands call in circumstances that these tests do not make."""
+
+
+@dataclass(kw_only=True)
+class Person:
+    """A user of the account who has one of the stack's sets of policies, and what they called."""
+
+    deployment: Deployment
+    granted: set[str]
+    keys: dict[str, str]
+    used: set[str] = field(default_factory=set)
+
+    def winnow(self, *arguments: str) -> Result:
+        """The command line, in this process, so that its calls are seen."""
+        environment = {**self.deployment.emulator.endpoint.environment(), **self.keys}
+        before = BaseClient._make_api_call
+
+        def seen(client: BaseClient, operation: str, parameters: dict[str, Any]) -> Any:
+            service = client.meta.service_model.signing_name
+            self.used.add(ACTIONS.get(operation, f"{service}:{operation}"))
+            return before(client, operation, parameters)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(BaseClient, "_make_api_call", seen)
+            return CliRunner().invoke(main, list(arguments), env=environment)
+
+    def json(self, *arguments: str) -> Any:
+        done = self.winnow(*arguments)
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout)
+
+
+@contextmanager
+def person(deployment: Deployment, name: str) -> Iterator[Person]:
+    """An IAM user with the policies that the stack's output names, and nothing else."""
+    iam, cloudformation = map(deployment.target.client, ("iam", "cloudformation"))
+    stacks = cloudformation.describe_stacks(StackName=deployment.pipeline.stack)["Stacks"]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in stacks[0]["Outputs"]}
+    arns = outputs[f"{name}PolicyArns"].split(",")
+    iam.create_user(UserName=name)
+    granted: set[str] = set()
+    for arn in arns:
+        iam.attach_user_policy(UserName=name, PolicyArn=arn)
+        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+        for statement in document["Statement"]:
+            actions = statement["Action"]
+            granted |= {actions} if isinstance(actions, str) else set(actions)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    keys = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+    yield Person(deployment=deployment, granted=granted, keys=keys)
+
+
+@pytest.fixture(scope="module")
+def operator(strict_deployment: Deployment) -> Iterator[Person]:
+    with person(strict_deployment, "Operator") as somebody:
+        yield somebody
+
+
+@pytest.fixture(scope="module")
+def viewer(strict_deployment: Deployment) -> Iterator[Person]:
+    with person(strict_deployment, "Viewer") as somebody:
+        yield somebody
+
+
+@pytest.fixture(scope="module")
+def run_id(operator: Person) -> str:
+    """A run that the operator started, some of whose records failed."""
+    done = operator.winnow("run", "catalogue", "--source", str(MANUSCRIPTS), "--include", "*.xml", "--json")
+    assert done.exit_code == 3, done.output
+    return str(json.loads(done.stdout)["run_id"])
+
+
+def looking(run_id: str, failed: str) -> dict[str, tuple[str, ...]]:
+    """Every command that changes nothing, with every option that asks AWS for something else."""
+    return {
+        "verify": ("verify", run_id),
+        "verify deep": ("verify", run_id, "--deep", "--pipeline", "catalogue"),
+        "verify a record": ("verify", run_id, "--id", failed),
+        "list": ("replay", "list"),
+        "list all": ("replay", "list", "--status", "resolved", "--status", "open", "--records"),
+        "list of a run": ("replay", "list", "--run", run_id),
+        "show": ("replay", "show", failed),
+        "what a replay would do": ("replay", "run", "--all", "--force"),
+        "what an earlier replay would do": ("replay", "run", "--all", "--from", "start", "--force"),
+        "what a rebuild would do": ("replay", "rebuild", "--dry-run"),
+    }
+
+
+def failed_record(person: Person) -> str:
+    lines = person.winnow("replay", "list", "--records", "--json").stdout.splitlines()
+    return str(json.loads(lines[0])["record_id"])
+
+
+def unseen(person: Person) -> dict[str, str]:
+    """Checks of the doctor's that lacked a permission."""
+    checks = person.json("doctor", "--environment", "local", "--json")["checks"]
+    return {each["name"]: json.dumps(each) for each in checks if "you lack" in json.dumps(each)}
+
+
+def test_an_operator_may_do_all_that_the_command_line_does(
+    operator: Person, run_id: str, tmp_path: Path
+) -> None:
+    failed = failed_record(operator)
+    for what, arguments in looking(run_id, failed).items():
+        done = operator.winnow(*arguments)
+        assert done.exit_code in {0, 3}, (what, done.output)
+    listed = tmp_path / "ids.ndjson"
+    listed.write_text(json.dumps({"id": "nowhere.xml"}) + "\n")
+    changes = {
+        "run a list": (0, ("run", "catalogue", "--records", str(listed))),
+        "waive": (0, ("replay", "waive", "--id", failed, "--reason", "lost in 1941")),
+        "reopen": (0, ("replay", "reopen", "--id", failed, "--reason", "found again")),
+        "rebuild": (0, ("replay", "rebuild")),
+        "replay": (
+            3,
+            ("replay", "run", "--id", failed, "--force", "--execute", "--watch", "--lane", "nightly"),
+        ),
+    }
+    for what, (code, arguments) in changes.items():
+        done = operator.winnow(*arguments)
+        assert done.exit_code == code, (what, done.output)
+    assert unseen(operator) == {}
+
+
+def test_a_viewer_sees_everything_and_is_refused_every_change_in_one_line(
+    viewer: Person, run_id: str, tmp_path: Path
+) -> None:
+    failed = failed_record(viewer)
+    for what, arguments in looking(run_id, failed).items():
+        done = viewer.winnow(*arguments)
+        assert done.exit_code in {0, 3}, (what, done.output)
+    assert {name: text for name, text in unseen(viewer).items() if name != "slack secret"} == {}
+    listed = tmp_path / "ids.ndjson"
+    listed.write_text(json.dumps({"id": "nowhere.xml"}) + "\n")
+    before = viewer.winnow("replay", "list", "--records", "--json").stdout
+    changes = {
+        "run": ("run", "catalogue"),
+        "run a folder": ("run", "catalogue", "--source", str(MANUSCRIPTS / "Greek")),
+        "run a list": ("run", "catalogue", "--records", str(listed)),
+        "replay": ("replay", "run", "--all", "--force", "--execute"),
+        "waive": ("replay", "waive", "--id", failed, "--reason", "lost in 1941"),
+        "reopen": ("replay", "reopen", "--status", "open", "--reason", "found again"),
+    }
+    for what, arguments in changes.items():
+        done = viewer.winnow(*arguments)
+        assert done.exit_code in {1, 2}, (what, done.output)
+        last = done.stderr.strip().splitlines()[-1]
+        assert re.search(r"(s3|states|dynamodb):(PutObject|StartExecution|PutItem)", last), (
+            what,
+            done.stderr,
+        )
+        assert "Traceback" not in done.stderr
+    assert viewer.winnow("replay", "list", "--records", "--json").stdout == before, "nothing was changed"
+
+
+def test_nothing_is_granted_that_no_command_uses(operator: Person, viewer: Person) -> None:
+    # Needs what the tests above did.
+    assert operator.used, "run the whole file"
+    assert operator.granted - operator.used == NOT_REACHED.keys()
+    assert viewer.granted - viewer.used <= NOT_REACHED.keys()
+    assert operator.used - operator.granted <= WITHOUT_PERMISSION | {"secretsmanager:GetSecretValue"}
