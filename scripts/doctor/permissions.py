@@ -11,9 +11,16 @@ from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import DENIED, error_code
 from scripts.doctor.finding import Finding, NotExamined
 from scripts.doctor.stack import DeployedStack
+from winnow.core.keys import REPLAYS, RUNS
 
 ALLOWED = "allowed"
 MAX_TOLD = 5
+
+TABLE_ACTIONS = {
+    "StateTable": ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"),
+    "RegisterTable": ("dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PutItem"),
+}
+"""By the output that names the table."""
 
 ASSUMED_ROLE = re.compile(r"arn:(?P<partition>[^:]+):sts::(?P<account>\d+):assumed-role/(?P<role>[^/]+)/.+")
 
@@ -38,7 +45,8 @@ def permissions(context: DoctorContext) -> Finding:
         more = f" and {len(missing) - MAX_TOLD} more" if len(missing) > MAX_TOLD else ""
         return Finding.warning(
             f"you may not do all that the command line does: {', '.join(missing[:MAX_TOLD])}{more}",
-            "Ask for them if you are to run and replay here; looking on needs less.",
+            "If you are to run and replay here, ask for the policies that the stack's output OperatorPolicyArns names; looking on "
+            "takes those of ViewerPolicyArns.",
         )
     return Finding.ok(
         f"you may do all that the command line does ({count} actions, as IAM's simulator sees them)"
@@ -51,22 +59,23 @@ def needed(stack: DeployedStack) -> dict[tuple[str, ...], tuple[str, ...]]:
     arn = _Arns.of(outputs["PipelineArn"])
     machine = outputs["PipelineArn"]
     ledger, source = outputs["LedgerBucket"], outputs["SourceBucket"]
-    tables = [outputs[key] for key in ("StateTable", "RegisterTable") if key in outputs]
     workers = stack.of_stages("WorkerName").values()
+    records = f"{arn.bucket(source)}/{outputs.get('SourcePrefix', '')}any"
+    tables: dict[tuple[str, ...], tuple[str, ...]] = {
+        (arn.in_region("dynamodb", f"table/{outputs[key]}"),): actions
+        for key, actions in TABLE_ACTIONS.items()
+        if key in outputs
+    }
     by_resource = {
         ("*",): ("cloudformation:DescribeStacks",),
         (machine,): ("states:StartExecution", "states:ListExecutions"),
-        (f"{machine.replace(':stateMachine:', ':execution:')}:any",): (
-            "states:DescribeExecution",
-            "states:StopExecution",
-        ),
+        (f"{machine.replace(':stateMachine:', ':execution:')}:any",): ("states:DescribeExecution",),
         (arn.bucket(ledger), arn.bucket(source)): ("s3:ListBucket",),
-        (f"{arn.bucket(ledger)}/any", f"{arn.bucket(source)}/any"): ("s3:GetObject", "s3:PutObject"),
-        tuple(arn.in_region("dynamodb", f"table/{name}") for name in tables): (
-            "dynamodb:GetItem",
-            "dynamodb:Query",
-            "dynamodb:UpdateItem",
+        (f"{arn.bucket(ledger)}/{RUNS}any", f"{arn.bucket(ledger)}/{REPLAYS}any", records): (
+            "s3:GetObject",
+            "s3:PutObject",
         ),
+        **tables,
         tuple(arn.in_region("lambda", f"function:{name}") for name in workers): (
             "lambda:GetFunctionConfiguration",
         ),

@@ -40,7 +40,7 @@ class Alerts(Construct):
         super().__init__(scope, construct_id)
         settings = deployment.settings
         # A key of our own, because CloudWatch alarms cannot publish through the key that AWS manages for SNS.
-        self._key = kms.Key(
+        self.key = kms.Key(
             self,
             "Key",
             description=f"Alerts of pipeline {deployment.pipeline} ({settings.environment})",
@@ -50,7 +50,8 @@ class Alerts(Construct):
         self.topic = self._topic("Topic", emails=settings.alert_emails)
         self.watch_topic = self._topic("WatchTopic", emails=settings.watchers)
         self._let_alarms_use_key()
-        self.slack: lambda_.IFunction | None = None
+        self.slack: lambda_.Function | None = None
+        self.slack_secret: secretsmanager.ISecret | None = None
         self.slack_dead_letters: sqs.IQueue | None = None
         if settings.slack_webhook_secret:
             self._subscribe_slack(settings.slack_webhook_secret, deployment)
@@ -61,11 +62,11 @@ class Alerts(Construct):
             grantee=grantee, actions=["sns:Publish"], resource_arns=[self.topic.topic_arn]
         )
         iam.Grant.add_to_principal(
-            grantee=grantee, actions=["kms:Decrypt", "kms:GenerateDataKey"], resource_arns=[self._key.key_arn]
+            grantee=grantee, actions=["kms:Decrypt", "kms:GenerateDataKey"], resource_arns=[self.key.key_arn]
         )
 
     def _topic(self, construct_id: str, *, emails: Sequence[str]) -> sns.ITopic:
-        topic = sns.Topic(self, construct_id, master_key=self._key, enforce_ssl=True)
+        topic = sns.Topic(self, construct_id, master_key=self.key, enforce_ssl=True)
         # The topic's TLS policy replaces the one by which SNS lets the account's alarms in.
         topic.add_to_resource_policy(
             iam.PolicyStatement(
@@ -77,7 +78,7 @@ class Alerts(Construct):
         return topic
 
     def _let_alarms_use_key(self) -> None:
-        self._key.add_to_resource_policy(
+        self.key.add_to_resource_policy(
             iam.PolicyStatement(
                 actions=["kms:Decrypt", "kms:GenerateDataKey*"], principals=[self._alarms()], resources=["*"]
             )
@@ -101,7 +102,8 @@ class Alerts(Construct):
             variables={"slack_secret_arn": secret_name},
             dead_letter_queue=self.slack_dead_letters,
         ).function
-        secretsmanager.Secret.from_secret_name_v2(self, "SlackWebhook", secret_name).grant_read(self.slack)
+        self.slack_secret = secretsmanager.Secret.from_secret_name_v2(self, "SlackWebhook", secret_name)
+        self.slack_secret.grant_read(self.slack)
         self.topic.add_subscription(
             subscriptions.LambdaSubscription(self.slack, dead_letter_queue=self.slack_dead_letters)
         )

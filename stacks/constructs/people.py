@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, cast
 
 from aws_cdk import Aws, Stack
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
@@ -21,11 +23,15 @@ if TYPE_CHECKING:
     from stacks.constructs.pipeline import Pipeline
 
 EVERYTHING = "*"
+WILDCARD = re.compile(r"[*?]")
 MAX_POLICY_CHARS = 6_144
 """Of a managed policy, without white space. A principal takes ten of them."""
-REFERENCE_CHARS = 130
-"""What a reference may become: the ARN of a state machine with a long name."""
+REFERENCE_CHARS = 125
+"""What a reference may become: the ARN of a state machine with a long name. Account, region and the like are shorter."""
+PSEUDO_CHARS = 14
 STATEMENT_CHARS = 60
+MAX_RESOURCES = 20
+"""Of one statement, so that a policy is full before it is too long."""
 
 
 class People(Construct):
@@ -45,7 +51,7 @@ class People(Construct):
 
     def _policies(self, name: str, statements: Sequence[iam.PolicyStatement]) -> list[iam.ManagedPolicy]:
         policies: list[iam.ManagedPolicy] = []
-        for number, some in enumerate(_packed(statements), start=1):
+        for number, some in enumerate(_packed(Stack.of(self), statements), start=1):
             policy = iam.ManagedPolicy(
                 self,
                 name if number == 1 else f"{name}{number}",
@@ -68,7 +74,10 @@ def _looks_on(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
         ["s3:GetObject"],
         [*(ledger.arn_for_objects(f"{prefix}*") for prefix in (RUNS, REPLAYS)), source.arn_for_objects("*")],
     )
-    yield _allow(["states:DescribeExecution"], [machine.executions_arn for machine in machines])
+    yield _allow(
+        ["states:DescribeExecution"],
+        [machine.executions_arn for machine in (*machines, pipeline.probe.stage, pipeline.probe.errors)],
+    )
     yield _allow(["dynamodb:GetItem"], [pipeline.state.table.table_arn])
     register = pipeline.register.table.table_arn
     yield _allow(["dynamodb:BatchGetItem", "dynamodb:Query"], [register])
@@ -102,7 +111,7 @@ def _examines(scope: Construct, pipeline: Pipeline) -> Iterator[iam.PolicyStatem
     queues = [each for each in children if isinstance(each, sqs.Queue)]
     yield _allow(["events:DescribeRule"], [rule.rule_arn for rule in rules])
     yield _allow(["sqs:GetQueueAttributes"], [queue.queue_arn for queue in queues])
-    yield _allow(["sns:ListSubscriptionsByTopic"], [pipeline.alerts.topic.topic_arn])
+    yield _allow(["sns:ListSubscriptionsByTopic"], _topics(pipeline))
     parameter = stack.format_arn(service="ssm", resource="parameter", resource_name="cdk-bootstrap/*/version")
     yield _allow(["ssm:GetParameter"], [parameter])
     people = [
@@ -124,8 +133,9 @@ def _examines(scope: Construct, pipeline: Pipeline) -> Iterator[iam.PolicyStatem
 
 
 def _changes(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
-    """What `run`, `replay run --execute`, `waive`, `reopen`, `rebuild` and `alert test` change, and what they look up for it."""
-    yield _allow(["states:StartExecution"], [pipeline.machine.state_machine.state_machine_arn])
+    """What `run`, `replay` and its corrections, `alert test` and `doctor --probe` change, and what they look up for it."""
+    machines = (pipeline.machine, pipeline.probe.stage, pipeline.probe.errors)
+    yield _allow(["states:StartExecution"], [each.state_machine.state_machine_arn for each in machines])
     yield _allow(
         ["s3:PutObject"],
         [
@@ -134,32 +144,62 @@ def _changes(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
         ],
     )
     yield _allow(["dynamodb:PutItem"], [pipeline.register.table.table_arn, pipeline.state.table.table_arn])
-    # The places of a replay's lane are given back.
+    # The place in a replay's lane is given back where the replay was not started.
     yield _allow(["dynamodb:DeleteItem"], [pipeline.state.table.table_arn])
+    yield _allow(["sns:Publish"], _topics(pipeline))
+    # What is published is encrypted with the alerts' own key; nothing else that people touch has a key.
+    yield _allow(["kms:Decrypt", "kms:GenerateDataKey"], [pipeline.alerts.key.key_arn])
+    if slack := pipeline.alerts.slack:
+        yield _allow(["lambda:GetFunctionConfiguration"], [slack.function_arn])
+        yield _allow(["logs:FilterLogEvents"], [slack.log_group.log_group_arn])
+    if secret := pipeline.alerts.slack_secret:
+        # Whether it holds a webhook's address. A viewer, who could post with it, is not told.
+        yield _allow(["secretsmanager:GetSecretValue"], [f"{secret.secret_arn}-??????"])
+    alarms = [each for each in pipeline.node.find_all() if isinstance(each, cloudwatch.Alarm)]
+    yield _allow(["cloudwatch:SetAlarmState"], [alarm.alarm_arn for alarm in alarms])
+    yield _allow(["cloudwatch:DescribeAlarmHistory"], [EVERYTHING])
+
+
+def _topics(pipeline: Pipeline) -> list[str]:
+    return [pipeline.alerts.topic.topic_arn, pipeline.alerts.watch_topic.topic_arn]
 
 
 def _allow(actions: list[str], resources: list[str]) -> iam.PolicyStatement:
     return iam.PolicyStatement(actions=actions, resources=resources)
 
 
-def _packed(statements: Iterable[iam.PolicyStatement]) -> Iterator[list[iam.PolicyStatement]]:
+def _packed(stack: Stack, statements: Iterable[iam.PolicyStatement]) -> Iterator[list[iam.PolicyStatement]]:
     """Statements in as few policies as IAM's limit allows, in their order."""
     taken: list[iam.PolicyStatement] = []
     chars = STATEMENT_CHARS
     for statement in statements:
-        more = _chars(statement)
-        if taken and chars + more > MAX_POLICY_CHARS:
-            yield taken
-            taken, chars = [], STATEMENT_CHARS
-        taken.append(statement)
-        chars += more
+        for start in range(0, len(statement.resources), MAX_RESOURCES):
+            part = _allow(statement.actions, statement.resources[start : start + MAX_RESOURCES])
+            more = _chars(stack, part)
+            if taken and chars + more > MAX_POLICY_CHARS:
+                yield taken
+                taken, chars = [], STATEMENT_CHARS
+            taken.append(part)
+            chars += more
     yield taken
 
 
-def _chars(statement: iam.PolicyStatement) -> int:
+def _chars(stack: Stack, statement: iam.PolicyStatement) -> int:
     """A statement's length once references are replaced, at most."""
-    text = sum(len(action) + 3 for action in statement.actions)
-    return STATEMENT_CHARS + text + REFERENCE_CHARS * len(statement.resources)
+    actions = sum(len(action) + 3 for action in statement.actions)
+    resources = sum(_length(stack.resolve(resource)) + 3 for resource in statement.resources)
+    return STATEMENT_CHARS + actions + resources
+
+
+def _length(value: object) -> int:
+    match value:
+        case str():
+            return len(value)
+        case {"Fn::Join": [str(), list(parts)]}:
+            return sum(map(_length, parts))
+        case {"Ref": str(name)} if name.startswith("AWS::"):
+            return PSEUDO_CHARS
+    return REFERENCE_CHARS
 
 
 def _accept(policy: iam.ManagedPolicy, statements: Iterable[iam.PolicyStatement]) -> None:
@@ -172,7 +212,7 @@ def _accept(policy: iam.ManagedPolicy, statements: Iterable[iam.PolicyStatement]
                 "AwsSolutions-IAM5[Resource::*]",
                 reason="finding a pipeline among all stacks, and the account's own limits, take actions without resources",
             )
-        elif "*" in json.dumps(cast("object", stack.resolve(resource))):
+        elif WILDCARD.search(json.dumps(cast("object", stack.resolve(resource)))):
             accept_wildcard(
                 policy,
                 resource,

@@ -225,9 +225,14 @@ def test_the_command_fails_where_it_did_not_arrive_and_prints_json(monkeypatch: 
             {"sns.publish": denied("SNS:Publish")},
             [],
             1,
-            "AWS: An error occurred (AccessDenied) when calling the Publish operation",
+            "you lack the permission SNS:Publish; ",
         ),
-        ({"sns.publish": aws_error("KMSAccessDenied", "no key", "Publish")}, [], 1, "AWS: An error occurred"),
+        (
+            {"sns.publish": aws_error("KMSAccessDenied", "no key", "Publish")},
+            [],
+            1,
+            "you lack the permission to call Publish; ",
+        ),
     ],
 )
 def test_what_cannot_be_sent_is_told_in_one_line(
