@@ -33,6 +33,9 @@ HOURS = {"minute": 1 / 60, "hour": 1, "day": 24}
 MOST_HOURS_WITHOUT_SUCCESS = 168
 """An alarm looks back seven days at most."""
 
+LONGEST_WINDOW_SECONDS = 890
+"""SQS holds the message that closes a window back for 900 seconds at most, and the last arrivals take some more to be gathered."""
+
 SHORTEST_RECURSION_SECONDS = 600
 """A stage that leaves its retries less than this could as well have none."""
 
@@ -77,7 +80,7 @@ class EnvironmentSettings:
     source_prefix: str = ""
     """Only objects under this prefix of the source bucket are records."""
     arrivals_window_seconds: int | None = None
-    """Objects that arrive within this many seconds of each other make one run; None to start none."""
+    """Objects that arrive within this many seconds of the first make one run; None to start none."""
 
     max_tries: int = 4
     """Tries of a record in all."""
@@ -339,7 +342,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "source_prefix": _matching(
         r"([^/*?].*)?", "must be empty or the beginning of keys, without a leading / and wildcards"
     ),
-    "arrivals_window_seconds": _optional(_whole(1, 300, "seconds")),
+    "arrivals_window_seconds": _optional(_whole(1, LONGEST_WINDOW_SECONDS, "seconds")),
     "max_tries": _whole(1, MOST_TRIES),
     "spend_tries_first": _flag,
     "backoff_seconds": _whole(0, 3600, "seconds"),

@@ -27,6 +27,10 @@ class Settings:
     stages: tuple[str, ...]
     """Names of the pipeline's stages, in order."""
     pipeline_arn: str
+    window_queue_url: str
+    """Queue of the windows of arrivals that are to be closed."""
+    window_seconds: int
+    """From when a window of arrivals opens to when it is closed."""
     alert_topic_arn: str
     slack_secret_arn: str
     environment: str
@@ -57,6 +61,8 @@ class Settings:
             source_prefix=read("SOURCE_PREFIX"),
             stages=tuple(name for name in read("STAGES").split(",") if name),
             pipeline_arn=read("PIPELINE_ARN"),
+            window_queue_url=read("WINDOW_QUEUE_URL"),
+            window_seconds=int(read("WINDOW_SECONDS") or 0),
             alert_topic_arn=read("ALERT_TOPIC_ARN"),
             slack_secret_arn=read("SLACK_SECRET_ARN"),
             environment=read("ENVIRONMENT"),

@@ -18,6 +18,7 @@ from scripts.commands.confirming import confirm, yes_option
 from scripts.deployed import pipelines
 from scripts.deployed.pipelines import DeployedPipeline
 from scripts.deployed.progress import RunProgress, RunWatch
+from scripts.deployed.run_uploads import RunUploads
 from scripts.deployed.sources import LocalSource
 from scripts.deployed.target import Target
 from scripts.display.failures import print_failures
@@ -31,6 +32,7 @@ from winnow.core.keys import StageKeys, run_source
 from winnow.runs.request import RunRequest
 from winnow.storage.executions import StepFunctions
 from winnow.storage.ledger import record_lines
+from winnow.storage.upload_claims import DynamoUploadClaims, UploadClaims
 
 
 @click.command(
@@ -151,7 +153,7 @@ class _NewRun:
         self.run_id = new_run_id()
         self.notes: list[str] = []
         """Lines that say what of the input is left out."""
-        self._uploads: list[Callable[[], None]] = []
+        self._to_upload: list[Callable[[RunUploads], None]] = []
         self._target = target
         self._s3 = target.client("s3")
         self._input: dict[str, Any] = {"run_id": self.run_id, "trigger": {"kind": "manual"}}
@@ -169,14 +171,15 @@ class _NewRun:
         local = LocalSource.open(Path(source), include=include)
         self.notes += local.told_left_out()
         self._point_to(run_source(self.run_id))
-        self._uploads.append(partial(self._upload, local, console))
+        self._to_upload.append(partial(self._upload, local, console))
 
-    def _upload(self, local: LocalSource, console: Console) -> None:
+    def _upload(self, local: LocalSource, console: Console, uploads: RunUploads) -> None:
         bucket = self.pipeline.source_bucket
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("uploading", total=len(local.files))
             rows = []
-            for key in local.upload(self._s3, bucket=bucket, prefix=self.pipeline.source_prefix):
+            prefix = self.pipeline.source_prefix
+            for key in local.upload(self._s3, bucket=bucket, prefix=prefix, uploads=uploads):
                 rows.append({"id": key, "data": {"bucket": bucket, "key": key}})
                 progress.advance(task)
         self._put(run_source(self.run_id), b"".join(record_lines(rows)))
@@ -198,7 +201,7 @@ class _NewRun:
             _check_list(records, body)
             key = StageKeys(self.run_id, start_at or self.pipeline.stages[0]).input
             self._point_to(key)
-            self._uploads.append(partial(self._put, key, body))
+            self._to_upload.append(lambda _: self._put(key, body))
         if id_column:
             self._input["records"]["id_column"] = id_column
 
@@ -229,13 +232,22 @@ class _NewRun:
         Returns:
             The ARN of its execution.
         """
-        for upload in self._uploads:
-            upload()
         machine = StepFunctions(
             machine_arn=self.pipeline.arn, stepfunctions=self._target.client("stepfunctions")
         )
-        machine.start(self.run_id, request.to_payload())
+        with RunUploads(self.run_id, self._claims()) as uploads:
+            for upload in self._to_upload:
+                upload(uploads)
+            uploads.about_to_start()
+            machine.start(self.run_id, request.to_payload())
+            uploads.started()
         return machine.arn(self.run_id)
+
+    def _claims(self) -> UploadClaims | None:
+        """Where uploads are claimed; None where nothing else would take them."""
+        if not self.pipeline.arrivals_start_runs:
+            return None
+        return DynamoUploadClaims(self.pipeline.state_table, self._target.client("dynamodb"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

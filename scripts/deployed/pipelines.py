@@ -28,6 +28,8 @@ class DeployedPipeline:
     ledger_bucket: str
     source_bucket: str
     source_prefix: str
+    arrivals_start_runs: bool = False
+    """Whether an object that is put into the source starts a run."""
     state_table: str = ""
     register_table: str = ""
     """Empty where the deployed version has none yet."""
@@ -50,6 +52,7 @@ class DeployedPipeline:
             ledger_bucket=outputs["LedgerBucket"],
             source_bucket=outputs["SourceBucket"],
             source_prefix=outputs.get("SourcePrefix", ""),
+            arrivals_start_runs="ArrivalsWindowSeconds" in outputs,
             state_table=outputs.get("StateTable", ""),
             register_table=outputs.get("RegisterTable", ""),
             code_versions=_by_stage(outputs, stages, "CodeVersion"),

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from scripts.deployed.run_uploads import RunUploads
 from scripts.terminal.errors import CommandFailed, Mistake
 from winnow.alerts.shown_ids import shown_id
 from winnow.core.contract import record_id_problem
@@ -67,11 +68,20 @@ class LocalSource:
             more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
             yield f"left out ({reason}): {', '.join(map(_shown, names[:MAX_NAMED]))}{more}"
 
-    def upload(self, s3: Any, *, bucket: str, prefix: str = "") -> Iterator[str]:
+    def upload(
+        self, s3: Any, *, bucket: str, prefix: str = "", uploads: RunUploads | None = None
+    ) -> Iterator[str]:
         """Upload everything, several files at once; yields each key when it is there.
+
+        Args:
+            s3: client of S3.
+            bucket: where to.
+            prefix: of all keys.
+            uploads: claims each object for the run that is about to start.
 
         Raises:
             CommandFailed: a file cannot be read any more.
+            CommandRefused: `uploads` does.
         """
 
         def put(key: str) -> str:
@@ -79,7 +89,10 @@ class LocalSource:
                 body = self.files[key]()
             except UNREADABLE as error:
                 raise CommandFailed(f"{shown_id(key)} cannot be read: {error}; no run was started") from error
-            s3.put_object(Bucket=bucket, Key=prefix + key, Body=body)
+            claimed = uploads.about_to_upload(bucket, prefix + key, body) if uploads else None
+            answer = s3.put_object(Bucket=bucket, Key=prefix + key, Body=body)
+            if uploads:
+                uploads.uploaded(claimed, answer["ETag"])
             return prefix + key
 
         with ThreadPoolExecutor(max_workers=UPLOADS_AT_ONCE) as pool:

@@ -199,12 +199,18 @@ class Pipeline(Construct):
         )
         start_run = triggers.start_run.function
         self.machine.grant_start(start_run)
-        # To tell an event whose run was started from one whose delivery died half way.
-        self.machine.grant_describe_executions(start_run)
         self.state.grant_read_write(start_run)
         self.ledger.grant_write(start_run)
         # An event that it refuses is nobody's run, so nobody else can tell of it.
         self.alerts.grant_publish(start_run)
+        if triggers.close_window:
+            close_window = triggers.close_window.function
+            self.state.grant_gather(start_run)
+            self.state.grant_close_windows(close_window)
+            self.ledger.grant_read(close_window)
+            self.ledger.grant_write(close_window)
+            self.machine.grant_start(close_window)
+            self.machine.grant_describe_executions(close_window)
         return triggers
 
     def _run_closer(self) -> RunCloser:
@@ -288,6 +294,8 @@ class Pipeline(Construct):
         }
         if self.source.prefix:
             values["SourcePrefix"] = self.source.prefix
+        if self.settings.arrivals_window_seconds:
+            values["ArrivalsWindowSeconds"] = str(self.settings.arrivals_window_seconds)
         for name, stage in self.stages.items():
             values[f"{pascal_case(name)}WorkerName"] = stage.worker.function_name
             values[f"{pascal_case(name)}CodeVersion"] = stage.code_version

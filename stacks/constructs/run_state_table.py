@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RunStateTable(Construct):
-    """One pipeline's locks and marks: who is running, which events were taken, what was alerted."""
+    """One pipeline's locks, marks and windows: who is running, what was taken, alerted, and what arrives."""
 
     def __init__(self, scope: Construct, construct_id: str, *, settings: EnvironmentSettings) -> None:
         super().__init__(scope, construct_id)
@@ -35,8 +35,19 @@ class RunStateTable(Construct):
 
     def grant_read_write(self, grantee: iam.IGrantable) -> None:
         """May look at, take and release locks and marks."""
+        self._grant(grantee, "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem")
+
+    def grant_gather(self, grantee: iam.IGrantable) -> None:
+        """May open windows and add to them."""
+        self.grant_read_write(grantee)
+        self._grant(grantee, "dynamodb:UpdateItem")
+
+    def grant_close_windows(self, grantee: iam.IGrantable) -> None:
+        """May close windows, open others, and see which uploads are claimed."""
+        self.grant_gather(grantee)
+        self._grant(grantee, "dynamodb:BatchGetItem")
+
+    def _grant(self, grantee: iam.IGrantable, *actions: str) -> None:
         iam.Grant.add_to_principal(
-            grantee=grantee,
-            actions=["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"],
-            resource_arns=[self.table.table_arn],
+            grantee=grantee, actions=list(actions), resource_arns=[self.table.table_arn]
         )

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from stacks.constructs.triggers import GATHERING_SECONDS
+from stacks.settings import LONGEST_WINDOW_SECONDS
 from tests.stacks.synthesized import Synthesized, allowed
 from winnow.metrics.watch import Metric, Watch
 from winnow.register.item import SUMMARY_ATTRIBUTES
+from winnow.storage.window_queue import MAX_DELAY_SECONDS
 
 WORKERS = {
     "adapt": "catalogue.adapt.adapt",
@@ -18,7 +21,19 @@ WORKERS = {
 }
 OWN = {
     name: f"winnow.handlers.{name}.handler"
-    for name in (*("plan_run", "plan", "settle", "register", "alert", "close_run", "start_run", "slack"),)
+    for name in (
+        *(
+            "plan_run",
+            "plan",
+            "settle",
+            "register",
+            "alert",
+            "close_run",
+            "start_run",
+            "close_window",
+            "slack",
+        ),
+    )
 }
 DATA = ("AWS::S3::Bucket", "AWS::DynamoDB::GlobalTable", "AWS::Logs::LogGroup", "AWS::KMS::Key")
 REFUSED_BY_THE_EMULATOR = (
@@ -533,14 +548,80 @@ def test_a_run_starts_on_request_on_schedule_and_on_arrival(prod: Synthesized) -
     assert "Source" in arrived["EventPattern"]["detail"]["bucket"]["name"][0]["Ref"]
 
 
-def test_objects_that_arrive_together_make_one_run(prod: Synthesized) -> None:
-    (mapping,) = prod.properties("AWS::Lambda::EventSourceMapping").values()
-    queue = prod.properties("AWS::SQS::Queue")[mapping["EventSourceArn"]["Fn::GetAtt"][0]]
+def test_objects_that_arrive_are_gathered_soon_and_by_few_at_once(prod: Synthesized) -> None:
+    mapping, queue = mapped(prod, "Arrivals")
 
-    assert mapping["MaximumBatchingWindowInSeconds"] == 60
+    assert mapping["FunctionName"] == {"Ref": prod.handlers()[OWN["start_run"]]}
+    assert mapping["MaximumBatchingWindowInSeconds"] == 5, "it is no window: five pollers have one each"
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 10}
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert queue["VisibilityTimeout"] >= 6 * prod.function(OWN["start_run"])["Timeout"]
-    assert queue["RedrivePolicy"]["maxReceiveCount"] > 1
+    assert queue["VisibilityTimeout"] >= 6 * prod.function(OWN["start_run"])["Timeout"] + 5
+
+
+def test_a_window_is_closed_by_a_message_that_is_held_back(prod: Synthesized) -> None:
+    mapping, queue = mapped(prod, "Windows")
+
+    assert mapping["FunctionName"] == {"Ref": prod.handlers()[OWN["close_window"]]}
+    assert mapping["BatchSize"] == 1
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert queue["VisibilityTimeout"] >= 6 * prod.function(OWN["close_window"])["Timeout"]
+    name = prod.the("AWS::SQS::Queue", "Windows")
+    for handler in (OWN["start_run"], OWN["close_window"]):
+        assert allowed(prod.permissions(handler), "sqs:SendMessage") >= {f"<{name}.Arn>"}
+        assert prod.variables(handler)["WINNOW_WINDOW_QUEUE_URL"] == {"Ref": name}
+        assert prod.variables(handler)["WINNOW_WINDOW_SECONDS"] == "65", "the last arrivals are gathered, too"
+
+
+def mapped(template: Synthesized, queue: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The event source mapping of a queue, and the queue."""
+    name = template.the("AWS::SQS::Queue", queue)
+    (mapping,) = (
+        each
+        for each in template.properties("AWS::Lambda::EventSourceMapping").values()
+        if each["EventSourceArn"] == {"Fn::GetAtt": [name, "Arn"]}
+    )
+    return mapping, template.properties("AWS::SQS::Queue")[name]
+
+
+def test_what_cannot_be_gathered_or_closed_is_kept_and_alarmed(prod: Synthesized) -> None:
+    dead_letters = prod.the("AWS::SQS::Queue", "TriggersDeadLetters")
+    for name in ("Arrivals", "Windows"):
+        _, queue = mapped(prod, name)
+        assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+        assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": [dead_letters, "Arn"]}
+        assert queue["SqsManagedSseEnabled"] is True
+    watched = prod.properties("AWS::CloudWatch::Alarm")[
+        prod.the("AWS::CloudWatch::Alarm", "StartRunDeadLetters")
+    ]
+    assert watched["Dimensions"][0]["Value"] == {"Fn::GetAtt": [dead_letters, "QueueName"]}
+
+
+def test_windows_are_gathered_and_closed_in_the_state_table_and_the_ledger(
+    prod: Synthesized, ledger: str
+) -> None:
+    state = f"<{prod.the('AWS::DynamoDB::GlobalTable', 'State')}.Arn>"
+    gatherer, closer = prod.permissions(OWN["start_run"]), prod.permissions(OWN["close_window"])
+
+    for permissions in (gatherer, closer):
+        for action in ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"):
+            assert allowed(permissions, action) == {state}
+        assert allowed(permissions, "s3:PutObject") == {f"{ledger}/runs/*"}
+    assert allowed(gatherer, "dynamodb:BatchGetItem") == set()
+    assert allowed(closer, "dynamodb:BatchGetItem") == {state}
+    assert f"{ledger}/runs/*" in allowed(closer, "s3:GetObject")
+    assert ledger in allowed(closer, "s3:ListBucket"), "without it S3 answers 403 for a missing object"
+    machine = prod.the("AWS::StepFunctions::StateMachine", "CatalogueMachine")
+    assert allowed(closer, "states:StartExecution") == {f"<{machine}>"}
+    assert allowed(closer, "states:DescribeExecution")
+
+
+def test_the_longest_window_is_one_that_sqs_can_hold_back() -> None:
+    assert LONGEST_WINDOW_SECONDS + GATHERING_SECONDS <= MAX_DELAY_SECONDS
+
+
+def test_the_command_line_is_told_whether_arrivals_start_runs(prod: Synthesized, local: Synthesized) -> None:
+    assert prod.template["Outputs"]["ArrivalsWindowSeconds"]["Value"] == "60"
+    assert "ArrivalsWindowSeconds" not in local.template["Outputs"]
 
 
 def test_nothing_starts_by_itself_unless_configured(local: Synthesized) -> None:
@@ -548,6 +629,7 @@ def test_nothing_starts_by_itself_unless_configured(local: Synthesized) -> None:
         name for name in local.resources("AWS::Events::Rule") if "Schedule" in name or "ObjectCreated" in name
     ] == []
     assert local.resources("AWS::Lambda::EventSourceMapping") == {}
+    assert OWN["close_window"] not in local.handlers()
 
 
 def test_the_run_closer_hears_of_every_end_of_this_pipeline_only(prod: Synthesized) -> None:

@@ -52,7 +52,7 @@ def test_reads_json_into_typed_values() -> None:
         ("alert_emails", "a@example.org", "must be a list of e-mail addresses"),
         ("alert_emails", ["nobody"], "must be a list of e-mail addresses"),
         ("watch_emails", ["nobody"], "must be a list of e-mail addresses, or null"),
-        ("arrivals_window_seconds", 301, "must be a whole number from 1 to 300 seconds, or null"),
+        ("arrivals_window_seconds", 891, "must be a whole number from 1 to 890 seconds, or null"),
         ("backoff_seconds", -1, "must be a whole number from 0"),
         ("backoff_seconds", 1.5, "must be a whole number"),
         ("bundle_dependencies", "false", "must be true or false"),

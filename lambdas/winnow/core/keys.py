@@ -30,6 +30,26 @@ def replay_selection(replay_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowKeys:
+    """Keys of what arrived within one window. The folder's name is none that a stage can have."""
+
+    run_id: str
+    """Of the run that the window becomes."""
+
+    @property
+    def prefix(self) -> str:
+        return f"runs/{self.run_id}/_arrivals/"
+
+    def chunk(self, digest: str) -> str:
+        """What one call of the gatherer brought."""
+        return f"{self.prefix}chunks/{digest}.json.gz"
+
+    def records(self, digest: str) -> str:
+        """The list of records that the run goes over."""
+        return f"{self.prefix}records-{digest}.ndjson"
+
+
+@dataclass(frozen=True, slots=True)
 class StageKeys:
     """Keys of one stage of one run."""
 

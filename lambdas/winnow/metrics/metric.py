@@ -43,7 +43,7 @@ class Metric(StrEnum):
 
     RUN_STARTED = "RunStarted"
     RUN_DUPLICATE = "RunDuplicate"
-    """Events that were delivered again and started nothing."""
+    """Events that start nothing because a run has them: delivered again, or the arrival of what `winnow run` uploaded."""
     RUN_REFUSED = "RunRefused"
     """Events that can start nothing, however often they are delivered."""
     RUN_STEPPED_ASIDE = "RunSteppedAside"

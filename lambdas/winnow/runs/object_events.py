@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self
 from urllib.parse import unquote_plus
 
@@ -58,6 +59,33 @@ class ObjectCreated:
     def event_id(self) -> str:
         """The same each time S3 sends the same event."""
         return json.dumps([self.item.bucket, self.item.key, self.version, self.sequencer])
+
+    @property
+    def moment(self) -> float | None:
+        """Unix time of the write, by S3's clock; None where the event does not say."""
+        try:
+            return datetime.fromisoformat(self.item.last_modified).timestamp()
+        except ValueError:
+            return None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a chunk of a window has it."""
+        return {**self.item.to_data(), "version": self.version, "sequencer": self.sequencer}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Raises KeyError."""
+        return cls(
+            item=SourceObject(
+                bucket=value["bucket"],
+                key=value["key"],
+                etag=value["etag"],
+                last_modified=value["last_modified"],
+                size=value["size"],
+            ),
+            version=value["version"],
+            sequencer=value["sequencer"],
+        )
 
     def is_newer_than(self, other: ObjectCreated) -> bool:
         """Of two events about one key. S3 says: fill the shorter sequencer up with zeros on the right, then compare as text."""

@@ -51,6 +51,9 @@ class Executions(Protocol):
     def status(self, execution: str) -> str | None:
         """RUNNING, SUCCEEDED, FAILED, TIMED_OUT or ABORTED; None when there is no such execution (any more)."""
 
+    def started_at(self, execution: str) -> float | None:
+        """Unix time at which an execution was started; None when there is no such execution (any more)."""
+
 
 class StepFunctions:
     """Executions of one state machine."""
@@ -104,8 +107,16 @@ class StepFunctions:
         return found
 
     def status(self, execution: str) -> str | None:
+        found = self._find(execution)
+        return None if found is None else str(found["status"])
+
+    def started_at(self, execution: str) -> float | None:
+        found = self._find(execution)
+        return None if found is None else float(found["startDate"].timestamp())
+
+    def _find(self, execution: str) -> Mapping[str, Any] | None:
         try:
-            return str(self.describe(execution)["status"])
+            return self.describe(execution)
         except ClientError as error:
             if _does_not_exist(error):
                 return None

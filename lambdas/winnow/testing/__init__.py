@@ -16,6 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from winnow.testing.fake_executions import FakeExecutions
+    from winnow.testing.memory_arrivals import (
+        MemoryArrivalWindows,
+        MemoryUploadClaims,
+        MemoryWindowQueue,
+    )
     from winnow.testing.memory_register import MemoryRegister
     from winnow.testing.memory_state_table import MemoryStateTable
     from winnow.testing.memory_store import MemoryStore
@@ -26,9 +31,12 @@ _HOMES = {
     "Failure": "winnow.testing.worker_run",
     "FakeContext": "winnow.testing.worker_run",
     "FakeExecutions": "winnow.testing.fake_executions",
+    "MemoryArrivalWindows": "winnow.testing.memory_arrivals",
     "MemoryRegister": "winnow.testing.memory_register",
     "MemoryStateTable": "winnow.testing.memory_state_table",
     "MemoryStore": "winnow.testing.memory_store",
+    "MemoryUploadClaims": "winnow.testing.memory_arrivals",
+    "MemoryWindowQueue": "winnow.testing.memory_arrivals",
     "run_worker": "winnow.testing.worker_run",
 }
 
@@ -37,9 +45,12 @@ __all__ = [
     "Failure",
     "FakeContext",
     "FakeExecutions",
+    "MemoryArrivalWindows",
     "MemoryRegister",
     "MemoryStateTable",
     "MemoryStore",
+    "MemoryUploadClaims",
+    "MemoryWindowQueue",
     "run_worker",
 ]
 

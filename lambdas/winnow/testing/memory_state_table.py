@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from winnow.storage.state_table import Claim, Holder
 
 
@@ -11,6 +13,7 @@ class MemoryStateTable:
     def __init__(self) -> None:
         self._lock: Holder | None = None
         self._claims: dict[str, Claim] = {}
+        self._lock_of_claims = threading.Lock()
         self._runs: dict[str, str] = {}
         self._marks: set[tuple[str, str]] = set()
 
@@ -36,10 +39,14 @@ class MemoryStateTable:
         return self._claims.setdefault(event_id, claim)
 
     def take_over_claim(self, event_id: str, claim: Claim, *, previous: Claim) -> bool:
-        if self._claims.get(event_id, previous).run_id != previous.run_id:
-            return False
-        self._claims[event_id] = claim
-        return True
+        with self._lock_of_claims:
+            if self._claims.get(event_id, previous) != previous:
+                return False
+            self._claims[event_id] = claim
+            return True
+
+    def find_claim(self, event_id: str) -> Claim | None:
+        return self._claims.get(event_id)
 
     def run_of(self, execution: str, candidate: str) -> str:
         return self._runs.setdefault(execution, candidate)

@@ -1,6 +1,6 @@
 """The CDK app of the fault tests: the example as it is deployed, and a pipeline of workers that misbehave.
 
-    cdk deploy --all --app "python -m tests.integration.faults.app" -c environment=local -c proxy=http://127.0.0.1:1234 -c hasty_seconds=10
+    cdk deploy --all --app "python -m tests.integration.faults.app" -c environment=local -c proxy=http://127.0.0.1:1234 -c hasty_seconds=10 -c window_seconds=30
 
 Both are made of Winnow's own constructs, with the settings that emulators get; only times and memory are scaled down.
 """
@@ -27,7 +27,6 @@ LIE, PATIENT, HASTY, COLLECT = "lie", "patient", "hasty", "collect"
 PATIENT_SECONDS = 600
 """The timeout of all workers but the hasty one, which is to run into its own: a busy machine does not make them reach it."""
 WORKER_MEMORY_MB = 256
-ARRIVALS_WINDOW_SECONDS = 1
 
 
 class FaultsStack(cdk.Stack):
@@ -82,7 +81,7 @@ def main() -> None:
         settings,
         worker_timeout_seconds=PATIENT_SECONDS,
         worker_memory_mb=WORKER_MEMORY_MB,
-        arrivals_window_seconds=ARRIVALS_WINDOW_SECONDS,
+        arrivals_window_seconds=int(app.node.get_context("window_seconds")),
     )
     FaultsStack(
         app,

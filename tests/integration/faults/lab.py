@@ -22,6 +22,7 @@ from scripts.deployed.target import Target
 from scripts.local import cdk
 from scripts.local.emulator import Emulator
 from scripts.local.target import at_emulator
+from stacks.settings import LONGEST_WINDOW_SECONDS
 from statemachines.pipeline import pascal_case
 from tests import patience
 from tests.integration.faults.app import PATIENT, PIPELINE
@@ -43,6 +44,8 @@ T = TypeVar("T")
 HASTY_SECONDS = 10
 """The timeout of the worker that is to run into it, on an idle machine; a slow one gets more."""
 MAX_HASTY_SECONDS = 40
+WINDOW_SECONDS = 20
+"""The window of arrivals, on an idle machine: a test's objects are to be there within one."""
 REDELIVERY_SECONDS = 10
 WAIT_SCALE = 0.02
 """Half a minute becomes 0.6 s."""
@@ -140,9 +143,16 @@ class Lab:
         stack.callback(lab.closed.set)
         secret = cdk.settings()["slack_webhook_secret"]
         lab._target.client("secretsmanager").create_secret(Name=secret, SecretString=world.slack.url)
-        _deploy(emulator, home, proxy=world.proxy.url, hasty_seconds=lab.hasty_seconds)
+        _deploy(
+            emulator,
+            home,
+            proxy=world.proxy.url,
+            hasty_seconds=lab.hasty_seconds,
+            window_seconds=min(LONGEST_WINDOW_SECONDS, ceil(margin(WINDOW_SECONDS))),
+        )
         lab._alerts.subscribe(lab.pipelines.values())
-        lab._deliver_soon_again(lab.queue("Arrivals"))
+        for queue in ("Arrivals", "Windows"):
+            lab._deliver_soon_again(lab.queue(queue))
         return lab
 
     @cached_property

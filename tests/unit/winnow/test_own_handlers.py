@@ -17,7 +17,7 @@ from tests.unit.winnow.test_alert import content
 from tests.unit.winnow.test_slack import FakeSlack
 from winnow.core import keys
 from winnow.core.errors import StageInputError
-from winnow.handlers import alert, close_run, plan_run, register, slack, start_run
+from winnow.handlers import alert, close_run, close_window, plan_run, register, slack, start_run
 from winnow.register.table import RegisterUnavailable
 from winnow.settings import SettingsError
 from winnow.storage import clients
@@ -173,6 +173,9 @@ def test_start_run_starts_what_event_bridge_and_the_queue_ask_for(
     event = {"id": "e1", "time": "2026-11-20T06:00:00Z", "detail": asked}
     run_id = call(start_run.handler, event)["run_id"]
     assert call(start_run.handler, event) == {"run_id": run_id}
+    windows = account.sqs.create_queue(QueueName="windows")["QueueUrl"]
+    monkeypatch.setenv("WINNOW_WINDOW_QUEUE_URL", windows)
+    monkeypatch.setenv("WINNOW_WINDOW_SECONDS", "0")
     created = {
         "source": "aws.s3",
         "detail-type": "Object Created",
@@ -190,8 +193,20 @@ def test_start_run_starts_what_event_bridge_and_the_queue_ask_for(
         assert call(start_run.handler, {"Records": records}) == {
             "batchItemFailures": [{"itemIdentifier": "bad"}]
         }
+    (message,) = account.sqs.receive_message(QueueUrl=windows, MaxNumberOfMessages=10)["Messages"]
+    due = [
+        {"eventSource": "aws:sqs", "messageId": "due", "body": message["Body"]},
+        {"eventSource": "aws:sqs", "messageId": "bad", "body": "?"},
+    ]
+    for _ in range(2):
+        assert call(close_window.handler, {"Records": due}) == {
+            "batchItemFailures": [{"itemIdentifier": "bad"}]
+        }
     found = account.stepfunctions.list_executions(stateMachineArn=account.machine_arn)["executions"]
     assert len(found) == 2
+    (run,) = (each["executionArn"] for each in found if each["name"] == json.loads(message["Body"])["window"])
+    given = json.loads(account.stepfunctions.describe_execution(executionArn=run)["input"])
+    assert json.loads(account.ledger.store.get(given["records"]["key"]).body)["id"] == "a.xml"
     refused = {"id": "e2", "time": "2026", "detail": {"pipeline": "?"}}
     for _ in range(2):
         assert call(start_run.handler, refused) == {"run_id": None}

@@ -2,19 +2,16 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus
 
 import pytest
 
 from tests.unit.winnow.test_alert import FakeSns, announcer
 from winnow.alerts.slack_blocks import slack_message
 from winnow.core import keys
-from winnow.core.errors import StageInputError
 from winnow.metrics.watch import Metric, Watch
-from winnow.runs.object_events import objects_created
 from winnow.runs.refusal_alerts import RefusalAlerts
 from winnow.runs.request import RunRequest
-from winnow.runs.starter import MAX_INPUT_BYTES, Message, Starter
+from winnow.runs.starter import MAX_INPUT_BYTES, Starter
 from winnow.storage.ledger import Ledger
 from winnow.testing import FakeExecutions, MemoryStateTable, MemoryStore
 
@@ -37,32 +34,6 @@ def custom(detail: object, event_id: str = EVENT_ID) -> dict[str, Any]:
     }
 
 
-def created(
-    key: str,
-    *,
-    sequencer: str = "0061",
-    etag: str = "e1",
-    bucket: str = "source",
-    version: str | None = None,
-    detail_type: str = "Object Created",
-) -> str:
-    item = {
-        "key": key,
-        "size": 3,
-        "etag": etag,
-        "sequencer": sequencer,
-        **({"version-id": version} if version else {}),
-    }
-    return json.dumps(
-        {
-            "source": "aws.s3",
-            "detail-type": detail_type,
-            "time": "2026-11-20T13:45:00Z",
-            "detail": {"bucket": {"name": bucket}, "object": item},
-        }
-    )
-
-
 class SayingWatch(Watch):
     """Remembers what was counted."""
 
@@ -77,7 +48,6 @@ class World:
     """A starter with everything around it in memory."""
 
     def __init__(self, source_prefix: str = "tei/") -> None:
-        self.now = 1_000.0
         self.ledger = Ledger(MemoryStore("ledger"))
         self.state = MemoryStateTable()
         self.executions = FakeExecutions()
@@ -90,21 +60,12 @@ class World:
             pipeline="catalogue",
             environment="prod",
             stages=STAGES,
-            source_bucket="source",
             source_prefix=source_prefix,
             ledger=self.ledger,
-            state=self.state,
             executions=self.executions,
             watch=self.watch,
             alert_refusal=alerts.send,
-            clock=lambda: self.now,
         )
-
-    def deliver(self, *bodies: str, lambda_seconds: float = 60) -> list[str]:
-        messages = [
-            Message.from_record({"messageId": f"m{i}", "body": body}) for i, body in enumerate(bodies)
-        ]
-        return self.starter.on_messages(messages, dead_at=self.now + lambda_seconds)
 
     def alerts(self) -> list[dict[str, Any]]:
         """As programs get them."""
@@ -114,13 +75,6 @@ class World:
     @property
     def runs(self) -> list[Mapping[str, Any]]:
         return list(self.executions.started.values())
-
-    def ids(self, run: Mapping[str, Any]) -> list[str]:
-        records = run["records"]
-        if isinstance(records, dict):
-            body = self.ledger.store.get(records["key"]).body
-            records = [json.loads(line) for line in body.splitlines()]
-        return [record["id"] for record in records]
 
 
 class TestCustomEvent:
@@ -317,7 +271,6 @@ class TestLongLists:
         world.starter.on_event(custom({**OURS, "records": list(self.RECORDS)}, "a"))
         world.starter.on_event(custom({**OURS, "records": ["a", {"id": "b", "data": 1}]}, "b"))
         world.starter.on_event({"trigger": "schedule", "time": "2026-11-20T06:00:00Z"})
-        world.deliver(created("tei/a.xml"))
         for run in world.runs:
             RunRequest.from_event(run, stages=STAGES, source_prefix="tei/")
 
@@ -347,175 +300,3 @@ class TestSchedule:
     @pytest.mark.parametrize("time", ["<aws.scheduler.scheduled-time>", "", "0001-01-01T00:00:00Z"])
     def test_runs_even_when_nobody_says_when_it_was_due(self, time: str) -> None:
         assert World().starter.on_event({"trigger": "schedule", "time": time})
-
-
-class TestObjects:
-    def test_one_batch_starts_one_run(self) -> None:
-        world = World()
-        assert world.deliver(created("tei/a.xml"), created("tei/b +ü.xml", etag='"e2"')) == []
-        (run,) = world.runs
-        assert run["trigger"] == {"kind": "objects", "objects": 2}
-        assert run["records"][1] == {
-            "id": "tei/b +ü.xml",
-            "data": {
-                "bucket": "source",
-                "key": "tei/b +ü.xml",
-                "etag": "e2",
-                "last_modified": "2026-11-20T13:45:00Z",
-                "size": 3,
-            },
-        }
-
-    def test_law_8_the_same_news_delivered_again_starts_nothing(self) -> None:
-        world = World()
-        world.deliver(created("tei/a.xml"), created("tei/b.xml"))
-        assert world.deliver(created("tei/b.xml"), created("tei/c.xml")) == []
-        assert world.deliver(created("tei/a.xml")) == []
-        assert [world.ids(run) for run in world.runs] == [["tei/a.xml", "tei/b.xml"], ["tei/c.xml"]]
-
-    def test_the_same_news_twice_in_a_batch_is_one_record(self) -> None:
-        world = World()
-        assert world.deliver(created("tei/a.xml"), created("tei/a.xml")) == []
-        assert [world.ids(run) for run in world.runs] == [["tei/a.xml"]]
-
-    def test_takes_the_newest_of_several_versions_of_an_object(self) -> None:
-        world = World()
-        world.deliver(
-            created("tei/a.xml", etag="new", sequencer="0062"),
-            created("tei/a.xml", etag="newest", sequencer="00625"),
-            created("tei/a.xml", etag="old", sequencer="0061FF"),
-        )
-        (run,) = world.runs
-        assert [record["data"]["etag"] for record in run["records"]] == ["newest"]
-
-    def test_a_new_version_is_news(self) -> None:
-        world = World()
-        world.deliver(created("tei/a.xml", version="v1"))
-        world.deliver(created("tei/a.xml", version="v2", sequencer="0070"))
-        assert len(world.runs) == 2
-
-    @pytest.mark.parametrize(
-        "body",
-        [
-            created("elsewhere/a.xml"),
-            created("tei/folder/"),
-            created("tei/a.xml", bucket="another"),
-            created("tei/a.xml", detail_type="Object Deleted"),
-            json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"}),
-        ],
-    )
-    def test_ignores_what_is_not_of_the_source(self, body: str) -> None:
-        world = World()
-        assert world.deliver(body) == []
-        assert world.runs == []
-
-    @pytest.mark.parametrize(
-        "body",
-        [
-            "not json",
-            "null",
-            "[]",
-            "{}",
-            json.dumps({"Records": [{"eventSource": "aws:sns"}]}),
-            json.dumps({"source": "aws.s3", "detail-type": "Object Created", "detail": {}}),
-            json.dumps(
-                {
-                    "source": "aws.s3",
-                    "detail-type": "Object Created",
-                    "detail": {"bucket": {"name": "source"}},
-                }
-            ),
-            created("tei/line\nbreak.xml"),
-            created(""),
-        ],
-    )
-    def test_gives_a_malformed_message_back_and_runs_over_the_others(self, body: str) -> None:
-        world = World()
-        assert world.deliver(created("tei/a.xml"), body, created("tei/b.xml")) == ["m1"]
-        assert [world.ids(run) for run in world.runs] == [["tei/a.xml", "tei/b.xml"]]
-        assert world.watch.counted(Metric.RUN_REFUSED) == 1
-
-    def test_reads_the_buckets_own_notifications(self) -> None:
-        key = "tei/b +ü%&.xml"
-        record = {
-            "eventSource": "aws:s3",
-            "eventName": "ObjectCreated:Put",
-            "eventTime": "2026-11-20T13:45:00.000Z",
-            "s3": {
-                "bucket": {"name": "source"},
-                "object": {"key": quote_plus(key, safe="/"), "size": 3, "eTag": "e", "sequencer": "00"},
-            },
-        }
-        deleted = {**record, "eventName": "ObjectRemoved:Delete"}
-        world = World()
-        assert world.deliver(json.dumps({"Records": [record, deleted]})) == []
-        assert [world.ids(run) for run in world.runs] == [[key]]
-
-    def test_keeps_a_percent_sign_that_event_bridge_sends_as_it_is(self) -> None:
-        world = World()
-        world.deliver(created("tei/100%25+.xml"))
-        assert [world.ids(run) for run in world.runs] == [["tei/100%25+.xml"]]
-
-    def test_law_7_a_large_batch_goes_to_the_ledger(self) -> None:
-        world = World()
-        world.deliver(*(created(f"tei/{i}.xml") for i in range(500)))
-        (run,) = world.runs
-        assert len(json.dumps(run)) < MAX_INPUT_BYTES
-        assert len(world.ids(run)) == 500
-
-    def test_refuses_what_s3_never_says(self) -> None:
-        with pytest.raises(StageInputError, match="body: is not JSON"):
-            objects_created("{")
-
-
-class Dying(FakeExecutions):
-    """Step Functions that cannot be reached when told so; the request may have got through nevertheless."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.down = False
-        self.gets_through = False
-
-    def start(self, name: str, payload: Mapping[str, Any]) -> bool:
-        if self.down:
-            if self.gets_through:
-                super().start(name, payload)
-            raise OSError("connection reset")
-        return super().start(name, payload)
-
-
-class TestCrashBetweenClaimAndStart:
-    def world(self) -> tuple[World, Dying]:
-        world, dying = World(), Dying()
-        world.executions = world.starter._executions = dying
-        return world, dying
-
-    def test_loses_nothing(self) -> None:
-        world, dying = self.world()
-        dying.down = True
-        assert world.deliver(created("tei/a.xml"), created("tei/b.xml")) == ["m0", "m1"]
-        dying.down = False
-        world.now += 10
-        assert world.deliver(created("tei/a.xml")) == ["m0"], "the first may still be about to start"
-        world.now += 100
-        assert world.deliver(created("tei/a.xml")) == []
-        assert world.deliver(created("tei/b.xml")) == []
-        assert [world.ids(run) for run in world.runs] == [["tei/a.xml"], ["tei/b.xml"]]
-
-    def test_starts_nothing_twice_when_the_start_had_got_through(self) -> None:
-        world, dying = self.world()
-        dying.down = dying.gets_through = True
-        assert world.deliver(created("tei/a.xml")) == ["m0"]
-        dying.down = False
-        assert world.deliver(created("tei/a.xml")) == []
-        assert len(world.runs) == 1
-
-    def test_of_two_that_take_over_one_starts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        world, dying = self.world()
-        dying.down = True
-        world.deliver(created("tei/a.xml"))
-        dying.down = False
-        world.now += 1_000
-        monkeypatch.setattr(world.state, "take_over_claim", lambda *_, **__: False)
-        assert world.deliver(created("tei/a.xml")) == ["m0"]
-        assert world.runs == []

@@ -93,6 +93,16 @@ class TestClaims:
         assert not table.take_over_claim("event", Claim(run_id="C", lease_until=0), previous=self.FIRST)
         assert table.claim("event", self.FIRST) == self.SECOND
 
+    def test_a_claim_whose_lease_was_made_longer_is_not_taken_over(self, table: StateTable) -> None:
+        table.claim("event", self.FIRST)
+        longer = Claim(run_id="A", lease_until=NOW + 600)
+        assert table.take_over_claim("event", longer, previous=self.FIRST)
+        assert not table.take_over_claim("event", self.SECOND, previous=self.FIRST)
+        assert table.find_claim("event") == longer
+
+    def test_nobody_has_claimed_an_event_that_is_new(self, table: StateTable) -> None:
+        assert table.find_claim("event") is None
+
     def test_takes_event_ids_of_any_length_and_script(self, table: StateTable) -> None:
         long = "🦔" * 2_000
         assert table.claim(long, self.FIRST) == self.FIRST

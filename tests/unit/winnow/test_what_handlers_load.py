@@ -18,13 +18,8 @@ ALERTS = {
     "alerts.content",
     "alerts.wording",
 }
-STARTING = LEDGER | {
-    "runs.request",
-    "storage.clients",
-    "storage.executions",
-    "storage.listing",
-    "storage.state_table",
-}
+STATE = {"storage.items", "storage.state_table"}
+STARTING = LEDGER | STATE | {"runs.request", "storage.clients", "storage.executions", "storage.listing"}
 BATCH = LEDGER | {"batch.plan", "batch.rows", "core.document", "core.ranges"}
 REPORTS = {"journal.reports", "storage.jsonlines"}
 SETTLEMENT = BATCH | {"core.repetitions", "journal.successes", "settlement.settlement"}
@@ -90,7 +85,16 @@ MAY_LOAD = {
         "runs.run_alerts",
         "runs.run_ended",
         "runs.steps",
-        "storage.state_table",
+        *STATE,
+    },
+    "close_window": STARTING
+    | {
+        "runs.gathering",
+        "runs.object_events",
+        "runs.window_closer",
+        "storage.arrival_windows",
+        "storage.upload_claims",
+        "storage.window_queue",
     },
     "plan": SETTLEMENT
     | REPORTS
@@ -107,7 +111,14 @@ MAY_LOAD = {
     "register": REGISTER,
     "settle": SETTLE,
     "slack": CORE | ALERTS | {"alerts.slack", "alerts.slack_blocks", "storage.clients"},
-    "start_run": STARTING | {"runs.starter", "runs.object_events"},
+    "start_run": STARTING
+    | {
+        "runs.gathering",
+        "runs.object_events",
+        "runs.starter",
+        "storage.arrival_windows",
+        "storage.window_queue",
+    },
 }
 
 LOADED = """

@@ -1,0 +1,540 @@
+"""Objects that arrive: gathered in windows, each of which becomes one run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
+
+import pytest
+from moto import mock_aws
+
+from tests.unit.winnow.arrivals import (
+    LAMBDA_SECONDS,
+    NOW,
+    PREFIX,
+    STAGES,
+    VISIBILITY_SECONDS,
+    WINDOW_SECONDS,
+    Arrivals,
+    created,
+    state_table,
+)
+from winnow.core.contract import new_run_id
+from winnow.core.errors import StageInputError
+from winnow.metrics.watch import Metric
+from winnow.runs import gathering
+from winnow.runs.gathering import OVERDUE_SECONDS, NoWindowOpen
+from winnow.runs.object_events import objects_created
+from winnow.runs.request import RunRequest
+from winnow.runs.window_closer import CLOCKS_APART_SECONDS, LEASE_MARGIN_SECONDS
+from winnow.storage import arrival_windows
+from winnow.storage.arrival_windows import WindowIsBeingClosed
+from winnow.storage.state_table import Claim
+from winnow.storage.upload_claims import Upload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LAW_7_BYTES = 16 * 1024
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+def arrivals(request: pytest.FixtureRequest) -> Iterator[Arrivals]:
+    if request.param == "memory":
+        yield Arrivals()
+        return
+    with mock_aws():
+        yield Arrivals(dynamodb=state_table())
+
+
+class TestWindow:
+    def test_what_arrives_within_it_makes_one_run(self, arrivals: Arrivals) -> None:
+        assert arrivals.deliver(created("tei/a.xml"), created("tei/b +ü.xml", etag='"e2"')) == []
+        arrivals.wait(WINDOW_SECONDS - 1)
+        assert arrivals.deliver(created("tei/c.xml")) == []
+        assert arrivals.runs == []
+        arrivals.wait(1)
+        (run,) = arrivals.runs
+        assert (run["start_at"], run["trigger"]) == ("adapt", {"kind": "objects", "objects": 3})
+        assert arrivals.rows(run)[1] == {
+            "id": "tei/b +ü.xml",
+            "data": {
+                "bucket": "source",
+                "key": "tei/b +ü.xml",
+                "etag": "e2",
+                "last_modified": "2026-11-26T17:45:00Z",
+                "size": 3,
+            },
+        }
+        assert arrivals.ids(run) == ["tei/a.xml", "tei/b +ü.xml", "tei/c.xml"]
+
+    def test_begins_with_its_first_object_and_costs_nothing_before(self, arrivals: Arrivals) -> None:
+        assert arrivals.deliver(created("elsewhere/a.xml")) == []
+        assert arrivals.queue.waiting == []
+        assert arrivals.windows.current() is None
+        arrivals.deliver(created("tei/a.xml"))
+        assert [due for due, _ in arrivals.queue.waiting] == [NOW + WINDOW_SECONDS]
+
+    def test_what_comes_after_it_is_closed_makes_the_next_run(self, arrivals: Arrivals) -> None:
+        arrivals.deliver(created("tei/a.xml"))
+        arrivals.wait()
+        arrivals.deliver(created("tei/b.xml"))
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"], ["tei/b.xml"]]
+
+    def test_bears_the_name_of_its_run(self, arrivals: Arrivals) -> None:
+        arrivals.deliver(created("tei/a.xml"))
+        window = arrivals.windows.current()
+        arrivals.settle()
+        assert window
+        assert list(arrivals.executions.started) == [window.run_id]
+
+    def test_law_7_its_run_is_given_a_pointer_that_plan_run_takes(self, arrivals: Arrivals) -> None:
+        arrivals.deliver(*(created(f"tei/{number}.xml") for number in range(1_500)))
+        arrivals.settle()
+        (run,) = arrivals.runs
+        assert len(json.dumps(run)) < LAW_7_BYTES
+        assert len(arrivals.ids(run)) == 1_500
+        RunRequest.from_event(run, stages=STAGES, source_prefix=PREFIX)
+
+    def test_a_window_that_is_closed_twice_starts_one_run(self, arrivals: Arrivals) -> None:
+        arrivals.deliver(created("tei/a.xml"))
+        ((_, run_id),) = arrivals.queue.waiting
+        arrivals.close(run_id)
+        arrivals.close(run_id)
+        assert arrivals.found == [["tei/a.xml"]]
+        assert arrivals.queue.waiting == [(NOW + WINDOW_SECONDS, run_id)]
+
+    def test_a_window_that_nobody_knows_any_more_is_left_alone(self, arrivals: Arrivals) -> None:
+        arrivals.close(new_run_id())
+        assert arrivals.runs == []
+
+    def test_one_lambda_at_a_time_closes_it(self, arrivals: Arrivals) -> None:
+        arrivals.deliver(created("tei/a.xml"))
+        ((_, run_id),) = arrivals.queue.waiting
+        arrivals.windows.close(run_id, closer="another", until=NOW + 10)
+        with pytest.raises(WindowIsBeingClosed):
+            arrivals.close(run_id)
+        arrivals.clock.now += 11
+        arrivals.close(run_id)
+        assert arrivals.found == [["tei/a.xml"]]
+
+    def test_its_end_is_ordered_again_when_it_does_not_come(self, arrivals: Arrivals) -> None:
+        arrivals.deliver(created("tei/a.xml"))
+        arrivals.queue.waiting.clear()
+        arrivals.clock.now += WINDOW_SECONDS + OVERDUE_SECONDS
+        arrivals.deliver(created("tei/b.xml"))
+        assert arrivals.queue.waiting == []
+        arrivals.clock.now += 1
+        arrivals.deliver(created("tei/c.xml"))
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml", "tei/b.xml", "tei/c.xml"]]
+
+    def test_one_that_dynamodb_has_forgotten_is_not_brought_back(self, arrivals: Arrivals) -> None:
+        arrivals.deliver(created("tei/a.xml"))
+        arrivals.settle()
+        if arrivals.dynamodb:
+            current = arrivals.windows.current()
+            assert current
+            arrivals.dynamodb.delete_item(
+                TableName="state", Key={"pk": {"S": f"window#{current.run_id}"}, "sk": {"S": "arrivals"}}
+            )
+        else:
+            arrivals.windows._windows.clear()  # type: ignore[attr-defined]
+        arrivals.deliver(created("tei/b.xml"))
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"], ["tei/b.xml"]]
+
+    def test_gathering_gives_up_where_no_window_takes_anything(
+        self, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(arrivals.windows, "add", lambda *_: None)
+        assert arrivals.deliver(created("tei/a.xml"), "?") == ["m1", "m0"]
+        with pytest.raises(NoWindowOpen):
+            arrivals.closer._gatherer.gather(objects_created(created("tei/a.xml")), close_when_full=True)
+
+
+class TestFullWindow:
+    @pytest.fixture(autouse=True)
+    def few(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in (arrival_windows, gathering):
+            monkeypatch.setattr(module, "MAX_OBJECTS", 4)
+        monkeypatch.setattr(gathering, "CHUNK_OBJECTS", 2)
+
+    def test_is_closed_before_its_time(self, arrivals: Arrivals) -> None:
+        arrivals.deliver(*(created(f"tei/{number}.xml") for number in range(10)))
+        arrivals.wait(0)
+        assert [len(ids) for ids in arrivals.found] == [4, 4]
+        arrivals.settle()
+        assert [len(ids) for ids in arrivals.found] == [4, 4, 2]
+        assert set(arrivals.times_run().values()) == {1}
+
+    def test_is_left_alone_by_what_comes_next(self, arrivals: Arrivals) -> None:
+        """Before it is closed."""
+        for number in range(5):
+            arrivals.deliver(created(f"tei/{number}.xml"))
+        arrivals.settle()
+        assert [len(ids) for ids in arrivals.found] == [4, 1]
+
+    def test_of_many_small_chunks_is_closed_in_time(
+        self, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(arrival_windows, "MAX_CHUNKS", 2)
+        for number in range(5):
+            arrivals.deliver(created(f"tei/{number}.xml"))
+        arrivals.wait(WINDOW_SECONDS - 1)
+        assert arrivals.runs == []
+        arrivals.wait(1)
+        assert sorted(len(ids) for ids in arrivals.found) == [1, 2, 2]
+
+    def test_what_waits_for_another_run_does_not_go_round_at_full_speed(self, arrivals: Arrivals) -> None:
+        for number in range(8):
+            arrivals.state.claim(
+                objects_created(created(f"tei/{number}.xml"))[0].event_id,
+                Claim(run_id=new_run_id(), lease_until=NOW + 2 * WINDOW_SECONDS),
+            )
+        arrivals.deliver(*(created(f"tei/{number}.xml") for number in range(8)))
+        arrivals.wait(0)
+        assert {due for due, _ in arrivals.queue.waiting} == {NOW + WINDOW_SECONDS}
+        arrivals.settle()
+        assert set(arrivals.times_run().values()) == {1}
+
+
+class TestDuplicates:
+    def test_law_8_the_same_news_delivered_again_starts_nothing(self, arrivals: Arrivals) -> None:
+        arrivals.deliver(created("tei/a.xml"), created("tei/b.xml"))
+        arrivals.wait()
+        assert arrivals.deliver(created("tei/b.xml"), created("tei/c.xml")) == []
+        arrivals.wait()
+        assert arrivals.deliver(created("tei/a.xml")) == []
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml", "tei/b.xml"], ["tei/c.xml"]]
+        assert arrivals.watch.counted(Metric.RUN_DUPLICATE) == 2
+
+    def test_the_same_news_twice_in_a_window_is_one_record(self, arrivals: Arrivals) -> None:
+        arrivals.deliver(created("tei/a.xml"), created("tei/a.xml"))
+        arrivals.deliver(created("tei/a.xml"))
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"]]
+        assert arrivals.watch.counted(Metric.RUN_DUPLICATE) == 2
+
+    def test_a_batch_that_is_delivered_twice_is_one_chunk(self, arrivals: Arrivals) -> None:
+        for _ in range(2):
+            arrivals.deliver(created("tei/a.xml"), created("tei/b.xml"))
+        assert sum("/chunks/" in key for _, key in arrivals.store.objects) == 1
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml", "tei/b.xml"]]
+
+    def test_of_several_versions_of_an_object_the_newest_counts(self, arrivals: Arrivals) -> None:
+        arrivals.deliver(
+            created("tei/a.xml", etag="new", sequencer="0062"),
+            created("tei/a.xml", etag="newest", sequencer="00625"),
+            created("tei/a.xml", etag="old", sequencer="0061FF"),
+        )
+        arrivals.settle()
+        (run,) = arrivals.runs
+        assert [row["data"]["etag"] for row in arrivals.rows(run)] == ["newest"]
+
+    def test_a_new_version_is_news(self, arrivals: Arrivals) -> None:
+        arrivals.deliver(created("tei/a.xml", version="v1"))
+        arrivals.settle()
+        arrivals.deliver(created("tei/a.xml", version="v2", sequencer="0070"))
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"], ["tei/a.xml"]]
+
+    def test_a_closer_that_goes_on_for_one_that_died_is_not_overtaken(self, arrivals: Arrivals) -> None:
+        """The lease of the first is over; in the moment in which the second starts the run, another window is closed."""
+        a = created("tei/a.xml")
+        arrivals.deliver(a)
+        ((_, first),) = arrivals.queue.waiting
+        arrivals.queue.waiting.clear()
+        started = arrivals.executions.start
+        arrivals.executions.start = refuse  # type: ignore[method-assign, assignment]
+        with pytest.raises(OSError, match="down"):
+            arrivals.close(first)
+        arrivals.executions.start = started  # type: ignore[method-assign]
+        arrivals.clock.now += LAMBDA_SECONDS + LEASE_MARGIN_SECONDS + 1
+        arrivals.deliver(a)
+        ((_, second),) = arrivals.queue.waiting
+
+        def close_another_first(name: str, call: Callable[[], Any]) -> Any:
+            if name == "start":
+                arrivals.around = lambda _, inner: inner()
+                arrivals.close(second)
+            return call()
+
+        arrivals.around = close_another_first
+        arrivals.close(first)
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"]]
+
+    def test_law_7_a_list_of_a_closer_that_died_is_no_other_closers(self, arrivals: Arrivals) -> None:
+        """It wrote its list, and died before the start; its lease ran out, and another window took one of its objects."""
+        a, b = created("tei/a.xml"), created("tei/b.xml")
+        arrivals.deliver(a, b)
+        ((_, first),) = arrivals.queue.waiting
+        arrivals.queue.waiting.clear()
+        started = arrivals.executions.start
+        arrivals.executions.start = refuse  # type: ignore[method-assign, assignment]
+        with pytest.raises(OSError, match="down"):
+            arrivals.close(first)
+        arrivals.executions.start = started  # type: ignore[method-assign]
+        arrivals.clock.now += LAMBDA_SECONDS + LEASE_MARGIN_SECONDS + 1
+        arrivals.deliver(a)
+        arrivals.wait()
+        arrivals.close(first)
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"], ["tei/b.xml"]]
+
+
+def refuse(*_: object) -> Any:
+    raise OSError("down")
+
+
+class TestTakenByAnother:
+    EVENT = created("tei/a.xml")
+    OTHER = "01KB0A1V0000000000000000ZZ"
+
+    def claim(self, arrivals: Arrivals, *, lease_seconds: float) -> None:
+        (event,) = objects_created(self.EVENT)
+        arrivals.state.claim(event.event_id, Claim(run_id=self.OTHER, lease_until=NOW + lease_seconds))
+
+    def test_what_is_being_taken_waits_for_the_next_window(self, arrivals: Arrivals) -> None:
+        self.claim(arrivals, lease_seconds=WINDOW_SECONDS + 1)
+        assert arrivals.deliver(self.EVENT, created("tei/b.xml")) == []
+        arrivals.wait()
+        assert arrivals.found == [["tei/b.xml"]]
+        arrivals.executions.start(self.OTHER, {"records": {"key": "none"}})
+        arrivals.wait()
+        assert len(arrivals.runs) == 2
+        assert arrivals.queue.waiting == []
+
+    def test_what_was_to_be_taken_is_taken_when_the_lease_is_over(self, arrivals: Arrivals) -> None:
+        self.claim(arrivals, lease_seconds=WINDOW_SECONDS + 1)
+        arrivals.deliver(self.EVENT)
+        arrivals.wait()
+        assert arrivals.runs == []
+        arrivals.wait()
+        assert arrivals.found == [["tei/a.xml"]]
+
+    def test_of_two_that_take_over_one_does(
+        self, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.claim(arrivals, lease_seconds=0)
+        monkeypatch.setattr(arrivals.state, "take_over_claim", lambda *_, **__: False)
+        arrivals.deliver(self.EVENT)
+        arrivals.wait()
+        assert arrivals.runs == []
+        monkeypatch.undo()
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"]]
+
+
+class TestUploads:
+    """`winnow run --source` uploads into a source whose arrivals start runs."""
+
+    RUN = "01KB0A1V0000000000000000ZZ"
+    UPLOAD = Upload("source", "tei/a.xml", "e1")
+
+    def upload(self, arrivals: Arrivals, *, lease_seconds: float = 3600) -> None:
+        assert arrivals.uploads.hold(self.RUN, until=arrivals.clock() + lease_seconds)
+        arrivals.uploads.claim(self.UPLOAD, self.RUN)
+
+    def start(self, arrivals: Arrivals) -> None:
+        arrivals.store.put("its list", b'{"id": "tei/a.xml"}\n')
+        arrivals.executions.start(self.RUN, {"records": {"key": "its list"}})
+
+    def test_are_their_runs(self, arrivals: Arrivals) -> None:
+        self.upload(arrivals)
+        arrivals.deliver(created("tei/a.xml", etag='"e1"', version="v1"), created("tei/b.xml"))
+        self.start(arrivals)
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"], ["tei/b.xml"]]
+
+    def test_wait_for_a_run_that_is_not_started_yet(self, arrivals: Arrivals) -> None:
+        self.upload(arrivals)
+        arrivals.deliver(created("tei/a.xml"))
+        for _ in range(5):
+            arrivals.wait()
+        assert arrivals.runs == []
+        self.start(arrivals)
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"]]
+
+    def test_are_known_again_when_they_are_told_again(self, arrivals: Arrivals) -> None:
+        self.upload(arrivals)
+        self.start(arrivals)
+        for _ in range(3):
+            arrivals.deliver(created("tei/a.xml"))
+            arrivals.settle()
+        arrivals.uploads.claim(self.UPLOAD, "01KB0A1V0000000000000000YY")
+        arrivals.deliver(created("tei/a.xml"))
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"]]
+
+    def test_are_not_lost_when_their_run_is_given_up(self, arrivals: Arrivals) -> None:
+        self.upload(arrivals)
+        arrivals.deliver(created("tei/a.xml"))
+        arrivals.uploads.give_up(self.RUN)
+        arrivals.wait()
+        assert arrivals.found == [["tei/a.xml"]]
+
+    def test_are_not_lost_when_who_uploads_them_is_killed(self, arrivals: Arrivals) -> None:
+        self.upload(arrivals, lease_seconds=3 * WINDOW_SECONDS + 1)
+        arrivals.deliver(created("tei/a.xml"))
+        arrivals.wait(3 * WINDOW_SECONDS)
+        assert arrivals.runs == []
+        arrivals.wait()
+        assert arrivals.found == [["tei/a.xml"]]
+        assert not arrivals.uploads.hold(self.RUN, until=arrivals.clock() + 60), (
+            "it must not start them again"
+        )
+
+    def test_are_not_taken_from_who_made_the_lease_longer(self, arrivals: Arrivals) -> None:
+        self.upload(arrivals, lease_seconds=WINDOW_SECONDS - 1)
+        arrivals.deliver(created("tei/a.xml"))
+        assert arrivals.uploads.hold(self.RUN, until=arrivals.clock() + 3600)
+        arrivals.wait()
+        assert arrivals.runs == []
+
+    def test_a_later_upload_of_the_same_content_makes_a_run(self, arrivals: Arrivals) -> None:
+        self.upload(arrivals)
+        self.start(arrivals)
+        arrivals.deliver(created("tei/a.xml"))
+        arrivals.settle()
+        later = "2026-11-26T18:45:00Z"
+        arrivals.deliver(created("tei/a.xml", sequencer="0062", time=later))
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"], ["tei/a.xml"]]
+
+    def test_an_upload_that_the_client_sent_twice_is_its_runs_both_times(self, arrivals: Arrivals) -> None:
+        """The first answer was lost. Both are there before the run starts, and have the same content."""
+        self.upload(arrivals)
+        arrivals.deliver(created("tei/a.xml", version="v1"))
+        arrivals.deliver(created("tei/a.xml", version="v2", sequencer="0062"))
+        self.start(arrivals)
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"]]
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            created("tei/a.xml", etag="another"),
+            created("tei/A.xml"),
+            created("tei/a.xml", time="nobody knows"),
+        ],
+    )
+    def test_other_content_another_key_and_another_time_are_not_the_runs(
+        self, arrivals: Arrivals, other: str
+    ) -> None:
+        self.upload(arrivals)
+        self.start(arrivals)
+        arrivals.deliver(other)
+        arrivals.settle()
+        assert len(arrivals.runs) == 2
+
+    def test_two_people_who_upload_the_same_start_nothing_besides(self, arrivals: Arrivals) -> None:
+        self.upload(arrivals)
+        arrivals.uploads.hold("01KB0A1V0000000000000000YY", until=NOW + 3600)
+        arrivals.uploads.claim(self.UPLOAD, "01KB0A1V0000000000000000YY")
+        arrivals.deliver(created("tei/a.xml", version="v1"))
+        arrivals.deliver(created("tei/a.xml", version="v2", sequencer="0062"))
+        self.start(arrivals)
+        arrivals.executions.start("01KB0A1V0000000000000000YY", {"records": {"key": "its list"}})
+        arrivals.settle()
+        assert len(arrivals.runs) == 2
+
+    def test_s3s_clock_may_be_a_little_ahead(self, arrivals: Arrivals) -> None:
+        self.upload(arrivals)
+        (event,) = objects_created(created("tei/a.xml"))
+        assert event.moment is not None
+        arrivals.clock.now = event.moment - CLOCKS_APART_SECONDS
+        self.start(arrivals)
+        arrivals.deliver(created("tei/a.xml"))
+        arrivals.settle()
+        assert len(arrivals.runs) == 1
+
+
+class TestMessages:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            created("elsewhere/a.xml"),
+            created("tei/folder/"),
+            created("tei/a.xml", bucket="another"),
+            created("tei/a.xml", detail_type="Object Deleted"),
+            json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"}),
+        ],
+    )
+    def test_that_are_not_of_the_source_are_ignored(self, body: str) -> None:
+        arrivals = Arrivals()
+        assert arrivals.deliver(body) == []
+        assert arrivals.queue.waiting == []
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "not json",
+            "null",
+            "[]",
+            "{}",
+            json.dumps({"Records": [{"eventSource": "aws:sns"}]}),
+            json.dumps({"source": "aws.s3", "detail-type": "Object Created", "detail": {}}),
+            json.dumps(
+                {
+                    "source": "aws.s3",
+                    "detail-type": "Object Created",
+                    "detail": {"bucket": {"name": "source"}},
+                }
+            ),
+            created("tei/line\nbreak.xml"),
+            created(""),
+        ],
+    )
+    def test_that_are_malformed_are_given_back_and_the_others_run(self, body: str) -> None:
+        arrivals = Arrivals()
+        assert arrivals.deliver(created("tei/a.xml"), body, created("tei/b.xml")) == ["m1"]
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml", "tei/b.xml"]]
+        assert arrivals.watch.counted(Metric.RUN_REFUSED) == 1
+
+    def test_are_all_given_back_when_they_cannot_be_gathered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        arrivals = Arrivals()
+        monkeypatch.setattr(arrivals.store, "put", refuse_to_put)
+        assert arrivals.deliver(created("tei/a.xml"), created("elsewhere/x"), "?") == ["m2", "m0"]
+
+    def test_may_be_the_buckets_own_notifications(self) -> None:
+        key = "tei/b +ü%&.xml"
+        record = {
+            "eventSource": "aws:s3",
+            "eventName": "ObjectCreated:Put",
+            "eventTime": "2026-11-20T13:45:00.000Z",
+            "s3": {
+                "bucket": {"name": "source"},
+                "object": {"key": quote_plus(key, safe="/"), "size": 3, "eTag": "e", "sequencer": "00"},
+            },
+        }
+        deleted = {**record, "eventName": "ObjectRemoved:Delete"}
+        arrivals = Arrivals()
+        assert arrivals.deliver(json.dumps({"Records": [record, deleted]})) == []
+        arrivals.settle()
+        assert arrivals.found == [[key]]
+
+    def test_keep_a_percent_sign_that_event_bridge_sends_as_it_is(self) -> None:
+        arrivals = Arrivals()
+        arrivals.deliver(created("tei/100%25+.xml"))
+        arrivals.settle()
+        assert arrivals.found == [["tei/100%25+.xml"]]
+
+    def test_that_s3_never_sends_are_refused(self) -> None:
+        with pytest.raises(StageInputError, match="body: is not JSON"):
+            objects_created("{")
+
+
+def refuse_to_put(*_: object, **__: object) -> None:
+    raise OSError("down")
+
+
+def test_a_lease_is_over_before_a_message_comes_again() -> None:
+    assert LAMBDA_SECONDS + LEASE_MARGIN_SECONDS < VISIBILITY_SECONDS
