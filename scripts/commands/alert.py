@@ -10,6 +10,7 @@ from scripts.commands.confirming import confirm, yes_option
 from scripts.deployed import pipelines
 from scripts.doctor.alert_trial import AlertTrial
 from scripts.doctor.context import DoctorContext
+from scripts.doctor.examination import aimed
 from scripts.doctor.finding import FindingStatus, NotExamined
 from scripts.doctor.report import FindingLines
 from scripts.terminal.errors import CommandFailed
@@ -62,15 +63,16 @@ def test(pipeline: str | None, as_json: bool) -> None:
     lines = FindingLines(Console(quiet=as_json), trial.subscribers())
     arrivals = []
     for arrival in trial.arrivals():
-        lines.show(arrival.subscriber, arrival.finding)
-        arrivals.append(arrival)
-    failed = any(each.finding.status is FindingStatus.FAILED for each in arrivals)
+        finding = aimed(arrival.finding, context)
+        lines.show(arrival.subscriber, finding)
+        arrivals.append((arrival.subscriber, finding))
+    failed = any(finding.status is FindingStatus.FAILED for _, finding in arrivals)
     if as_json:
         document = {
             "pipeline": found.name,
             "environment": found.environment,
             "failed": failed,
-            "arrivals": [{"subscriber": each.subscriber, **each.finding.to_json()} for each in arrivals],
+            "arrivals": [{"subscriber": subscriber, **finding.to_json()} for subscriber, finding in arrivals],
         }
         click.echo(json.dumps(document, ensure_ascii=False))
     raise SystemExit(ExitCode.FAILED if failed else ExitCode.DONE)

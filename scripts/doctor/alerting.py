@@ -125,13 +125,9 @@ class Subscription:
 
     def __str__(self) -> str:
         """For people: an e-mail address, or what else it is."""
-        return (
-            self.endpoint
-            if self.protocol.startswith("email")
-            else "Slack"
-            if self.protocol == "lambda"
-            else self.protocol
-        )
+        if self.protocol.startswith("email"):
+            return self.endpoint
+        return "Slack" if self.protocol == "lambda" else self.protocol
 
 
 def subscriptions(sns: Any, topic: str) -> list[Subscription]:

@@ -60,11 +60,9 @@ def stack(context: DoctorContext) -> Finding:
     try:
         found = context.stack(whole=False)
     except NotExamined as reason:
-        return Finding.skipped(
-            str(reason),
-            "When all above is well, deploy it:",
-            f"npx cdk deploy -c environment={context.environment}",
-        )
+        deploy = f"npx cdk deploy -c environment={context.environment}"
+        command = "winnow local up" if context.target.is_local else deploy
+        return Finding.skipped(str(reason), "When all above is well, deploy it:", command)
     return _status(found)
 
 

@@ -4,7 +4,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -72,6 +72,20 @@ def examine_together(checks: Sequence[Check], context: DoctorContext) -> Iterato
 
 def examine(check: Check, context: DoctorContext) -> Finding:
     """Run a check. Never raises."""
+    return aimed(_look(check, context), context)
+
+
+def aimed(finding: Finding, context: DoctorContext) -> Finding:
+    """A finding whose command reaches what was examined: the AWS CLI does not know of the emulator by itself."""
+    command = finding.command.removeprefix("aws ")
+    if command == finding.command or not context.target.is_local:
+        return finding
+    return replace(
+        finding, command=f"aws --endpoint-url {context.target.client('sts').meta.endpoint_url} {command}"
+    )
+
+
+def _look(check: Check, context: DoctorContext) -> Finding:
     try:
         return check.look(context)
     except NotExamined as reason:

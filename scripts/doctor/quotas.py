@@ -123,7 +123,8 @@ def log_policies(context: DoctorContext) -> Finding:
     if full:
         told = ", ".join(f"{name} {size:,}" for name, size in full.items())
         return Finding.warning(
-            f"nearly full: {told} of {MAX_POLICY_CHARS:,} characters; a new log group may not fit",
+            f"nearly full: {told} of {MAX_POLICY_CHARS:,} characters. Winnow's machines log to /aws/vendedlogs/, for which "
+            "AWS makes room; others may find none",
             look,
             command,
         )

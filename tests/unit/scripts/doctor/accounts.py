@@ -21,6 +21,8 @@ ME = f"arn:aws:sts::{ACCOUNT}:assumed-role/operators/me"
 NOW = 1_767_225_600.0
 """2026-01-01T00:00:00Z, on the machine and in AWS's answers."""
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
+ENDPOINT = "http://127.0.0.1:4566"
+"""Of every service, as with an emulator."""
 IDENTITY = {
     "Account": ACCOUNT,
     "Arn": ME,
@@ -87,7 +89,7 @@ class _Client:
     def __init__(self, account: Account, service: str) -> None:
         self._account = account
         self._service = service
-        self.meta = SimpleNamespace(region_name=account.region)
+        self.meta = SimpleNamespace(region_name=account.region, endpoint_url=ENDPOINT)
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         def call(**arguments: Any) -> Any:

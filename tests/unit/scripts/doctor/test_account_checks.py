@@ -234,7 +234,10 @@ def policies(*sizes: int, names: str = "policy-{}") -> dict[str, Any]:
         (
             policies(300, 5100),
             WARNING,
-            "nearly full: policy-1 5,100 of 5,120 characters; a new log group may not fit",
+            (
+                "nearly full: policy-1 5,100 of 5,120 characters. Winnow's machines log to /aws/vendedlogs/, for which "
+                "AWS makes room; others may find none"
+            ),
         ),
         (
             policies(*[300] * 10),

@@ -81,6 +81,22 @@ def test_what_happens_in_a_check_is_its_finding(
     assert (finding.status, finding.what) == (status, what)
 
 
+@pytest.mark.parametrize(
+    ("is_local", "command", "aimed"),
+    [
+        (False, "aws sqs list-queues", "aws sqs list-queues"),
+        (True, "aws sqs list-queues", "aws --endpoint-url http://127.0.0.1:4566 sqs list-queues"),
+        (True, "winnow verify a --local", "winnow verify a --local"),
+        (True, "", ""),
+    ],
+)
+def test_a_command_of_the_aws_cli_reaches_the_emulator_that_was_examined(
+    *, is_local: bool, command: str, aimed: str
+) -> None:
+    finding = Finding.failed("broken", "Mend it:", command)
+    assert examine(check_that(finding), context(is_local=is_local)).command == aimed
+
+
 def test_who_we_are_is_asked_once_even_if_aws_does_not_answer() -> None:
     account = Account({"sts.get_caller_identity": NoCredentialsError()})
     examined = context()
