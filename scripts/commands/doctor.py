@@ -113,4 +113,6 @@ def _confirm_probes(context: DoctorContext) -> None:
         pipeline = DeployedPipeline.from_outputs(stack.outputs, stack=stack.name)
     except (NotExamined, KeyError):
         return
-    confirm(context.target, pipeline, f"probes of {pipeline.name}", notes=[probe_words(len(pipeline.stages))])
+    window_seconds = stack.outputs.get("ArrivalsWindowSeconds")
+    words = probe_words(len(pipeline.stages), float(window_seconds) if window_seconds else None)
+    confirm(context.target, pipeline, f"probes of {pipeline.name}", notes=[words])

@@ -9,6 +9,7 @@ from scripts.doctor.deployment import names, protection, resources, stack
 from scripts.doctor.permissions import permissions
 from scripts.doctor.probe_alarm import ALARM_PROBES
 from scripts.doctor.probe_alert import ALERT_PROBES
+from scripts.doctor.probe_arrivals import ARRIVAL_PROBES
 from scripts.doctor.probe_errors import ERROR_PROBES
 from scripts.doctor.probe_run import RUN_PROBES
 from scripts.doctor.probe_runtime import RUNTIME_PROBES
@@ -49,6 +50,7 @@ PROBES: tuple[Check, ...] = (
     *ERROR_PROBES,
     *STAGE_PROBES,
     *RUN_PROBES,
+    *ARRIVAL_PROBES,
     *ALARM_PROBES,
     *ALERT_PROBES,
 )

@@ -1,5 +1,7 @@
 """What probes do, take and cost; said before they begin."""
 
+from math import ceil
+
 from scripts.deployed import prices
 from scripts.doctor.probe_errors import FAULTS
 from scripts.doctor.probe_stage import NAP_SECONDS, OUTLIVING_SECONDS, PAUSE_SECONDS
@@ -38,11 +40,23 @@ def dollars(stages: int) -> float:
     )
 
 
-def words(stages: int) -> str:
-    """What to know before one says yes."""
+def minutes(window_seconds: float | None) -> int:
+    """How long all probes take, where nothing is throttled.
+
+    Args:
+        window_seconds: for which objects that arrive are gathered; None where they start nothing.
+    """
+    return max(MINUTES, ceil((window_seconds or 0) / 60) + 1)
+
+
+def words(stages: int, window_seconds: float | None) -> str:
+    """What to know before one says yes. `window_seconds` as `minutes` has it."""
     cents = max(1, round(100 * dollars(stages)))
+    put = (
+        "" if window_seconds is None else "put one object twice into the source bucket, which is no record, "
+    )
     return (
-        "Probes start a stage of their own that fails on purpose, and one run of the pipeline over an empty list; "
-        "they set one alarm to ALARM for a moment and send one test alert. They deploy nothing and touch no record. "
-        f"They take about {MINUTES} minutes and cost about {cents} cent{'s' if cents > 1 else ''}."
+        "Probes start a stage of their own that fails on purpose, and one run of the pipeline over an empty list; they "
+        f"{put}set one alarm to ALARM for a moment and send a test alert. They deploy nothing and touch no record. "
+        f"They take about {minutes(window_seconds)} minutes and cost about {cents} cent{'s' if cents > 1 else ''}."
     )

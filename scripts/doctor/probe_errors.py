@@ -66,6 +66,7 @@ FAULTS = (
         name="error: 6 MB answered",
         ask=Ask.BIG_ANSWER,
         usual=SfnError.RESPONSE_TOO_LARGE,
+        also=frozenset({SfnError.DATA_LIMIT}),
         otherwise=TOO_BIG,
         emulated=False,
     ),

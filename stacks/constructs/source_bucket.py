@@ -12,6 +12,7 @@ from stacks.constructs.bucket_grants import grant_list, grant_objects
 from stacks.constructs.nag import accept
 from stacks.constructs.removal import removal_policy
 from stacks.settings import Removal
+from winnow.core.probe import SOURCE_FOLDER
 
 if TYPE_CHECKING:
     from aws_cdk import aws_iam as iam
@@ -45,7 +46,12 @@ class SourceBucket(Construct):
                 s3.LifecycleRule(
                     noncurrent_version_expiration=Duration.days(SUPERSEDED_DAYS),
                     abort_incomplete_multipart_upload_after=Duration.days(1),
-                )
+                ),
+                s3.LifecycleRule(
+                    prefix=f"{settings.source_prefix}{SOURCE_FOLDER}",
+                    expiration=Duration.days(1),
+                    noncurrent_version_expiration=Duration.days(1),
+                ),
             ],
         )
         # CDK's event_bridge_enabled brings a custom resource and its function along for what is one property.

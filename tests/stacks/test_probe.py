@@ -109,3 +109,18 @@ def test_its_names_are_in_the_list(prod: Synthesized) -> None:
 def test_no_pipeline_may_have_a_stage_of_its_name() -> None:
     with pytest.raises(ValueError, match="must not be one of the pipeline's own"):
         check_stage_names(["clean", "probe"])
+
+
+def test_what_a_probe_puts_into_the_source_is_gone_the_next_day(prod: Synthesized) -> None:
+    source = prod.properties("AWS::S3::Bucket")[prod.the("AWS::S3::Bucket", "Source")]
+    (rule,) = (each for each in source["LifecycleConfiguration"]["Rules"] if "Prefix" in each)
+
+    assert rule["Prefix"] == "tei/.winnow-probe/"
+    assert rule["ExpirationInDays"] == rule["NoncurrentVersionExpiration"]["NoncurrentDays"] == 1
+
+
+def test_the_command_line_is_told_how_long_arrivals_are_gathered(
+    prod: Synthesized, local: Synthesized
+) -> None:
+    assert prod.template["Outputs"]["ArrivalsWindowSeconds"]["Value"] == "60"
+    assert "ArrivalsWindowSeconds" not in local.template["Outputs"]

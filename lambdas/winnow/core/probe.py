@@ -21,6 +21,9 @@ parent's patience; enough for a careful attempt."""
 PREFIX = "probe-"
 _RUN_ID = re.compile(f"{PREFIX}{ULID.pattern}(-[a-z]+)?")
 
+SOURCE_FOLDER = ".winnow-probe/"
+"""Below the source's prefix: objects that are put there to see that arrivals start runs. They are no records, and expire."""
+
 
 class Ask(StrEnum):
     """What the probe's function can be asked to do, as `{"probe": …}`."""
@@ -53,3 +56,8 @@ def new_probe_id(purpose: str = "") -> str:
 def is_probe(run_id: str) -> bool:
     """Whether a run is a probe's. It is not counted in metrics, so that nobody takes it for the pipeline's work."""
     return run_id.startswith(PREFIX) and _RUN_ID.fullmatch(run_id) is not None
+
+
+def is_probe_object(key: str) -> bool:
+    """Whether an object of the source is a probe's, and no record, whatever the source's prefix is."""
+    return SOURCE_FOLDER in key

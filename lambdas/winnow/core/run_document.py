@@ -34,6 +34,11 @@ class RunDocument:
     """Why the run did nothing; None if it ran."""
 
     @property
+    def is_probe(self) -> bool:
+        """Whether nothing but a probe's object started it: it has no record, and says nothing of how the pipeline is doing."""
+        return bool(self.trigger.get("probes")) and not self.trigger.get("objects")
+
+    @property
     def stages_to_run(self) -> tuple[str, ...]:
         """The stages that the run goes through, in order."""
         return self.stages[self.stages.index(self.start_at) :]

@@ -158,7 +158,8 @@ class Closer:
             steps.take(SEND_ALERT_OF_ATTEMPT, partial(alerts.send_of_attempt, attempt, execution))
         if not steps.take(LOOK_FOR_ALERTS, lambda: any(alerts.has_told(attempt) for _, attempt in attempts)):
             steps.take(ALERT_OF_RUN, lambda: alerts.send_of_run(ended, proof))
-        steps.take(COUNT_END, lambda: self._count_end(closing.run_id, ended))
+        if not run.is_probe:
+            steps.take(COUNT_END, lambda: self._count_end(closing.run_id, ended))
         if proof:
             steps.take(ALERT_OF_PROOF, lambda: alerts.send_of_proof(ended, proof))
             steps.take(REPORT, lambda: self._report(closing, ended, proof))

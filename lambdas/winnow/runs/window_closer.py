@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from winnow.core.contract import Pointer, SourceFormat, new_run_id
 from winnow.core.errors import LedgerConflict
 from winnow.core.keys import WindowKeys
+from winnow.core.probe import is_probe_object
 from winnow.metrics.watch import Metric, get_logger
 from winnow.runs.object_events import ObjectCreated
 from winnow.runs.request import RunRequest, Trigger, TriggerKind
@@ -41,6 +42,8 @@ AT_ONCE = 16
 """Claims made, and chunks read, at once."""
 LEASE_MARGIN_SECONDS = 30
 """After a Lambda's end until its run can no longer be about to appear: DescribeExecution is eventually consistent."""
+MOST_PROBES_TOLD = 10
+"""Of events of objects that a doctor's probe has put; they travel in the run's input."""
 CLOCKS_APART_SECONDS = 5
 """By how much S3's clock may be ahead of Step Functions'. It may be more: then the same content is run over twice."""
 
@@ -145,7 +148,8 @@ class WindowCloser:
         self._count_duplicates(len(by_outcome[_Taken.DONE]))
         newest = _newest(by_outcome[_Taken.MINE])
         if newest:
-            self._start(mine.run_id, newest)
+            probes = [each.item.key for each in by_outcome[_Taken.MINE] if is_probe_object(each.item.key)]
+            self._start(mine.run_id, newest, probes=probes)
         else:
             get_logger().info(
                 "window starts no run: its objects are other runs', or wait for one",
@@ -190,15 +194,18 @@ class WindowCloser:
         won = self._state.take_over_claim(created.event_id, mine, previous=previous)
         return _Taken.MINE if won else _Taken.BUSY
 
-    def _start(self, run_id: str, objects: Sequence[ObjectCreated]) -> None:
-        body = b"".join(record_lines(created.item.to_record() for created in objects))
+    def _start(self, run_id: str, objects: Sequence[ObjectCreated], *, probes: Sequence[str]) -> None:
+        """Start the run over the objects that are records. `probes` are keys of those that are none, one for each event."""
+        records = [created.item for created in objects if not is_probe_object(created.item.key)]
+        told = {"probes": list(probes[:MOST_PROBES_TOLD])} if probes else {}
+        body = b"".join(record_lines(item.to_record() for item in records))
         # A closer that died may have written another list. Named after its content, none is taken for another.
         key = WindowKeys(run_id).records(digest_of(body))
         with suppress(LedgerConflict):
             self._ledger.store.put(key, body, if_absent=True)
         request = RunRequest(
             run_id=run_id,
-            trigger=Trigger(kind=TriggerKind.OBJECTS, details={"objects": len(objects)}),
+            trigger=Trigger(kind=TriggerKind.OBJECTS, details={"objects": len(records), **told}),
             start_at=self._stages[0],
             records=Pointer(bucket=self._ledger.bucket, key=key, format=SourceFormat.NDJSON),
             only=None,

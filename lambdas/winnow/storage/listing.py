@@ -8,6 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from winnow.core.errors import StageInputError
+from winnow.core.probe import is_probe_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +49,7 @@ class SourceListing(Protocol):
     """The bucket that runs without a list of records go over."""
 
     def objects(self, prefix: str) -> Iterator[SourceObject]:
-        """Everything under a prefix except folders, in ascending order of keys.
+        """Everything under a prefix except folders and what probes put there, in ascending order of keys.
 
         Raises:
             StageInputError: there is no time to list so many.
@@ -87,7 +88,7 @@ class S3SourceListing:
         try:
             for page in walk.pages(prefix):
                 for key, etag, last_modified, size in page:
-                    if not is_folder(key):
+                    if not is_folder(key) and not is_probe_object(key):
                         yield SourceObject(
                             bucket=self._bucket, key=key, etag=etag, last_modified=last_modified, size=size
                         )

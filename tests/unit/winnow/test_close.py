@@ -125,6 +125,19 @@ class TestARunThatSucceeded:
         assert world.counted(Metric.RECORDS_LOST) == 2
         assert len(world.sns.published) == 2
 
+    @pytest.mark.parametrize(
+        ("objects", "counted"), [(0, 0), (1, 1)], ids=["a probe alone", "a probe beside a record"]
+    )
+    def test_what_only_a_probe_started_is_no_success_of_the_pipeline(
+        self, objects: int, counted: int
+    ) -> None:
+        """It would keep the alarm silent that nothing has succeeded for long."""
+        trigger = {"kind": "objects", "objects": objects, "probes": [".winnow-probe/x"]}
+        world = World({**LOSSY, "trigger": trigger})
+        world.close()
+        assert world.report["proof"]["holds"] is True
+        assert world.counted(Metric.RUN_SUCCEEDED) == counted
+
     def test_gives_the_schedules_lock_back(self) -> None:
         world = World({"trigger": {"kind": "schedule"}})
         assert world.state.acquire_lock("catalogue", Holder(run_id="next", execution="arn:next"))

@@ -26,6 +26,11 @@ def listed(s3: Any, prefix: str = "", **options: Any) -> list[str]:
     return [each.key for each in S3SourceListing("source", s3, **options).objects(prefix)]
 
 
+def test_what_a_probe_puts_there_is_no_record() -> None:
+    keys = ["tei/.winnow-probe/probe-1", "tei/a.xml", ".winnow-probe/probe-2", "z"]
+    assert listed(ListedS3(sorted(keys))) == ["tei/a.xml", "z"]
+
+
 def sequentially(count: int) -> int:
     """Requests that listing page by page takes."""
     return max(1, -(-count // 1_000))

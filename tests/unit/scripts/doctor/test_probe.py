@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,12 +18,13 @@ from scripts.doctor.examination import examine, examine_together
 from scripts.doctor.finding import Finding, FindingStatus
 from scripts.doctor.probe import ProbeSite, finding_of
 from scripts.doctor.probe_alarm import REASON, alarm_action
+from scripts.doctor.probe_arrivals import BODY, arrivals, put_twice
 from scripts.doctor.probe_cost import dollars, words
 from scripts.doctor.probe_errors import FAULTS, Fault, look_at_start, try_fault
 from scripts.doctor.probe_run import look_at_empty_run
 from scripts.doctor.probe_runtime import look_at_conditions, look_at_runtime
 from scripts.doctor.probe_stage import look_at_child, look_at_memory, look_at_reading, look_at_settle
-from tests.unit.scripts.doctor.accounts import ACCOUNT, context, denied, stack
+from tests.unit.scripts.doctor.accounts import context, denied, stack
 from tests.unit.scripts.doctor.probing import (
     ERRORS_MACHINE,
     PROBE_OUTPUTS,
@@ -36,7 +39,7 @@ from tests.unit.scripts.doctor.probing import (
 from winnow.core import keys
 from winnow.core.contract import Kind
 from winnow.core.keys import StageKeys
-from winnow.core.probe import Ask, is_probe
+from winnow.core.probe import Ask, is_probe, is_probe_object
 from winnow.storage.ledger import Ledger
 from winnow.testing import MemoryStore
 
@@ -352,6 +355,67 @@ class TestEmptyRun:
         )
 
 
+class Source:
+    """A source bucket, and the runs that objects start: after each put, as `runs` says, with that many events of it."""
+
+    def __init__(self, *runs: int) -> None:
+        self.runs = runs
+        self.keys: list[str] = []
+        self.looked = 0
+
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes) -> None:  # noqa: N803
+        assert (Bucket, Body) == ("source", BODY)
+        self.keys.append(Key)
+
+    def list_executions(self, **_: Any) -> dict[str, Any]:
+        started = self.runs[: self.looked] if self.keys else ()
+        self.looked += bool(self.keys)
+        names = [f"run-{number}" for number, _ in enumerate(started)]
+        return {"executions": [{"executionArn": f"arn:{name}"} for name in ("before", *names)]}
+
+    def describe_execution(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
+        number = int(executionArn.rpartition("-")[2])
+        trigger = {"kind": "objects", "objects": 0, "probes": self.keys[:1] * self.runs[number]}
+        return {"input": json.dumps({"trigger": trigger})}
+
+    def found(self) -> Finding:
+        where = replace(site(always({})), stepfunctions=self)
+        return finding_of(lambda where: put_twice(where, self, 60), where)
+
+
+class TestArrivals:
+    def test_an_object_that_is_put_twice_starts_one_run(self) -> None:
+        source = Source(2)
+        assert source.found() == Finding.ok("an object that was put twice started one run, run-0")
+        first, second = source.keys
+        assert first == second
+        assert is_probe_object(first)
+
+    def test_other_runs_are_not_taken_for_it(self) -> None:
+        assert Source(0, 2).found() == Finding.ok("an object that was put twice started one run, run-1")
+
+    def test_two_runs_are_a_warning_as_a_window_may_have_ended_between(self) -> None:
+        found = Source(1, 1).found()
+        assert (found.status, found.what) == (
+            WARNING,
+            "an object that was put twice started two runs, run-0 and run-1",
+        )
+
+    def test_an_event_that_is_lost_is_a_failure(self) -> None:
+        found = Source(1).found()
+        assert found.status is FAILED
+        assert "only one of the two events came" in found.what
+
+    def test_no_run_is_a_failure(self) -> None:
+        found = Source().found()
+        assert found.status is FAILED
+        assert "did not come within 240 s" in found.what
+
+    def test_nothing_is_put_where_arrivals_start_nothing(self) -> None:
+        found = examine(arrivals, context(stacks=[stack(outputs=PROBE_OUTPUTS)]))
+        assert found == Finding.skipped("objects that arrive start no run in this environment")
+
+
 class CloudWatch:
     """One alarm that publishes, and what its history says after it is set off."""
 
@@ -509,8 +573,10 @@ def test_two_probes_at_once_do_not_meet() -> None:
 def test_the_cost_is_said_before() -> None:
     assert 0.001 < dollars(3) < 0.02
     assert dollars(10) > dollars(3)
-    assert "about 1 cent." in words(3)
-    assert ACCOUNT not in words(3)
+    assert "about 3 minutes and cost about 1 cent." in words(3, None)
+    assert "source bucket" not in words(3, None)
+    assert "about 6 minutes" in words(3, 300)
+    assert "put one object twice into the source bucket" in words(3, 300)
 
 
 def test_the_site_is_told_by_the_stack() -> None:
