@@ -11,7 +11,7 @@ from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import DENIED, error_code
 from scripts.doctor.finding import Finding, NotExamined
 from scripts.doctor.stack import DeployedStack
-from winnow.core.keys import REPLAYS, RUNS
+from winnow.core.keys import REPLAYS, RUNS, run_source
 
 ALLOWED = "allowed"
 MAX_TOLD = 5
@@ -71,8 +71,8 @@ def needed(stack: DeployedStack) -> dict[tuple[str, ...], tuple[str, ...]]:
         (machine,): ("states:StartExecution", "states:ListExecutions"),
         (f"{machine.replace(':stateMachine:', ':execution:')}:any",): ("states:DescribeExecution",),
         (arn.bucket(ledger), arn.bucket(source)): ("s3:ListBucket",),
-        (f"{arn.bucket(ledger)}/{RUNS}any", f"{arn.bucket(ledger)}/{REPLAYS}any", records): (
-            "s3:GetObject",
+        (f"{arn.bucket(ledger)}/{RUNS}any", f"{arn.bucket(ledger)}/{REPLAYS}any", records): ("s3:GetObject",),
+        (f"{arn.bucket(ledger)}/{run_source('any')}", f"{arn.bucket(ledger)}/{REPLAYS}any", records): (
             "s3:PutObject",
         ),
         **tables,

@@ -14,7 +14,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stacks.constructs.nag import accept, accept_wildcard
-from winnow.core.keys import REPLAYS, RUNS
+from winnow.core.keys import REPLAYS, RUNS, StageKeys, run_source
 from winnow.register.table import OWED_INDEX
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from stacks.constructs.pipeline import Pipeline
 
 EVERYTHING = "*"
+STARTED_WITH = (run_source("*"), StageKeys("*", "*").input, f"{REPLAYS}*")
+"""Keys of the lists that the command line puts into the ledger."""
 WILDCARD = re.compile(r"[*?]")
 MAX_POLICY_CHARS = 6_144
 """Of a managed policy, without white space. A principal takes ten of them."""
@@ -139,7 +141,8 @@ def _changes(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
     yield _allow(
         ["s3:PutObject"],
         [
-            *(pipeline.ledger.bucket.arn_for_objects(f"{prefix}*") for prefix in (RUNS, REPLAYS)),
+            # What a run or a replay is started with. A run's evidence is its functions' alone to write.
+            *(pipeline.ledger.bucket.arn_for_objects(key) for key in STARTED_WITH),
             pipeline.source.bucket.arn_for_objects(f"{pipeline.source.prefix}*"),
         ],
     )
