@@ -84,7 +84,7 @@ class ProbeSite:
         return cls(
             pipeline=pipeline,
             stage_machine=outputs["ProbeMachineArn"],
-            errors_machine=outputs["ProbeErrorsMachineArn"],
+            errors_machine=outputs["ProbeErrorsArn"],
             ledger=Ledger(S3Store(pipeline.ledger_bucket, context.client("s3"))),
             stepfunctions=context.client("stepfunctions"),
             is_local=context.target.is_local,

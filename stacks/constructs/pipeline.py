@@ -290,7 +290,8 @@ class Pipeline(Construct):
             "OperatorPolicyArns": ",".join(each.managed_policy_arn for each in self.people.operator_policies),
             "ViewerPolicyArns": ",".join(each.managed_policy_arn for each in self.people.viewer_policies),
             "ProbeMachineArn": self.probe.stage.state_machine.state_machine_arn,
-            "ProbeErrorsMachineArn": self.probe.errors.state_machine.state_machine_arn,
+            # Not …MachineArn: that would be the machine of a stage called probe-errors.
+            "ProbeErrorsArn": self.probe.errors.state_machine.state_machine_arn,
         }
         if self.source.prefix:
             values["SourcePrefix"] = self.source.prefix

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     pass
 
 PROBE = "winnow.handlers.probe.handler"
-MACHINES = {"ProbeMachineArn": "ProbeStage", "ProbeErrorsMachineArn": "ProbeErrors"}
+MACHINES = {"ProbeMachineArn": "ProbeStage", "ProbeErrorsArn": "ProbeErrors"}
 
 
 @pytest.fixture

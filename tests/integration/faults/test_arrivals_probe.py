@@ -27,7 +27,7 @@ def test_an_object_that_the_doctor_puts_twice_starts_one_run_over_no_record(lab:
     site = ProbeSite(
         pipeline=DeployedPipeline.from_outputs(outputs, stack="faults"),
         stage_machine=outputs["ProbeMachineArn"],
-        errors_machine=outputs["ProbeErrorsMachineArn"],
+        errors_machine=outputs["ProbeErrorsArn"],
         ledger=Ledger(S3Store(lab.faults.ledger_bucket, lab.s3)),
         stepfunctions=lab.stepfunctions,
         is_local=True,

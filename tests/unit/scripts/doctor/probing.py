@@ -21,7 +21,7 @@ from winnow.testing import MemoryStore
 MACHINES = f"arn:aws:states:eu-west-1:{ACCOUNT}:stateMachine:"
 STAGE_MACHINE = f"{MACHINES}probe-stage"
 ERRORS_MACHINE = f"{MACHINES}probe-errors"
-PROBE_OUTPUTS = {"ProbeMachineArn": STAGE_MACHINE, "ProbeErrorsMachineArn": ERRORS_MACHINE}
+PROBE_OUTPUTS = {"ProbeMachineArn": STAGE_MACHINE, "ProbeErrorsArn": ERRORS_MACHINE}
 
 Play = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
 """What an execution comes to, by its machine, its name and its input: as DescribeExecution says it."""
