@@ -176,8 +176,7 @@ def test_an_operator_may_do_all_that_the_command_line_does_and_no_more(
             1,
             ("replay", "run", "--id", failed, "--force", "--execute", "--watch", "--lane", "nightly"),
         ),
-        # Of the local environment nobody subscribed to one of the topics, which the command calls a failure.
-        "send a test alert": (1, ("alert", "test")),
+        "send a test alert": (0, ("alert", "test")),
     }
     for what, (code, arguments) in changes.items():
         done = operator.winnow(*arguments)

@@ -164,8 +164,9 @@ lambda_.Function(Stack(app, "Stack"), "F", code=code, handler="a.b", runtime=lam
     )
 
     assert done.returncode == 1
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("b'")]
-    assert lines == ["Bundling asset Stack/F/Code/Stage...", "constraints.txt must pin it"]
+    # What Node and CDK say besides is their own.
+    assert done.stderr.splitlines()[-1] == "constraints.txt must pin it", done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_names_a_requirements_file_that_is_missing() -> None:
