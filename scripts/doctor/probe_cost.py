@@ -24,7 +24,7 @@ OBJECTS = 200
 
 
 def dollars(stages: int) -> float:
-    """What all probes of a pipeline with so many stages cost, by list prices: an upper limit, rounded by nobody."""
+    """What all probes of a pipeline with so many stages cost, in US dollars by list prices; an upper limit."""
     transitions = (
         (len(FAULTS) + 6) * TRANSITIONS_OF_ERRORS
         + TRANSITIONS_OF_STAGE_RUNS
