@@ -24,7 +24,8 @@ RUNS_LOOKED_AT = 40
 TRANSITIONS_OF_PIPELINE = 4
 TRANSITIONS_OF_STAGE = 8
 """Of a happy stage: its six states, the start of its execution, and the pipeline's state that runs it."""
-PUTS_OF_STAGE = 15
+PUTS_OF_STAGE = 17
+"""Of a stage that is over within seconds, as `./scripts/bench cost` counts them; PlanRun's and CloseRun's shared out."""
 WRITE_UNITS_OF_RECORD = 16
 """The entry is held and later settled: twice two to three kilobytes in a transaction, which counts double, and the index."""
 

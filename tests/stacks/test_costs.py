@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks import month
 from benchmarks.month import METRICS, Nightly
+from scripts.replay import estimate
 from tests.stacks.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -48,6 +50,12 @@ def test_the_cost_table_names_what_is_deployed(nightly: Nightly, prod: Synthesiz
     assert f"{METRICS} custom metrics" in rows
     assert len(prod.resources("AWS::KMS::Key")) == 1
     assert "the alerts' key" in rows
+
+
+def test_an_estimate_of_a_replay_leaves_out_nothing_that_was_counted() -> None:
+    stages = 3
+    assert estimate.TRANSITIONS_OF_PIPELINE + stages * estimate.TRANSITIONS_OF_STAGE >= month.TRANSITIONS
+    assert stages * estimate.PUTS_OF_STAGE >= month.S3_WRITES
 
 
 def test_no_other_module_has_a_price_of_its_own() -> None:
