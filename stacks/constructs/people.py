@@ -40,7 +40,7 @@ class People(Construct):
     """Two sets of managed policies, to be attached to the groups, roles or permission sets of people.
 
     A viewer looks on: verify, replay list and show, what a replay would do, doctor. An operator also runs, replays, waives and
-    sends test alerts. Neither can change or delete what a run has left in the ledger, or deploy.
+    sends test alerts. Neither can deploy, delete, or write among a run's evidence.
 
     IAM limits a policy's length, and each stage makes them longer, so a pipeline of many stages has more than one of each.
     """
