@@ -18,6 +18,7 @@ CLIENTS = MappingProxyType(
     {
         "alert": ("client('s3')", "client('sns')"),
         "close_run": ("client('s3')", "client('dynamodb', QUICK)", "client('dynamodb')"),
+        "close_window": ("client('s3')", "client('dynamodb', QUICK)", "client('stepfunctions')"),
         "plan": ("client('s3')",),
         "plan_run": ("client('s3')",),
         "probe": (),
