@@ -26,6 +26,11 @@ class Settings:
     source_prefix: str
     stages: tuple[str, ...]
     """Names of the pipeline's stages, in order."""
+    published_bucket: str
+    publication: str
+    """Name of the data set that the pipeline publishes."""
+    publication_mode: str
+    publication_format: str
     pipeline_arn: str
     window_queue_url: str
     """Queue of the windows of arrivals that are to be closed."""
@@ -60,6 +65,10 @@ class Settings:
             source_bucket=read("SOURCE_BUCKET"),
             source_prefix=read("SOURCE_PREFIX"),
             stages=tuple(name for name in read("STAGES").split(",") if name),
+            published_bucket=read("PUBLISHED_BUCKET"),
+            publication=read("PUBLICATION"),
+            publication_mode=read("PUBLICATION_MODE"),
+            publication_format=read("PUBLICATION_FORMAT"),
             pipeline_arn=read("PIPELINE_ARN"),
             window_queue_url=read("WINDOW_QUEUE_URL"),
             window_seconds=int(read("WINDOW_SECONDS") or 0),

@@ -125,6 +125,11 @@ class TableRow:
                 raise UnreadableRow(self._problem(error)) from None
         return values
 
+    @property
+    def schema(self) -> Any:
+        """The columns of its table, as a pyarrow schema."""
+        return self._table.schema
+
     def __reduce__(self) -> tuple[type[PackedRow], tuple[bytes]]:
         """Pickled as its values alone: another process needs neither the table nor pyarrow."""
         import pickle  # noqa: PLC0415  only careful attempts pickle

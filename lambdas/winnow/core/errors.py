@@ -56,6 +56,22 @@ class SourceChanged(WinnowError):
     """The source object changed since Plan fixed the batch."""
 
 
+class PublishConflict(WinnowError):
+    """Another actor moved the pointer of a publication first."""
+
+
+class PublishContended(WinnowError):
+    """Other runs published again and again while this one laid its outputs over their versions."""
+
+
+class PublishRefused(WinnowError):
+    """What a person asked of a publication cannot be done; one line with the remedy."""
+
+
+class UnpublishableRows(WinnowError):
+    """Rows of a run cannot be one data set; one line that names the column, the ids and the remedy."""
+
+
 class EveryRecordFailed(WinnowError):
     """Raised by the worker's Lambda when not one record succeeded and all failed transiently.
 

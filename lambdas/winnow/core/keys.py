@@ -1,4 +1,4 @@
-"""Every S3 key of the ledger. No other module spells one."""
+"""Every S3 key of the ledger and of what is published. No other module spells one."""
 
 from __future__ import annotations
 
@@ -154,3 +154,80 @@ class AttemptKeys:
     @property
     def alerted(self) -> str:
         return f"{self.prefix}alerted.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationKeys:
+    """Keys of one publication, in the bucket of what is published."""
+
+    name: str
+
+    @property
+    def prefix(self) -> str:
+        return f"published/{self.name}/"
+
+    @property
+    def current(self) -> str:
+        """The pointer that consumers read."""
+        return f"{self.prefix}current.json"
+
+    @property
+    def hold(self) -> str:
+        """Says that no run moves the pointer."""
+        return f"{self.prefix}hold.json"
+
+    def run(self, run_id: str) -> str:
+        """Says which version of a run was published."""
+        return f"{self.prefix}runs/{run_id}.json"
+
+    @property
+    def history(self) -> str:
+        return f"{self.prefix}history/"
+
+    def move(self, at: str, kind: str, token: str) -> str:
+        """One entry of the history; entries are in order of time."""
+        return f"{self.history}{at}-{kind}-{token}.json"
+
+    @property
+    def versions(self) -> str:
+        return f"{self.prefix}versions/"
+
+    def version(self, number: int) -> VersionKeys:
+        return VersionKeys(f"{self.versions}{number}/")
+
+    def version_of(self, key: str) -> int | None:
+        """The number of the version that a key under `versions` belongs to; None where it belongs to none."""
+        number = key.removeprefix(self.versions).split("/", 1)[0]
+        return int(number) if number.isdecimal() else None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionKeys:
+    """Keys of one version of a publication."""
+
+    prefix: str
+
+    @property
+    def claim(self) -> str:
+        return f"{self.prefix}claim.json"
+
+    @property
+    def manifest(self) -> str:
+        return f"{self.prefix}manifest.json"
+
+    @property
+    def gate(self) -> str:
+        """Results of the rules."""
+        return f"{self.prefix}gate.json"
+
+    @property
+    def pruning(self) -> str:
+        """Says that the version is being deleted."""
+        return f"{self.prefix}pruning.json"
+
+    def part(self, number: int, suffix: str) -> str:
+        return f"{self.prefix}part-{number:05d}.{suffix}"
+
+    def origins(self, number: int) -> str:
+        """Of the rows of the part with this number: which run wrote each."""
+        return f"{self.prefix}origins-{number:05d}.ndjson.zst"

@@ -77,6 +77,14 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Delete:
+    """Returned by a worker's function: what was published under the record's id, or under that of `Output(Delete(), id=…)`, is to go.
+
+    The record succeeds, and the deletion is its output. Later stages hand it on without calling their workers.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """Returned by a worker's function whose output has an id of its own, or joins several records."""
 

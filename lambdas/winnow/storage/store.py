@@ -97,10 +97,10 @@ class S3Store:
             try:
                 self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, **condition)
             except ClientError as error:
-                if if_absent and _status(error) == 412:
+                if if_absent and status_of(error) == 412:
                     raise LedgerConflict(f"s3://{self.bucket}/{key} exists already") from error
                 # 409: another conditional write of this key was under way. Whether it succeeded is not known.
-                if not if_absent or _status(error) != 409 or not tries.again():
+                if not if_absent or status_of(error) != 409 or not tries.again():
                     raise
             else:
                 return
@@ -137,7 +137,7 @@ class S3Store:
         try:
             yield from reading.pieces()
         except ClientError as error:
-            if _status(error) != 416 or reading.at:
+            if status_of(error) != 416 or reading.at:
                 raise
             # It has no first byte: it is empty, if nobody has written it again meanwhile.
             if body := self.get(key, bucket=bucket, if_match=if_match).body:
@@ -154,12 +154,12 @@ class S3Store:
         except ParamValidationError as error:  # no bucket can have that name
             raise LedgerObjectMissing(f"s3://{bucket or self.bucket}/{key} does not exist") from error
         except ClientError as error:
-            if _status(error) in (400, 404):  # 400: a name that S3 refuses, so there is nothing by it
+            if status_of(error) in (400, 404):  # 400: a name that S3 refuses, so there is nothing by it
                 raise LedgerObjectMissing(f"s3://{bucket or self.bucket}/{key} does not exist") from error
-            if _status(error) == 416:  # an empty object has no first byte
+            if status_of(error) == 416:  # an empty object has no first byte
                 answer = self._s3.head_object(Bucket=bucket or self.bucket, Key=key)
                 return Head(start=b"", etag=answer["ETag"], modified=iso(answer["LastModified"]))
-            if _status(error) == 403:
+            if status_of(error) == 403:
                 raise ObjectForbidden(f"s3://{bucket or self.bucket}/{key}: {error}") from error
             raise
         return Head(start=body, etag=answer["ETag"], modified=iso(answer["LastModified"]))
@@ -183,15 +183,15 @@ class S3Store:
         try:
             return self._s3.get_object(Bucket=bucket, Key=key, **condition, **range_)
         except ClientError as error:
-            if _status(error) == 404:
+            if status_of(error) == 404:
                 raise LedgerObjectMissing(f"s3://{bucket}/{key} does not exist") from error
-            if _status(error) == 412:
+            if status_of(error) == 412:
                 since = "after the batch was fixed from it" if planned else "while it was read"
                 raise SourceChanged(f"s3://{bucket}/{key} changed {since}") from error
             raise
 
 
-def _status(error: ClientError) -> int:
+def status_of(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 
-from winnow.core.errors import LedgerConflict, LedgerObjectMissing, SourceChanged
+from winnow.core.errors import LedgerConflict, LedgerObjectMissing, PublishConflict, SourceChanged
 from winnow.storage.ranged import STREAM_PIECE_BYTES
 from winnow.storage.store import HEAD_BYTES, Head, StoredObject
 
@@ -26,6 +26,18 @@ class MemoryStore:
                 raise LedgerConflict(f"s3://{self.bucket}/{key} exists already")
             self.objects[self.bucket, key] = body
 
+    def swap(self, key: str, body: bytes, *, if_match: str | None) -> None:
+        """As `PublishedStore.swap`."""
+        with self._lock:
+            there = self.objects.get((self.bucket, key))
+            if (None if there is None else _tag(there)) != if_match:
+                raise PublishConflict(f"s3://{self.bucket}/{key} was written by another")
+            self.objects[self.bucket, key] = body
+
+    def delete(self, key: str) -> None:
+        """As `PublishedStore.delete`."""
+        self.objects.pop((self.bucket, key), None)
+
     def put_stream(self, key: str, pieces: Iterable[bytes]) -> None:
         self.put(key, b"".join(pieces))
 
@@ -34,7 +46,7 @@ class MemoryStore:
             body = self.objects[bucket or self.bucket, key]
         except KeyError:
             raise LedgerObjectMissing(f"s3://{bucket or self.bucket}/{key} does not exist") from None
-        etag = f'"{hash(body)}"'
+        etag = _tag(body)
         if if_match and if_match != etag:
             raise SourceChanged(
                 f"s3://{bucket or self.bucket}/{key} changed after the batch was fixed from it"
@@ -57,3 +69,7 @@ class MemoryStore:
                 key for bucket, key in self.objects if bucket == self.bucket and key.startswith(prefix)
             )
         yield from found
+
+
+def _tag(body: bytes) -> str:
+    return f'"{hash(body)}"'

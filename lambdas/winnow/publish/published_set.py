@@ -1,0 +1,177 @@
+"""One publication in its bucket: its documents, read and written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from winnow.core.contract import now
+from winnow.core.document import fields_of
+from winnow.core.errors import DamagedDocument, LedgerConflict, LedgerObjectMissing, PublishRefused
+from winnow.core.keys import PublicationKeys
+from winnow.publish.documents import Claim, Current, Hold, Manifest, Move, MoveKind, RunMark
+from winnow.storage.ledger import DAMAGE
+
+if TYPE_CHECKING:
+    from winnow.storage.published_store import PublishedStore
+
+T = TypeVar("T")
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+def check_publication_name(name: str) -> None:
+    """Raises `ValueError` for a name that no publication can have."""
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"a publication's name must be lower-case letters, digits, - and _, at most 64, got: {name!r}"
+        )
+
+
+class PublishedSet:
+    """A publication: its pointer, its versions, its history. Several may read and write it at the same time."""
+
+    def __init__(self, store: PublishedStore, name: str) -> None:
+        """Raises `ValueError` for a name that no publication can have."""
+        check_publication_name(name)
+        self.store = store
+        self.name = name
+        self.keys = PublicationKeys(name)
+
+    def current(self) -> tuple[Current | None, str | None]:
+        """The pointer and its tag; neither where nothing was published yet. Raises `DamagedDocument`."""
+        try:
+            found = self.store.get(self.keys.current)
+        except LedgerObjectMissing:
+            return None, None
+        return self._decoded(self.keys.current, found.body, Current.from_json), found.etag
+
+    def manifest(self, version: int) -> Manifest | None:
+        """A whole version; None where there is none. Raises `DamagedDocument`."""
+        return self._find(self.keys.version(version).manifest, Manifest.from_json)
+
+    def need_manifest(self, version: int) -> Manifest:
+        """A whole version.
+
+        Raises:
+            PublishRefused: there is none.
+            DamagedDocument: its manifest cannot be read.
+        """
+        manifest = self.manifest(version)
+        if manifest is None:
+            raise PublishRefused(
+                f"version: {self.name} has no whole version of that number; see the list of versions, got: {version}"
+            )
+        return manifest
+
+    def claim(self, version: int) -> Claim | None:
+        """Who builds a version; None where its number is free. Raises `DamagedDocument`."""
+        return self._find(self.keys.version(version).claim, Claim.from_json)
+
+    def take(self, version: int, claim: Claim) -> Claim:
+        """Claim a number if it is free. Gives whose it is now, which may be another's."""
+        with suppress(LedgerConflict):
+            self.store.put(self.keys.version(version).claim, encoded(claim.to_json()), if_absent=True)
+        found = self.claim(version)
+        assert found is not None, "a claim is never deleted"
+        return found
+
+    def hold(self) -> Hold | None:
+        """Why no run moves the pointer; None where runs may. Raises `DamagedDocument`."""
+        return self._find(self.keys.hold, Hold.from_json)
+
+    def published_by(self, run_id: str) -> RunMark | None:
+        """Which version of a run was published, if one was. Raises `DamagedDocument`."""
+        return self._find(self.keys.run(run_id), RunMark.from_json)
+
+    def history(self) -> Iterator[Move]:
+        """All moves in order of time. Raises `DamagedDocument`."""
+        for key in self.store.keys(self.keys.history):
+            yield self._decoded(key, self.store.get(key).body, Move.from_json)
+
+    def versions(self) -> list[int]:
+        """Numbers that were ever claimed, in ascending order; not each is a whole version."""
+        found = (self.keys.version_of(key) for key in self.store.keys(self.keys.versions))
+        return sorted({number for number in found if number is not None})
+
+    # Writing
+
+    def point_to(self, version: Manifest, move: Move, *, etag: str | None) -> Current:
+        """Move the pointer, and write the move down.
+
+        Args:
+            version: that consumers read from now on.
+            move: how and why.
+            etag: of the pointer that it replaces; None for the first.
+
+        Raises:
+            PublishConflict: another actor moved it first.
+        """
+        made = Current.of(version, move, self.keys.version(version.version).manifest)
+        self.store.swap(self.keys.current, encoded(made.to_json()), if_match=etag)
+        self.record(made)
+        return made
+
+    def record(self, current: Current) -> None:
+        """Write the last move of the pointer to the history, if that is not done; its mover may have died after the move."""
+        self.note(current.move)
+        if current.move.kind is not MoveKind.ROLLBACK:
+            mark = RunMark(run_id=current.run_id, version=current.version)
+            with suppress(LedgerConflict):  # the run has published another version before
+                self.write_once(self.keys.run(current.run_id), mark.to_json())
+
+    def note(self, move: Move) -> None:
+        """Write a move to the history, once."""
+        self.write_once(self.keys.move(move.at, move.kind, move.token), move.to_json())
+
+    def write_once(self, key: str, document: Mapping[str, Any]) -> None:
+        """Write a document, unless this very one is there.
+
+        Raises:
+            LedgerConflict: there is another.
+        """
+        body = encoded(document)
+        try:
+            self.store.put(key, body, if_absent=True)
+        except LedgerConflict:
+            if self.store.get(key).body != body:
+                raise
+
+    def _find(self, key: str, decode: Callable[[dict[str, Any]], T]) -> T | None:
+        try:
+            body = self.store.get(key).body
+        except LedgerObjectMissing:
+            return None
+        return self._decoded(key, body, decode)
+
+    def _decoded(self, key: str, body: bytes, decode: Callable[[dict[str, Any]], T]) -> T:
+        with self.naming(key):
+            return decode(fields_of(json.loads(body)))
+
+    @contextmanager
+    def naming(self, key: str) -> Iterator[None]:
+        """Name the object in what decoding it raises.
+
+        Raises:
+            DamagedDocument: instead of anything in `DAMAGE`.
+        """
+        try:
+            yield
+        except DAMAGE as error:
+            raise DamagedDocument(
+                f"s3://{self.store.bucket}/{key} is damaged: {error}; bring back the object's version before in S3"
+            ) from error
+
+
+def encoded(document: Mapping[str, Any]) -> bytes:
+    """A document as it is stored: the same for the same content."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def new_move(kind: MoveKind, *, before: int | None, after: int | None, who: str, why: str) -> Move:
+    """A move that is made now."""
+    return Move(at=now(), kind=kind, before=before, after=after, who=who, why=why, token=os.urandom(4).hex())

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.winnow.publications import FAILS, SKIPPED, Publication, numbered
+from winnow.core.errors import DamagedDocument
+from winnow.publish.documents import Format, Hold, Mode
+from winnow.publish.published_set import encoded
+from winnow.published import read
+
+
+@pytest.fixture(params=list(Format))
+def publication(request: pytest.FixtureRequest) -> Publication:
+    return Publication(form=request.param)
+
+
+@pytest.fixture
+def snapshots(publication: Publication) -> Publication:
+    return replace(publication, mode=Mode.REPLACE)
+
+
+def test_nothing_is_read_before_a_publish(publication: Publication) -> None:
+    publication.build(publication.run("01", numbered({"a": 1})))
+    assert publication.set.current() == (None, None)
+
+
+def test_a_published_version_is_read_in_order_of_id(publication: Publication) -> None:
+    published = publication.go("01", numbered({"b": 2, "a": 1, "ä": 3}))
+    assert (published.version, published.reason, published.again) == (1, None, False)
+    assert publication.rows() == {"a": 1, "b": 2, "ä": 3}
+
+
+def test_replace_publishes_what_the_run_made_and_nothing_else(snapshots: Publication) -> None:
+    snapshots.go("01", numbered({"a": 1, "b": 1, "c": 1}))
+    snapshots.go("02", numbered({"a": 1, "b": 2, "d": 1}))
+    assert snapshots.rows() == {"a": 1, "b": 2, "d": 1}
+    counts = snapshots.set.need_manifest(2).counts
+    assert (counts.added, counts.changed, counts.unchanged, counts.removed, counts.kept) == (1, 1, 1, 1, 0)
+
+
+def test_a_failed_record_keeps_its_last_good_version_through_three_runs(publication: Publication) -> None:
+    publication.go("01", numbered({"a": 1, "b": 1}))
+    publication.go("02", numbered({"a": FAILS, "b": 2}))
+    publication.go("03", numbered({"a": FAILS, "b": 3}))
+    publication.go("04", numbered({"a": FAILS, "b": 4}))
+    assert publication.rows() == {"a": 1, "b": 4}
+    publication.go("05", numbered({"a": 5, "b": 5}))
+    assert publication.rows() == {"a": 5, "b": 5}
+
+
+def test_a_skipped_record_never_looks_deleted(publication: Publication) -> None:
+    publication.go("01", numbered({"a": 1, "b": 1}))
+    publication.go("02", numbered({"a": SKIPPED, "b": 2}))
+    assert publication.rows() == {"a": 1, "b": 2}
+
+
+def test_an_older_run_never_overwrites_a_row_of_a_newer_one(publication: Publication) -> None:
+    publication.go("02", numbered({"a": 2, "b": 2}))
+    publication.go("01", numbered({"a": 1, "c": 1}))
+    assert publication.rows() == {"a": 2, "b": 2, "c": 1}
+
+
+def test_a_snapshot_of_an_older_run_is_not_published(snapshots: Publication) -> None:
+    snapshots.go("02", numbered({"a": 2}))
+    published = snapshots.go("01", numbered({"a": 1}))
+    assert published.version is None
+    assert published.reason is not None
+    assert "began at 2026-11-01T00:00:00.000Z, before run run-02" in published.reason
+    assert snapshots.rows() == {"a": 2}
+
+
+def test_a_replay_is_laid_over_a_snapshot(snapshots: Publication) -> None:
+    snapshots.go("01", numbered({"a": 1, "b": 1, "c": FAILS}))
+    snapshots.go("02", numbered({"c": 2}), replay=True)
+    assert snapshots.rows() == {"a": 1, "b": 1, "c": 2}
+
+
+def test_a_run_publishes_once(publication: Publication) -> None:
+    run_id = publication.run("01", numbered({"a": 1}))
+    version = publication.build(run_id).version
+    assert publication.publish(version) == publication.publish(version)
+    assert publication.build(run_id).version == version
+    assert len(list(publication.set.history())) == 1
+
+
+def test_a_run_that_was_overtaken_after_it_published_does_not_publish_again(publication: Publication) -> None:
+    run_id = publication.run("01", numbered({"a": 1}))
+    version = publication.build(run_id).version
+    publication.publish(version)
+    publication.go("02", numbered({"a": 2}))
+    again = publication.publish(version)
+    assert (again.version, again.again) == (1, False)
+    assert publication.build(run_id).version == 1
+    assert publication.rows() == {"a": 2}
+
+
+def test_of_two_runs_at_once_the_second_is_laid_over_the_first(publication: Publication) -> None:
+    publication.go("01", numbered({"a": 1}))
+    first, second = publication.run("02", numbered({"b": 2})), publication.run("03", numbered({"c": 3}))
+    candidates = publication.build(first).version, publication.build(second).version
+    assert publication.publish(candidates[0]).version == 2
+    assert publication.publish(candidates[1]).again
+    assert publication.finish(second).version == 4
+    assert publication.rows() == {"a": 1, "b": 2, "c": 3}
+
+
+def test_no_run_moves_the_pointer_while_it_is_held(publication: Publication) -> None:
+    publication.go("01", numbered({"a": 1}))
+    hold = Hold(at="2026-11-02T00:00:00.000Z", who="ada", why="an audit")
+    publication.store.put(publication.set.keys.hold, encoded(hold.to_json()))
+    published = publication.go("02", numbered({"a": 2}))
+    assert published.version is None
+    assert published.reason == "held by ada since 2026-11-02T00:00:00.000Z: an audit"
+    assert publication.rows() == {"a": 1}
+
+
+def test_a_reader_sees_one_version_whole_while_others_publish(publication: Publication) -> None:
+    publication.go("01", numbered({"a": 1, "b": 1}))
+    rows = read("works", bucket=publication.store)
+    assert next(rows)["n"] == 1
+    publication.go("02", numbered({"a": 2, "b": 2}))
+    assert next(rows)["n"] == 1
+
+
+def test_the_history_tells_who_moved_the_pointer_and_why(publication: Publication) -> None:
+    publication.go("01", numbered({"a": 1}))
+    publication.go("02", numbered({"a": 2}))
+    moves = [(move.kind, move.before, move.after, move.who, move.why) for move in publication.set.history()]
+    assert moves == [
+        ("publish", None, 1, "pipeline catalogue", "run run-01"),
+        ("publish", 1, 2, "pipeline catalogue", "run run-02"),
+    ]
+
+
+def test_a_move_whose_mover_died_is_written_down_by_the_next(publication: Publication) -> None:
+    publication.go("01", numbered({"a": 1}))
+    for key in [*publication.store.keys(publication.set.keys.history)]:
+        publication.store.delete(key)
+    publication.store.delete(publication.set.keys.run("run-01"))
+    publication.go("02", numbered({"a": 2}))
+    assert [move.after for move in publication.set.history()] == [1, 2]
+    assert publication.set.published_by("run-01") is not None
+
+
+@pytest.mark.parametrize("field", ["version", "files", "move", "run_began"])
+def test_a_damaged_pointer_names_its_field(field: str) -> None:
+    publication = Publication()
+    publication.go("01", numbered({"a": 1}))
+    document: dict[str, Any] = publication.current.to_json()
+    document[field] = True
+    publication.store.put(publication.set.keys.current, encoded(document))
+    with pytest.raises(DamagedDocument, match=rf"published/works/current\.json is damaged: `{field}`"):
+        publication.set.current()
