@@ -184,9 +184,9 @@ class PublicationKeys:
     def history(self) -> str:
         return f"{self.prefix}history/"
 
-    def move(self, at: str, kind: str, token: str) -> str:
+    def move(self, at: str, token: str, kind: str) -> str:
         """One entry of the history; entries are in order of time."""
-        return f"{self.history}{at}-{kind}-{token}.json"
+        return f"{self.history}{at}-{token}-{kind}.json"
 
     @property
     def versions(self) -> str:

@@ -313,14 +313,21 @@ class Hold:
     at: str
     who: str
     why: str
+    version: int | None
+    """That was current; it is not pruned."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Raises `ValueError` if a field is missing or wrong."""
-        return cls(**{name: required(value, name, str) for name in cls.__slots__})
+        return cls(
+            at=required(value, "at", str),
+            who=required(value, "who", str),
+            why=required(value, "why", str),
+            version=nullable(value, "version", int),
+        )
 
-    def to_json(self) -> dict[str, str]:
-        return {name: getattr(self, name) for name in self.__slots__}
+    def to_json(self) -> dict[str, Any]:
+        return {"at": self.at, "who": self.who, "why": self.why, "version": self.version}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

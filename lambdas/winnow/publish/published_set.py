@@ -100,21 +100,45 @@ class PublishedSet:
 
     # Writing
 
-    def point_to(self, version: Manifest, move: Move, *, etag: str | None) -> Current:
+    def point_to(
+        self, version: Manifest, move: Move, *, instead: Current | None, etag: str | None
+    ) -> Current:
         """Move the pointer, and write the move down.
 
         Args:
             version: that consumers read from now on.
             move: how and why.
-            etag: of the pointer that it replaces; None for the first.
+            instead: the pointer that it replaces; None for the first.
+            etag: of that pointer.
 
         Raises:
             PublishConflict: another actor moved it first.
+            PublishRefused: the version is being pruned.
         """
+        self._refuse_pruned(version.version)
         made = Current.of(version, move, self.keys.version(version.version).manifest)
         self.store.swap(self.keys.current, encoded(made.to_json()), if_match=etag)
+        try:
+            # Whoever prunes marks the version first and then looks at the pointer: one of the two sees the other.
+            self._refuse_pruned(version.version)
+        except PublishRefused:
+            self._move_back(made, instead)
+            raise
         self.record(made)
         return made
+
+    def _move_back(self, made: Current, instead: Current | None) -> None:
+        there, etag = self.current()
+        if there == made and instead:
+            self.store.swap(self.keys.current, encoded(instead.to_json()), if_match=etag)
+
+    def _refuse_pruned(self, version: int) -> None:
+        if self.is_pruned(version):
+            raise PublishRefused(f"version: it is being pruned; choose another, got: {version}")
+
+    def is_pruned(self, version: int) -> bool:
+        """Whether a version is being deleted, or was."""
+        return any(self.store.keys(self.keys.version(version).pruning))
 
     def record(self, current: Current) -> None:
         """Write the last move of the pointer to the history, if that is not done; its mover may have died after the move."""

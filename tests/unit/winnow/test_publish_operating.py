@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.unit.winnow.publications import FAILS, Publication, numbered
+from winnow.core.errors import PublishRefused
+from winnow.publish.difference import differences
+from winnow.publish.documents import Format
+from winnow.publish.operating import Operator, State
+
+
+@pytest.fixture
+def publication() -> Publication:
+    """Three versions: `a` is 1, 2, 3."""
+    made = Publication()
+    for number in (1, 2, 3):
+        made.go(f"0{number}", numbered({"a": number, "b": 1}))
+    return made
+
+
+def operator(publication: Publication) -> Operator:
+    return Operator(publication.set, who="ada")
+
+
+def age(publication: Publication) -> None:
+    """Make all claims older than a day."""
+    for version in publication.set.versions():
+        key = publication.set.keys.version(version).claim
+        claim = json.loads(publication.store.get(key).body)
+        publication.store.put(key, json.dumps({**claim, "claimed_at": "2026-11-01T00:00:00.000Z"}).encode())
+
+
+def test_a_rollback_brings_back_the_version_before(publication: Publication) -> None:
+    move = operator(publication).rollback(why="bad titles")
+    assert (move.before, move.after, move.who, move.why) == (3, 2, "ada", "bad titles")
+    assert publication.rows() == {"a": 2, "b": 1}
+    assert [each.kind for each in publication.set.history()][-1] == "rollback"
+
+
+def test_a_second_rollback_goes_back_further(publication: Publication) -> None:
+    operator(publication).rollback(why="bad titles")
+    operator(publication).rollback(why="bad, too")
+    assert publication.rows() == {"a": 1, "b": 1}
+    with pytest.raises(PublishRefused, match="none was current before; promote another, got: 1 of works"):
+        operator(publication).rollback(why="more")
+
+
+def test_a_run_that_publishes_during_a_rollback_is_laid_over_what_was_brought_back(
+    publication: Publication,
+) -> None:
+    run_id = publication.run("04", numbered({"b": 4}))
+    candidate = publication.build(run_id).version
+    operator(publication).rollback(why="bad titles")
+    assert publication.publish(candidate).again
+    assert publication.finish(run_id).version == 5
+    assert publication.rows() == {"a": 2, "b": 4}
+
+
+def test_a_rolled_back_run_does_not_publish_again(publication: Publication) -> None:
+    operator(publication).rollback(why="bad titles")
+    assert publication.build("run-03").version == 3
+    assert (
+        publication.publish(3).reason == "run run-03 published version 3 before; version 2 is current since"
+    )
+    assert publication.rows() == {"a": 2, "b": 1}
+
+
+def test_a_candidate_that_a_gate_stopped_can_be_promoted(publication: Publication) -> None:
+    candidate = publication.build(publication.run("04", numbered({"a": 4}))).version
+    operator(publication).promote(candidate, why="the rule is wrong")
+    assert publication.rows() == {"a": 4, "b": 1}
+    with pytest.raises(PublishRefused, match="it is current already, got: 4"):
+        operator(publication).promote(candidate, why="again")
+    assert publication.publish(candidate).version == candidate
+
+
+def test_what_is_no_version_is_not_promoted(publication: Publication) -> None:
+    with pytest.raises(
+        PublishRefused, match="no whole version of that number; see the list of versions, got: 9"
+    ):
+        operator(publication).promote(9, why="?")
+
+
+def test_a_reason_has_to_be_given(publication: Publication) -> None:
+    acting = operator(publication)
+    for act in (acting.rollback, acting.hold, acting.release):
+        with pytest.raises(PublishRefused, match="reason: it is missing; say why, for the history, got: ' '"):
+            act(why=" ")
+
+
+def test_a_dry_run_changes_nothing(publication: Publication) -> None:
+    age(publication)
+    before = dict(publication.store.objects)
+    acting = operator(publication)
+    assert acting.rollback(why="try", dry_run=True).after == 2
+    assert acting.promote(1, why="try", dry_run=True).after == 1
+    acting.hold(why="try", dry_run=True)
+    assert acting.prune(1, why="try", dry_run=True).delete == (1,)
+    assert publication.store.objects == before
+
+
+def test_a_hold_lets_people_move_the_pointer_and_no_run(publication: Publication) -> None:
+    operator(publication).hold(why="an audit")
+    with pytest.raises(PublishRefused, match="it is held already, by ada since .* \\(an audit\\)"):
+        operator(publication).hold(why="mine")
+    run_id = publication.run("04", numbered({"a": 4}))
+    assert publication.finish(run_id).version is None
+    operator(publication).rollback(why="bad titles")
+    assert publication.rows() == {"a": 2, "b": 1}
+    operator(publication).release(why="done")
+    assert publication.finish(run_id).version is not None
+    with pytest.raises(PublishRefused, match="it is not held"):
+        operator(publication).release(why="done")
+    kinds = [move.kind.value for move in publication.set.history()]
+    assert kinds == ["publish", "publish", "publish", "hold", "rollback", "release", "publish"]
+
+
+def test_pruning_keeps_what_something_points_at(publication: Publication) -> None:
+    for number in (4, 5):
+        publication.go(f"0{number}", numbered({"a": number}))
+    age(publication)
+    operator(publication).promote(2, why="a test")  # 2 is current; a rollback leads to 5
+    pruned = operator(publication).prune(1, why="space")
+    assert pruned.delete == (1, 3, 4)
+    assert pruned.keep == {2: "current", 5: "it was current before"}
+    assert publication.rows() == {"a": 2, "b": 1}
+    operator(publication).rollback(why="back")
+    assert publication.rows() == {"a": 5, "b": 1}
+    assert [each.state for each in operator(publication).versions()] == [
+        State.PRUNED,
+        State.WHOLE,
+        State.PRUNED,
+        State.PRUNED,
+        State.CURRENT,
+    ]
+
+
+def test_pruning_spares_what_a_run_may_still_be_building(publication: Publication) -> None:
+    age(publication)
+    candidate = publication.build(publication.run("04", numbered({"a": 4}))).version
+    kept = operator(publication).prune(1, why="space").keep
+    assert kept[candidate] == "run run-04 began it less than a day ago"
+    assert publication.publish(candidate).version == candidate
+
+
+def test_pruning_spares_the_version_that_was_held(publication: Publication) -> None:
+    age(publication)
+    operator(publication).hold(why="an audit")
+    operator(publication).rollback(why="bad titles")
+    operator(publication).rollback(why="bad, too")
+    assert 3 in operator(publication).prune(1, why="space").keep
+
+
+def test_pruning_deletes_what_a_dead_builder_left_and_its_number_is_not_used_again(
+    publication: Publication,
+) -> None:
+    candidate = publication.build(publication.run("04", numbered({"a": 4}))).version
+    publication.store.delete(publication.set.keys.version(candidate).manifest)
+    age(publication)
+    assert candidate in operator(publication).prune(3, why="space").delete
+    assert publication.go("05", numbered({"a": 5})).version == candidate + 1
+
+
+def test_a_version_that_is_being_pruned_does_not_become_current(publication: Publication) -> None:
+    publication.store.put(publication.set.keys.version(1).pruning, b"{}")
+    with pytest.raises(PublishRefused, match="it is being pruned; choose another, got: 1"):
+        operator(publication).promote(1, why="?")
+    assert publication.rows() == {"a": 3, "b": 1}
+
+
+def test_a_version_that_becomes_current_while_it_is_pruned_is_left_again(
+    publication: Publication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap = publication.store.swap
+    pruning = publication.set.keys.version(1).pruning
+
+    def prune_meanwhile(key: str, body: bytes, *, if_match: str | None) -> None:
+        monkeypatch.setattr(publication.store, "swap", swap)
+        publication.store.put(pruning, b"{}")
+        swap(key, body, if_match=if_match)
+
+    monkeypatch.setattr(publication.store, "swap", prune_meanwhile)
+    with pytest.raises(PublishRefused, match="it is being pruned"):
+        operator(publication).promote(1, why="?")
+    assert publication.rows() == {"a": 3, "b": 1}
+
+
+def test_pruning_spares_a_version_that_becomes_current_meanwhile(
+    publication: Publication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(publication)
+    put = publication.store.put
+
+    def promote_meanwhile(key: str, body: bytes, *, if_absent: bool = False) -> None:
+        if key == publication.set.keys.version(1).pruning:
+            monkeypatch.setattr(publication.store, "put", put)
+            operator(publication).promote(1, why="now")
+        put(key, body, if_absent=if_absent)
+
+    monkeypatch.setattr(publication.store, "put", promote_meanwhile)
+    assert operator(publication).prune(1, why="space").delete == ()
+    assert publication.rows() == {"a": 1, "b": 1}
+    operator(publication).promote(3, why="back")
+
+
+def test_a_move_between_looking_and_acting_is_told(
+    publication: Publication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap = publication.store.swap
+
+    def publish_meanwhile(key: str, body: bytes, *, if_match: str | None) -> None:
+        monkeypatch.setattr(publication.store, "swap", swap)
+        publication.go("04", numbered({"a": 4}))
+        swap(key, body, if_match=if_match)
+
+    monkeypatch.setattr(publication.store, "swap", publish_meanwhile)
+    with pytest.raises(PublishRefused, match="another moved works meanwhile; .* got: 4 instead of 3"):
+        operator(publication).rollback(why="bad titles")
+    assert publication.rows() == {"a": 4, "b": 1}
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_a_difference_names_what_was_added_removed_and_changed(form: Format) -> None:
+    publication = Publication(form=form)
+    publication.go("01", numbered({"a": 1, "b": 1, "c": 1}))
+    publication.go("02", numbered({"a": 1, "b": 2, "d": 1, "c": FAILS}))
+    found = [(each.id, each.kind.value) for each in differences(publication.set, 1, 2)]
+    assert found == [("b", "changed"), ("d", "added")]
+    assert [(each.id, each.kind.value) for each in differences(publication.set, 2, 1)] == [
+        ("b", "changed"),
+        ("d", "removed"),
+    ]
