@@ -11,12 +11,19 @@ from winnow.core.contract import STAGE_NAME
 from winnow.core.sfn_errors import CALL_REFUSED, OUT_OF_TIME, START_REFUSED, SfnError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 SOURCE = "source"
 """The entry before the first stage in `$.stages`: the records that the run was given."""
 
 OWN_STATES = ("PlanRun", "WhereToStart?", "SteppedAside", "UnknownStage", "SumUp")
+PUBLISHING_STATES = ("BuildVersion", "CheckQuality", "Publish", "Published?")
+"""Reserved only where a pipeline publishes."""
+
+CANDIDATE_FIELDS = ("version",)
+GATE_FIELDS = ("violations",)
+PUBLISHED_FIELDS = ("version", "reason", "again")
+"""What the steps of publishing answer; a field that one does not have fails the run."""
 
 STAGE_OUTPUT_FIELDS = ("run_id", "stage", "tries", "successes", "skipped", "failures", "lost")
 """What a stage hands to the pipeline; a field that it does not have fails the run."""
@@ -55,6 +62,16 @@ RETRIES_OF_PLAN_RUN = [
 ]
 """As the stage machine's for Plan; a test holds them together."""
 
+RETRIES_OF_PUBLISHING = [
+    {
+        "Comment": "The gate said no, or what was asked for cannot be right: the same data gets the same answer.",
+        "ErrorEquals": [SfnError.QUALITY_GATE_FAILED, SfnError.STAGE_INPUT],
+        "MaxAttempts": 0,
+    },
+    *RETRIES_OF_PLAN_RUN[1:],
+]
+"""As PlanRun's: what a step of publishing did, the same step finds again when it is repeated."""
+
 RETRIES_OF_A_START = [
     {
         "Comment": (
@@ -85,8 +102,12 @@ def check_pipeline_name(name: str) -> None:
         )
 
 
-def check_stage_names(names: Sequence[str]) -> None:
-    """Raises `ValueError` where a pipeline cannot be built of stages with these names."""
+def check_stage_names(names: Sequence[str], *, publishes: bool = False) -> None:
+    """Raises `ValueError` where a pipeline cannot be built of stages with these names.
+
+    `publishes`: the pipeline also has the states of publishing.
+    """
+    taken = (*OWN_STATES, *PUBLISHING_STATES) if publishes else OWN_STATES
     if not names:
         raise ValueError("stages must be at least one, got: none")
     states: set[str] = set()
@@ -96,8 +117,8 @@ def check_stage_names(names: Sequence[str]) -> None:
                 f"a stage's name must be lower-case letters, digits and -, at most 32, got: {name!r}"
             )
         state = pascal_case(name)
-        if name in (SOURCE, probe.STAGE) or state in OWN_STATES:
-            own = ", ".join((SOURCE, probe.STAGE, *OWN_STATES))
+        if name in (SOURCE, probe.STAGE) or state in taken:
+            own = ", ".join((SOURCE, probe.STAGE, *taken))
             raise ValueError(f"a stage's name must not be one of the pipeline's own ({own}), got: {name!r}")
         if state in states:
             raise ValueError(f"a stage's name must be its own in the pipeline, got twice: {name!r}")
@@ -121,6 +142,28 @@ class StageStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionStep:
+    """A function as the pipeline machine sees it."""
+
+    arn: str
+    """May be a CDK token."""
+    timeout_seconds: int
+    """Longer than the function's own, so that its own end is what is told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishingSteps:
+    """What comes after the last stage of a pipeline that publishes."""
+
+    build_version: FunctionStep
+    check_quality: FunctionStep | None
+    """None where no rule is given."""
+    publish: FunctionStep
+    rules: Sequence[Mapping[str, Any]] = ()
+    """The gate's, as JSON: they travel in the payload, so that whoever looks at the machine sees them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineMachine:
     """What a pipeline's machine is made of."""
 
@@ -129,10 +172,12 @@ class PipelineMachine:
     plan_run_function_arn: str
     plan_run_timeout_seconds: int
     timeout_seconds: int
+    publishing: PublishingSteps | None = None
+    """None where the pipeline publishes nothing."""
 
     def __post_init__(self) -> None:
         check_pipeline_name(self.name)
-        check_stage_names([stage.name for stage in self.stages])
+        check_stage_names([stage.name for stage in self.stages], publishes=self.publishing is not None)
 
     def definition(self) -> dict[str, Any]:
         """The machine in the Amazon States Language."""
@@ -158,6 +203,7 @@ class PipelineMachine:
                     "Cause": f"Pipeline {self.name} has no such stage: {', '.join(stage.name for stage in self.stages)}.",
                 },
                 **{stage.state: self._stage(position) for position, stage in enumerate(self.stages)},
+                **(self._publishing(self.publishing) if self.publishing else {}),
                 "SumUp": self._sum_up(),
             },
         }
@@ -219,7 +265,75 @@ class PipelineMachine:
             "ResultPath": f"$.stages.{stage.name}",
             "TimeoutSeconds": stage.timeout_seconds,
             "Retry": RETRIES_OF_A_START,
-            "Next": "SumUp" if last else self.stages[position + 1].state,
+            "Next": self._after_stages() if last else self.stages[position + 1].state,
+        }
+
+    def _after_stages(self) -> str:
+        return "BuildVersion" if self.publishing else "SumUp"
+
+    def _publishing(self, steps: PublishingSteps) -> dict[str, Any]:
+        states = {
+            "BuildVersion": self._step(
+                steps.build_version,
+                comment=(
+                    "Writes a candidate: this run's outputs, in merge mode laid over the current version. Nobody reads it yet. "
+                    "Built again from the same version, it is the same."
+                ),
+                payload={"run_id.$": "$.run_id"},
+                fields=CANDIDATE_FIELDS,
+                result_path="$.candidate",
+                following="CheckQuality" if steps.check_quality else "Publish",
+            )
+        }
+        if steps.check_quality:
+            states["CheckQuality"] = self._step(
+                steps.check_quality,
+                comment="Holds the candidate against the rules. A broken rule that blocks fails the run: what is published stays.",
+                payload={
+                    "run_id.$": "$.run_id",
+                    "version.$": "$.candidate.version",
+                    "rules": list(steps.rules),
+                },
+                fields=GATE_FIELDS,
+                result_path="$.gate",
+                following="Publish",
+            )
+        states["Publish"] = self._step(
+            steps.publish,
+            comment="Moves the pointer from the version that the candidate was built on to the candidate, or says why not.",
+            payload={"run_id.$": "$.run_id", "version.$": "$.candidate.version"},
+            fields=PUBLISHED_FIELDS,
+            result_path="$.published",
+            following="Published?",
+        )
+        states["Published?"] = {
+            "Type": "Choice",
+            "Comment": "Another run published meanwhile: this one's outputs are laid over its version. Publish gives up after a few rounds.",
+            "Choices": [{"Variable": "$.published.again", "BooleanEquals": True, "Next": "BuildVersion"}],
+            "Default": "SumUp",
+        }
+        return states
+
+    def _step(
+        self,
+        step: FunctionStep,
+        *,
+        comment: str,
+        payload: dict[str, Any],
+        fields: Sequence[str],
+        result_path: str,
+        following: str,
+    ) -> dict[str, Any]:
+        return {
+            "Type": "Task",
+            "Comment": comment,
+            "Resource": "arn:aws:states:::lambda:invoke",
+            "Parameters": {"FunctionName": step.arn, "Payload": payload},
+            "ResultSelector": {f"{field}.$": f"$.Payload.{field}" for field in fields},
+            "ResultPath": result_path,
+            "TimeoutSeconds": step.timeout_seconds,
+            "Retry": RETRIES_OF_PUBLISHING,
+            "Next": following,
         }
 
     def _sum_up(self) -> dict[str, Any]:
@@ -230,6 +344,7 @@ class PipelineMachine:
                 "run_id.$": "$.run_id",
                 "lost.$": f"$.stages.{self.stages[-1].name}.lost.run",
                 "stages.$": "$.stages",
+                **({"published.$": "$.published"} if self.publishing else {}),
             },
             "End": True,
         }

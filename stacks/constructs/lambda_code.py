@@ -28,6 +28,7 @@ BYTECODE = ROOT / "stacks" / "bytecode"
 CONSTRAINTS = ROOT / "constraints.txt"
 OWN_REQUIREMENTS = SOURCES / "winnow" / "requirements.txt"
 PARQUET_REQUIREMENTS = SOURCES / "winnow" / "requirements-parquet.txt"
+DUCKDB_REQUIREMENTS = SOURCES / "winnow" / "requirements-duckdb.txt"
 TRACER_REQUIREMENTS = SOURCES / "winnow" / "requirements-tracer.txt"
 
 RUNTIME = lambda_.Runtime.PYTHON_3_14
@@ -90,6 +91,11 @@ class LambdaCode:
     def own_with_parquet(self) -> lambda_.Code:
         """The same with pyarrow, which is fifty times as big as all the rest."""
         return self._code((*self._base, PARQUET_REQUIREMENTS), packages=("winnow",))
+
+    @functools.cached_property
+    def own_with_duckdb(self) -> lambda_.Code:
+        """The same with DuckDB and without pyarrow: both do not fit into one asset."""
+        return self._code((*self._base, DUCKDB_REQUIREMENTS), packages=("winnow",))
 
     def worker(self, requirements: str | None) -> lambda_.Code:
         """A worker: everything under `lambdas/`.

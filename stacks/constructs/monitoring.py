@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from stacks.constructs.alerts import Alerts
     from stacks.constructs.deployment import Deployment
+    from stacks.constructs.publication import Publication
     from stacks.settings import EnvironmentSettings
 
 PERIOD = Duration.minutes(5)
@@ -29,13 +30,14 @@ def _counted(metric: Metric, deployment: Deployment, *, period: Duration = PERIO
     return cloudwatch.Metric(
         namespace=METRICS_NAMESPACE,
         metric_name=metric.value,
-        dimensions_map={
-            "environment": deployment.settings.environment,
-            "pipeline": deployment.pipeline,
-        },
+        dimensions_map=_dimensions(deployment),
         statistic="Sum",
         period=period,
     )
+
+
+def _dimensions(deployment: Deployment) -> dict[str, str]:
+    return {"environment": deployment.settings.environment, "pipeline": deployment.pipeline}
 
 
 class Monitoring(Construct):
@@ -104,6 +106,37 @@ class Monitoring(Construct):
             # Nothing is counted where nothing runs: no data is the very case that it is for.
             treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
         ).add_alarm_action(self._notify_people)
+
+    def watch_age(self, deployment: Deployment, publication: Publication) -> None:
+        """Notify when what is published is too old, once for each limit, with what that means for consumers."""
+        for name, hours, word, means in (
+            ("Stale", publication.stale_after_hours, "stale", publication.stale_means),
+            ("Expired", publication.expired_after_hours, "expired", publication.expired_means),
+        ):
+            if hours is None:
+                continue
+            cloudwatch.Alarm(
+                self,
+                f"Published{name}",
+                metric=cloudwatch.Metric(
+                    namespace=METRICS_NAMESPACE,
+                    metric_name=Metric.PUBLISHED_AGE_SECONDS.value,
+                    dimensions_map=_dimensions(deployment),
+                    # It is measured every hour, and when a run ends: the youngest is the one that is true now.
+                    statistic="Minimum",
+                    period=Duration.hours(1),
+                ),
+                alarm_description=self._titled(
+                    f"What {deployment.pipeline} publishes as {publication.name} is {word}: the run that made it began {hours} hours ago or "
+                    f"earlier. {means} winnow publish list says which version is current, and whether a hold keeps it; the alerts "
+                    "of the runs since say what stopped each."
+                ),
+                threshold=hours * 3600,
+                evaluation_periods=1,
+                comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+                # No data: nothing was ever published, or nothing measures it, of which other alarms tell.
+                treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            ).add_alarm_action(self._notify_people)
 
     def watch_errors(self, name: str, function: lambda_.IFunction, description: str) -> None:
         """Notify when a function fails that others depend on to be told of failures."""

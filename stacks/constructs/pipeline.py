@@ -16,6 +16,7 @@ from stacks.constructs.machine import Machine
 from stacks.constructs.monitoring import Monitoring
 from stacks.constructs.people import People
 from stacks.constructs.probe import Probe
+from stacks.constructs.publishing import Publishing
 from stacks.constructs.python_function import LISTING_MEMORY_MB, OwnFunction
 from stacks.constructs.register import Register
 from stacks.constructs.run_closer import RunCloser
@@ -35,6 +36,7 @@ from winnow.core.contract import OnConflict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from stacks.constructs.publication import Publication
     from stacks.constructs.source_bucket import SourceBucket
     from stacks.constructs.stage import StageSpec
     from stacks.settings import EnvironmentSettings
@@ -61,6 +63,7 @@ class Pipeline(Construct):
         source: SourceBucket,
         stages: Sequence[StageSpec],
         on_conflict: Literal["fail", "first", "last"] = "fail",
+        publish: Publication | None = None,
     ) -> None:
         """Define the pipeline.
 
@@ -72,13 +75,14 @@ class Pipeline(Construct):
             source: every object in it is a record, unless a run is given others.
             stages: in the order in which they run.
             on_conflict: what becomes of rows of a list that repeat an id with other content; docs/sources.md.
+            publish: what becomes of the last stage's outputs; docs/publishing.md. None: they stay in the ledger.
 
         Raises:
             ValueError: a name, or `on_conflict`, cannot be right.
         """
         super().__init__(scope, construct_id)
         check_pipeline_name(name)
-        check_stage_names([spec.name for spec in stages])
+        check_stage_names([spec.name for spec in stages], publishes=publish is not None)
         self.name = name
         self.settings = settings
         if on_conflict not in list(OnConflict):
@@ -109,6 +113,7 @@ class Pipeline(Construct):
         self.stages: Mapping[str, Stage] = {spec.name: self._stage(spec) for spec in stages}
         source.grant_read(self.stages[stages[0].name].worker)
         self.plan_run = self._plan_run()
+        self.publishing = self._publishing(publish) if publish else None
         self.machine = self._machine()
         self.triggers = self._triggers()
         self.run_closer = self._run_closer()
@@ -154,6 +159,16 @@ class Pipeline(Construct):
         self.source.grant_list(plan_run.function)
         return plan_run
 
+    def _publishing(self, publication: Publication) -> Publishing:
+        return Publishing(
+            self,
+            "Publishing",
+            publication=publication,
+            deployment=self._deployment,
+            ledger=self.ledger,
+            stages=",".join(self.stages),
+        )
+
     def _machine(self) -> Machine:
         steps = [
             StageStep(
@@ -169,12 +184,16 @@ class Pipeline(Construct):
             plan_run_function_arn=self.plan_run.function.function_arn,
             plan_run_timeout_seconds=self.plan_run.timeout_seconds + INVOCATION_SLACK_SECONDS,
             timeout_seconds=self.settings.pipeline_timeout_seconds,
+            publishing=self.publishing.steps if self.publishing else None,
         )
         machine = Machine(
             self,
             "Machine",
             definition=definition.to_json(),
-            invokes=[self.plan_run.function],
+            invokes=[
+                self.plan_run.function,
+                *(self.publishing.functions if self.publishing else ()),
+            ],
             waits_for_executions=True,
             log_group=self.executions,
             settings=self.settings,
@@ -223,9 +242,13 @@ class Pipeline(Construct):
                 "pipeline_arn": self._arn,
                 "register_table": self.register.table.table_name,
                 "alert_topic_arn": self.alerts.topic.topic_arn,
+                **(self.publishing.variables if self.publishing else {}),
             },
             machine=self.machine.state_machine,
         )
+        if self.publishing:
+            # To say what was published, and how old it is.
+            self.publishing.published.grant_read(closer.close_run.function)
         # To find the runs whose end no event told of.
         self.machine.grant_find_executions(closer.close_run.function)
         self.ledger.grant_read(closer.close_run.function)
@@ -253,6 +276,8 @@ class Pipeline(Construct):
         monitoring = Monitoring(self, "Monitoring", alerts=self.alerts, settings=self.settings)
         monitoring.watch_runs(self.machine.state_machine)
         monitoring.watch_counts(self._deployment)
+        if self.publishing:
+            monitoring.watch_age(self._deployment, self.publishing.publication)
         monitoring.watch_errors("Alert", self.functions.alert.function, "A stage's alert could not be sent.")
         monitoring.watch_errors(
             "CloseRun", self.run_closer.close_run.function, "A run that ended was not proved."
@@ -297,6 +322,10 @@ class Pipeline(Construct):
             values["SourcePrefix"] = self.source.prefix
         if self.settings.arrivals_window_seconds:
             values["ArrivalsWindowSeconds"] = str(self.settings.arrivals_window_seconds)
+        if self.publishing:
+            values["PublishedBucket"] = self.publishing.published.bucket.bucket_name
+            values["PublicationName"] = self.publishing.publication.name
+            values["PublicationMode"] = self.publishing.publication.mode
         for name, stage in self.stages.items():
             values[f"{pascal_case(name)}WorkerName"] = stage.worker.function_name
             values[f"{pascal_case(name)}CodeVersion"] = stage.code_version

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Duration
+from aws_cdk import Duration, Size
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
@@ -30,6 +30,8 @@ LISTING_MEMORY_MB = 1769
 Pages that wait for their turn take 256 MB at most."""
 PARQUET_MEMORY_MB = 2048
 """A Parquet file is read whole, as its index stands at its end."""
+STORAGE_MB = 512
+"""What every function has of disk without being charged for it."""
 
 
 class PythonFunction(Construct):
@@ -48,6 +50,7 @@ class PythonFunction(Construct):
         code: lambda_.Code,
         timeout_seconds: int,
         memory_mb: int,
+        storage_mb: int = STORAGE_MB,
         variables: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         reserved_concurrency: int | None = None,
@@ -63,6 +66,7 @@ class PythonFunction(Construct):
             code: what is shipped.
             timeout_seconds: after which Lambda kills it.
             memory_mb: its memory; processor time grows with it.
+            storage_mb: its disk, under `/tmp`.
             variables: what `winnow.settings` reads, by field name: `{"ledger_bucket": …}`.
             environment: further variables, for a user's worker.
             reserved_concurrency: set aside for it, which is its limit too.
@@ -85,6 +89,7 @@ class PythonFunction(Construct):
             log_group=log_group,
             timeout=Duration.seconds(timeout_seconds),
             memory_size=memory_mb,
+            ephemeral_storage_size=Size.mebibytes(storage_mb) if storage_mb > STORAGE_MB else None,
             reserved_concurrent_executions=reserved_concurrency,
             dead_letter_queue=dead_letter_queue,
             tracing=lambda_.Tracing.ACTIVE if settings.tracing else lambda_.Tracing.DISABLED,
@@ -124,17 +129,22 @@ class OwnFunction(PythonFunction):
         timeout_seconds: int,
         variables: Mapping[str, str],
         memory_mb: int = OWN_MEMORY_MB,
+        storage_mb: int = STORAGE_MB,
         reads_parquet: bool = False,
+        code: lambda_.Code | None = None,
         dead_letter_queue: sqs.IQueue | None = None,
     ) -> None:
+        """`code`: instead of Winnow's own with what all its functions need."""
+        own = deployment.code.own_with_parquet if reads_parquet else deployment.code.own
         super().__init__(
             scope,
             construct_id,
             deployment=deployment,
             handler=f"winnow.handlers.{name}.handler",
-            code=deployment.code.own_with_parquet if reads_parquet else deployment.code.own,
+            code=code or own,
             timeout_seconds=timeout_seconds,
             memory_mb=PARQUET_MEMORY_MB if reads_parquet else memory_mb,
+            storage_mb=storage_mb,
             variables=variables,
             dead_letter_queue=dead_letter_queue,
         )

@@ -9,16 +9,18 @@ from moto import mock_aws
 from moto.awslambda_simple.models import LambdaSimpleBackend
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 
-from statemachines.pipeline import PipelineMachine, StageStep
+from statemachines.pipeline import FunctionStep, PipelineMachine, PublishingSteps, StageStep
 from statemachines.probe import ProbeMachine
 from statemachines.stage import StageMachine
 from tests.statemachines.interpreter import Interpreter, function_arn
 from winnow.core.contract import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 STAGES = ("adapt", "check-quality", "mint")
+PUBLISHED_STAGES = ("adapt", "mint")
+"""Of the pipeline that publishes: there the name of its gate is taken."""
 
 
 @pytest.fixture
@@ -42,8 +44,7 @@ def stage_definition() -> dict[str, Any]:
     ).definition()
 
 
-@pytest.fixture
-def pipeline_definition() -> dict[str, Any]:
+def pipeline_machine(stages: Sequence[str], publishing: PublishingSteps | None = None) -> PipelineMachine:
     return PipelineMachine(
         name="catalogue",
         stages=[
@@ -52,12 +53,35 @@ def pipeline_definition() -> dict[str, Any]:
                 machine_arn=f"arn:aws:states:eu-west-1:123456789012:stateMachine:{name}",
                 timeout_seconds=60,
             )
-            for name in STAGES
+            for name in stages
         ],
         plan_run_function_arn=function_arn("plan_run"),
         plan_run_timeout_seconds=60,
         timeout_seconds=600,
-    ).definition()
+        publishing=publishing,
+    )
+
+
+def publishing_steps(*, gated: bool = True) -> PublishingSteps:
+    def step(name: str) -> FunctionStep:
+        return FunctionStep(arn=function_arn(name), timeout_seconds=60)
+
+    return PublishingSteps(
+        build_version=step("build_version"),
+        check_quality=step("check_quality") if gated else None,
+        publish=step("publish"),
+    )
+
+
+@pytest.fixture
+def pipeline_definition() -> dict[str, Any]:
+    return pipeline_machine(STAGES).definition()
+
+
+@pytest.fixture
+def publishing_definition() -> dict[str, Any]:
+    """Of a pipeline that publishes what a gate has let pass."""
+    return pipeline_machine(PUBLISHED_STAGES, publishing_steps()).definition()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ SELF_EXPLANATORY = {"Pass"}
 """Types of states that may go without a Comment; none of ours does."""
 
 
-@pytest.fixture(params=["stage", "pipeline", "probe"])
+@pytest.fixture(params=["stage", "pipeline", "publishing", "probe"])
 def definition(request: pytest.FixtureRequest) -> dict[str, Any]:
     found: dict[str, Any] = request.getfixturevalue(f"{request.param}_definition")
     return found
@@ -116,9 +116,9 @@ def test_only_known_error_names_are_used(definition: dict[str, Any]) -> None:
 
 
 def test_every_known_error_name_has_a_use(
-    stage_definition: dict[str, Any], pipeline_definition: dict[str, Any], probe_definition: dict[str, Any]
+    stage_definition: dict[str, Any], publishing_definition: dict[str, Any], probe_definition: dict[str, Any]
 ) -> None:
-    used = error_names(stage_definition) | error_names(pipeline_definition) | error_names(probe_definition)
+    used = error_names(stage_definition) | error_names(publishing_definition) | error_names(probe_definition)
 
     assert {str(name) for name in SfnError} - used == {SfnError.TASK_FAILED, *SEEN_BY_PROBES_ONLY}, (
         "a name is in the list that no state uses"
@@ -148,9 +148,21 @@ def test_only_jsonpath_that_every_interpreter_knows_is_used(definition: dict[str
     assert "States.Format" not in text
 
 
-def test_the_pipeline_catches_nothing(pipeline_definition: dict[str, Any]) -> None:
-    for name, state in pipeline_definition["States"].items():
+def test_the_pipeline_catches_nothing(publishing_definition: dict[str, Any]) -> None:
+    for name, state in publishing_definition["States"].items():
         assert "Catch" not in state, name
+
+
+def test_a_step_of_publishing_is_retried_as_planning_is_and_never_after_a_no_of_the_gate(
+    publishing_definition: dict[str, Any],
+) -> None:
+    for name in ("BuildVersion", "CheckQuality", "Publish"):
+        no, *others = retries(publishing_definition, name)
+        assert no == {
+            "ErrorEquals": [SfnError.QUALITY_GATE_FAILED, SfnError.STAGE_INPUT],
+            "MaxAttempts": 0,
+        }
+        assert others == retries(publishing_definition, "PlanRun")[1:]
 
 
 def test_the_pipeline_retries_its_plan_as_a_stage_does(

@@ -92,6 +92,8 @@ class SfnError(StrEnum):
     """Another execution owns this attempt."""
     SOURCE_CHANGED = "SourceChanged"
     """The source changed since Plan fixed the batch."""
+    QUALITY_GATE_FAILED = "QualityGateFailed"
+    """A candidate breaks a rule that blocks: it is not published."""
 
     # What our machines fail with
 

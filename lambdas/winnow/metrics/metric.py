@@ -52,6 +52,12 @@ class Metric(StrEnum):
     RUN_SECONDS = "RunSeconds"
     RUN_SWEPT = "RunSwept"
     """Runs that were closed late: no event told of their end, or closing them had failed."""
+    RUN_PUBLISHED = "RunPublished"
+    """Runs that moved the pointer of what is published."""
+    RUN_NOT_PUBLISHED = "RunNotPublished"
+    """Runs that succeeded in every stage and did not: held, overtaken by a later run, or stopped by the gate."""
+    PUBLISHED_AGE_SECONDS = "PublishedAgeSeconds"
+    """Since the run began that made the current version; measured every hour."""
     RECORDS_LOST = "RecordsLost"
     CONSERVATION_VIOLATION = "ConservationViolation"
 
