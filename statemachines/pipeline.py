@@ -62,10 +62,12 @@ RETRIES_OF_PLAN_RUN = [
 ]
 """As the stage machine's for Plan; a test holds them together."""
 
+NO_ANSWERS = (SfnError.QUALITY_GATE_FAILED, SfnError.UNPUBLISHABLE_ROWS, SfnError.PUBLISH_CONTENDED)
+
 RETRIES_OF_PUBLISHING = [
     {
-        "Comment": "The gate said no, or what was asked for cannot be right: the same data gets the same answer.",
-        "ErrorEquals": [SfnError.QUALITY_GATE_FAILED, SfnError.STAGE_INPUT],
+        "Comment": "The gate said no, or the data cannot be published: the same data gets the same answer.",
+        "ErrorEquals": list(NO_ANSWERS),
         "MaxAttempts": 0,
     },
     *RETRIES_OF_PLAN_RUN[1:],

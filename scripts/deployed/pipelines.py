@@ -33,6 +33,12 @@ class DeployedPipeline:
     state_table: str = ""
     register_table: str = ""
     """Empty where the deployed version has none yet."""
+    published_bucket: str = ""
+    """Empty where the pipeline publishes nothing."""
+    publication: str = ""
+    """Name of what it publishes."""
+    publication_mode: str = ""
+    """How its versions are made: `replace` or `merge`."""
     code_versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Of the deployed workers, by stage."""
     workers: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -55,6 +61,9 @@ class DeployedPipeline:
             arrivals_start_runs="ArrivalsWindowSeconds" in outputs,
             state_table=outputs.get("StateTable", ""),
             register_table=outputs.get("RegisterTable", ""),
+            published_bucket=outputs.get("PublishedBucket", ""),
+            publication=outputs.get("PublicationName", ""),
+            publication_mode=outputs.get("PublicationMode", ""),
             code_versions=_by_stage(outputs, stages, "CodeVersion"),
             workers=_by_stage(outputs, stages, "WorkerName"),
         )

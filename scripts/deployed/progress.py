@@ -1,12 +1,13 @@
 """How far a run is: read from the ledger, which is the truth, and from Step Functions, which knows whether it ended."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
 from scripts.deployed.pipelines import DeployedPipeline
+from scripts.deployed.publications import open_published
 from scripts.deployed.target import Target
 from winnow.batch.plan import Plan, find_plan
 from winnow.core.contract import Kind, Verdict
@@ -16,6 +17,9 @@ from winnow.core.repetitions import Repetitions
 from winnow.core.sfn_errors import innermost
 from winnow.journal.evidence import fold, read_segment
 from winnow.journal.segment import Segment
+from winnow.publish.published_set import PublishedSet
+from winnow.runs.published_by_run import PublishedByRun, published_by
+from winnow.runs.run_ended import RunEnded
 from winnow.settlement.result import StageResult
 from winnow.settlement.settlement import FINAL, Settlement, before_anything, settlements
 from winnow.storage.executions import RUNNING
@@ -86,6 +90,8 @@ class RunProgress:
     """Since the run started."""
     cause: str = ""
     """Why it failed."""
+    published: PublishedByRun | None = None
+    """None before the run has ended, and where its pipeline publishes nothing."""
 
     @property
     def has_ended(self) -> bool:
@@ -100,7 +106,8 @@ class RunProgress:
     def to_json(self) -> dict[str, Any]:
         """As `winnow run --json` prints it."""
         stages = [stage.to_json() for stage in self.stages]
-        return {"run_id": self.run_id, "status": self.status, "stages": stages}
+        published = {"published": self.published.to_json()} if self.published else {}
+        return {"run_id": self.run_id, "status": self.status, "stages": stages, **published}
 
 
 class RunWatch:
@@ -114,7 +121,9 @@ class RunWatch:
         stepfunctions: Any,
         execution: str,
         pause_seconds: float,
+        published: PublishedSet | None = None,
     ) -> None:
+        self._published = published
         self._run_id = execution.rsplit(":", 1)[-1]
         self._execution = execution
         self._stepfunctions = stepfunctions
@@ -130,6 +139,7 @@ class RunWatch:
             stepfunctions=target.client("stepfunctions"),
             execution=execution,
             pause_seconds=LOCAL_PAUSE_SECONDS if target.is_local else PAUSE_SECONDS,
+            published=open_published(target, pipeline),
         )
 
     def until_it_ends(self) -> Iterator[RunProgress]:
@@ -162,7 +172,13 @@ class RunWatch:
             stages=tuple(stages),
             seconds=(until.timestamp() if until else time.time()) - execution["startDate"].timestamp(),
             cause=innermost("", cause).message or cause,
+            published=self._find_published(execution) if has_ended else None,
         )
+
+    def _find_published(self, execution: Mapping[str, Any]) -> PublishedByRun | None:
+        if not self._published:
+            return None
+        return published_by(self._published, self._run_id, RunEnded.from_description(execution))
 
 
 class _StageWatch:

@@ -8,6 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts.deployed.progress import RunProgress, StageProgress, StageState
+from winnow.core.contract import SUCCEEDED
+from winnow.runs.published_by_run import PublishedByRun
 
 STATE_STYLES = {
     StageState.WAITING: "dim",
@@ -109,3 +111,22 @@ def print_end(progress: RunProgress, console: Console) -> None:
     for stage in progress.stages:
         if stage.repetitions:
             console.print(Text(f"{stage.stage}: {stage.repetitions}", style="dim"), soft_wrap=True)
+    if progress.published:
+        succeeded = progress.status == SUCCEEDED
+        console.print(published_line(progress.published, succeeded=succeeded), soft_wrap=True)
+
+
+def published_line(published: PublishedByRun, *, succeeded: bool) -> Text:
+    """What a run published, or why not, in one line; why a run failed is said elsewhere."""
+    if published.version is None:
+        stays = f"; {published.publication} stays version {published.current}" if published.current else ""
+        why = published.reason if succeeded else "the run failed"
+        return Text(f"not published: {why}{stays}", style="yellow")
+    counts = published.counts
+    changes = f" (+{counts.added:,} ~{counts.changed:,} -{counts.removed:,})" if counts else ""
+    since = (
+        f"; version {published.current} is current since" if published.current != published.version else ""
+    )
+    return Text(
+        f"published {published.publication} version {published.version}{changes}{since}", style="green"
+    )

@@ -39,8 +39,9 @@ MAX_RESOURCES = 20
 class People(Construct):
     """Two sets of managed policies, to be attached to the groups, roles or permission sets of people.
 
-    A viewer looks on: verify, replay list and show, what a replay would do, doctor. An operator also runs, replays, waives and
-    sends test alerts. Neither can deploy, delete, or write among a run's evidence.
+    A viewer looks on: verify, replay list and show, what a replay would do, what is published, doctor. An operator also runs,
+    replays, waives, sends test alerts, and moves what is published between its versions. Neither can deploy, write among a run's
+    evidence, or delete anything but versions of what is published.
 
     IAM limits a policy's length, and each stage makes them longer, so a pipeline of many stages has more than one of each.
     """
@@ -66,7 +67,7 @@ class People(Construct):
 
 
 def _looks_on(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
-    """What `verify`, `replay list`, `replay show` and a replay that is not executed read."""
+    """What `verify`, `replay list`, `replay show`, `publish list` and the like, and a replay that is not executed read."""
     ledger, source = pipeline.ledger.bucket, pipeline.source.bucket
     machines = [pipeline.machine, *(stage.machine for stage in pipeline.stages.values())]
     # By name it would do, but pipelines are found by looking through all stacks.
@@ -81,6 +82,10 @@ def _looks_on(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
         [machine.executions_arn for machine in (*machines, pipeline.probe.stage, pipeline.probe.errors)],
     )
     yield _allow(["dynamodb:GetItem"], [pipeline.state.table.table_arn])
+    if pipeline.publishing:
+        published = pipeline.publishing.published
+        yield _allow(["s3:ListBucket"], [published.bucket.bucket_arn])
+        yield _allow(["s3:GetObject"], [published.bucket.arn_for_objects(published.read_keys)])
     register = pipeline.register.table.table_arn
     yield _allow(["dynamodb:BatchGetItem", "dynamodb:Query"], [register])
     yield _allow(["dynamodb:Query"], [f"{register}/index/{OWED_INDEX}"])
@@ -135,7 +140,7 @@ def _examines(scope: Construct, pipeline: Pipeline) -> Iterator[iam.PolicyStatem
 
 
 def _changes(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
-    """What `run`, `replay` and its corrections, `alert test` and `doctor --probe` change, and what they look up for it."""
+    """What `run`, `replay` and its corrections, `publish`, `alert test` and `doctor --probe` change, and what they look up for it."""
     machines = (pipeline.machine, pipeline.probe.stage, pipeline.probe.errors)
     yield _allow(["states:StartExecution"], [each.state_machine.state_machine_arn for each in machines])
     yield _allow(
@@ -147,6 +152,15 @@ def _changes(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
         ],
     )
     yield _allow(["dynamodb:PutItem"], [pipeline.register.table.table_arn, pipeline.state.table.table_arn])
+    if pipeline.publishing:
+        published = pipeline.publishing.published
+        # What a version consists of is the functions' alone to write; a person moves the pointer, and prunes.
+        yield _allow(
+            ["s3:PutObject"], [published.bucket.arn_for_objects(key) for key in published.person_keys]
+        )
+        yield _allow(
+            ["s3:DeleteObject"], [published.bucket.arn_for_objects(key) for key in published.deleted_keys]
+        )
     # The place in a replay's lane is given back where the replay was not started.
     yield _allow(["dynamodb:DeleteItem"], [pipeline.state.table.table_arn])
     yield _allow(["sns:Publish"], _topics(pipeline))

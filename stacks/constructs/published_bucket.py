@@ -55,9 +55,20 @@ class PublishedBucket(Construct):
         return f"{self._keys.prefix}*"
 
     @property
+    def person_keys(self) -> tuple[str, ...]:
+        """Patterns of the keys that the command line writes."""
+        pruning = VersionKeys(f"{self._keys.versions}*/").pruning
+        return (*self.moved_keys, self._keys.hold, pruning)
+
+    @property
+    def deleted_keys(self) -> tuple[str, ...]:
+        """Patterns of the keys that the command line deletes: holds that are over, and versions that nobody needs."""
+        return (self._keys.hold, f"{self._keys.versions}*")
+
+    @property
     def moved_keys(self) -> tuple[str, ...]:
         """Patterns of the keys that moving the pointer writes."""
-        return (self._keys.current, f"{self._keys.history}*")
+        return (self._keys.current, f"{self._keys.history}*", self._keys.run("*"))
 
     def grant_read(self, grantee: iam.IGrantable) -> None:
         """May read every version, the pointer and the history."""
@@ -78,5 +89,5 @@ class PublishedBucket(Construct):
     def grant_move(self, grantee: iam.IGrantable) -> None:
         """May move the pointer. A condition on what is there takes the permission to read it, too."""
         self.grant_read(grantee)
-        for keys in (*self.moved_keys, self._keys.run("*")):
+        for keys in self.moved_keys:
             grant_objects(self.bucket, grantee, actions=["s3:PutObject"], keys=keys)

@@ -111,9 +111,7 @@ def test_a_run_that_does_not_publish_succeeds_and_says_why(
 def test_a_no_of_the_gate_fails_the_run_at_once_and_publishes_nothing(
     interpreter: Interpreter, definition: dict[str, Any], functions: dict[str, Any]
 ) -> None:
-    functions["check_quality"] = in_turn(
-        FunctionFailed("QualityGateFailed", "title: …"), {"violations": 0}
-    )
+    functions["check_quality"] = in_turn(FunctionFailed("QualityGateFailed", "title: …"), {"violations": 0})
 
     done = interpreter.run(definition, {})
 

@@ -94,6 +94,10 @@ class SfnError(StrEnum):
     """The source changed since Plan fixed the batch."""
     QUALITY_GATE_FAILED = "QualityGateFailed"
     """A candidate breaks a rule that blocks: it is not published."""
+    UNPUBLISHABLE_ROWS = "UnpublishableRows"
+    """The rows of a run cannot be one data set."""
+    PUBLISH_CONTENDED = "PublishContended"
+    """Other runs published again and again while this one built on their versions."""
 
     # What our machines fail with
 

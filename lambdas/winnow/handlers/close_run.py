@@ -6,16 +6,20 @@ Invoked by EventBridge on any terminal status, and every hour to close the runs 
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from winnow.alerts.announcer import Announcer
-from winnow.metrics.watch import watched
+from winnow.metrics.watch import Metric, get_logger, watched
+from winnow.publish.published_set import PublishedSet
 from winnow.register.table import RegisterTable
 from winnow.runs.closer import Closer
+from winnow.runs.published_by_run import age_of_published
 from winnow.runs.run_ended import RunEnded
 from winnow.settings import Settings
 from winnow.storage.clients import QUICK, client, lazy
 from winnow.storage.ledger import Ledger
+from winnow.storage.published_store import published_store
 from winnow.storage.state_table import DynamoStateTable
 
 if TYPE_CHECKING:
@@ -46,6 +50,9 @@ def _sweep(settings: Settings, context: LambdaContext, watch: Watch, older_than:
     from winnow.runs.sweeper import Sweeper, leave_to_event  # noqa: PLC0415
     from winnow.storage.executions import StepFunctions  # noqa: PLC0415
 
+    # First: a sweep that could not close a run raises.
+    _measure_age(settings, watch)
+
     def close(ended: RunEnded) -> None:
         # With metrics of its own: the durations of two runs are not to be added up.
         with watched(settings, context=context) as watch_of_run:
@@ -75,8 +82,31 @@ def _closer(settings: Settings, context: LambdaContext, watch: Watch) -> Closer:
             topic_arn=settings.need("alert_topic_arn"), environment=settings.environment, sns=lazy("sns")
         ),
         watch=watch,
+        published=_published(settings),
         deadline=_end_of_time(context) - RESERVE_SECONDS,
     )
+
+
+def _measure_age(settings: Settings, watch: Watch) -> None:
+    """Emit the age of what is published, if anything was."""
+    published = _published(settings)
+    if not published:
+        return
+    try:
+        age = age_of_published(published, datetime.now(UTC))
+    except Exception as error:  # noqa: BLE001  a pointer that cannot be read does not keep runs from being closed (law 6)
+        get_logger().exception("the age of what is published could not be measured", error=str(error))
+        watch.count(Metric.WATCHING_FAILED)
+    else:
+        if age is not None:
+            watch.count(Metric.PUBLISHED_AGE_SECONDS, age)
+
+
+def _published(settings: Settings) -> PublishedSet | None:
+    """What the pipeline publishes; None where it publishes nothing."""
+    if not settings.publication:
+        return None
+    return PublishedSet(published_store(settings.need("published_bucket")), settings.publication)
 
 
 def _state(settings: Settings) -> DynamoStateTable:

@@ -22,11 +22,13 @@ from winnow.metrics.watch import Metric, Watch
 from winnow.planning.claim import AttemptClaim
 from winnow.proof.prove import Proof, prove
 from winnow.register.registering import catch_up, release_holds
+from winnow.runs.published_by_run import PublishedByRun, published_by
 from winnow.runs.run_alerts import RunAlerts
 from winnow.runs.steps import AlertStep, ClosingStep, Steps
 
 if TYPE_CHECKING:
     from winnow.alerts.announcer import Announcer
+    from winnow.publish.published_set import PublishedSet
     from winnow.register.table import RegisterTable
     from winnow.runs.run_ended import RunEnded
     from winnow.storage.ledger import Ledger
@@ -45,6 +47,8 @@ ALERT_OF_RUN = AlertStep("alert")
 ALERT_OF_PROOF = AlertStep("alert of the proof")
 COUNT_END = ClosingStep("count")
 COUNT_PROOF = ClosingStep("count what was proved")
+FIND_PUBLISHED = ClosingStep("find what was published")
+COUNT_PUBLISHED = ClosingStep("count what was published")
 REPORT = ClosingStep("report")
 RELEASE_HOLDS = ClosingStep("release the replay's holds")
 MARK_CLOSED = ClosingStep("mark the run as closed")
@@ -72,6 +76,8 @@ class Closing:
     """Failures that the run held as a replay and did not settle."""
     alerts: list[str] = field(default_factory=list)
     """What was alerted now."""
+    published: PublishedByRun | None = None
+    """None where the pipeline publishes nothing."""
 
     def to_payload(self) -> dict[str, Any]:
         return {
@@ -97,9 +103,10 @@ class Closer:
         state: StateTable,
         announcer: Announcer,
         watch: Watch,
+        published: PublishedSet | None = None,
         deadline: float = inf,
     ) -> None:
-        """`deadline` is by `time.monotonic`: catching up with the register gives up then."""
+        """`published` is None where the pipeline publishes nothing. `deadline` is by `time.monotonic`: catching up with the register gives up then."""
         self._pipeline = pipeline
         self._stages = stages
         self._ledger = ledger
@@ -108,6 +115,7 @@ class Closer:
         self._state = state
         self._announcer = announcer
         self._watch = watch
+        self._published = published
 
     def close(self, ended: RunEnded) -> Closing:
         """Close a run. Closing it again is harmless.
@@ -149,6 +157,11 @@ class Closer:
     def _close(
         self, steps: Steps, closing: Closing, alerts: RunAlerts, ended: RunEnded, run: RunDocument
     ) -> None:
+        if self._published and not run.is_probe:
+            published = self._published
+            closing.published = steps.take(
+                FIND_PUBLISHED, lambda: published_by(published, closing.run_id, ended)
+            )
         proof = steps.take(PROVE, lambda: prove(self._ledger, closing.run_id, status=ended.status))
         closing.proof = proof
         # Before alerts: failures that the register does not know yet would be alerted as new.
@@ -160,6 +173,8 @@ class Closer:
             steps.take(ALERT_OF_RUN, lambda: alerts.send_of_run(ended, proof))
         if not run.is_probe:
             steps.take(COUNT_END, lambda: self._count_end(closing.run_id, ended))
+        if closing.published:
+            steps.take(COUNT_PUBLISHED, lambda: self._count_published(closing, ended))
         if proof:
             steps.take(ALERT_OF_PROOF, lambda: alerts.send_of_proof(ended, proof))
             steps.take(REPORT, lambda: self._report(closing, ended, proof))
@@ -232,6 +247,7 @@ class Closer:
             "seconds": ended.seconds,
             "closed_at": now(),
             "register": closing.register,
+            "published": closing.published.to_json() if closing.published else None,
             "proof": proof.to_json(),
         }
         self._ledger.write_json(keys.run_report(closing.run_id), document)
@@ -242,6 +258,11 @@ class Closer:
             self._watch.count(Metric.RUN_SUCCEEDED if ended.succeeded else Metric.RUN_FAILED)
             if ended.seconds is not None:
                 self._watch.count(Metric.RUN_SECONDS, ended.seconds)
+
+    def _count_published(self, closing: Closing, ended: RunEnded) -> None:
+        if closing.published and self._state.mark(closing.run_id, f"counted published {ended.redrives}"):
+            has_published = closing.published.version is not None
+            self._watch.count(Metric.RUN_PUBLISHED if has_published else Metric.RUN_NOT_PUBLISHED)
 
     def _count_proof(self, run_id: str, ended: RunEnded, proof: Proof) -> None:
         if self._state.mark(run_id, f"counted proof {ended.redrives}"):

@@ -13,6 +13,7 @@ from winnow.batch.plan import read_plan
 from winnow.batch.selection import Selection, SelectionPart
 from winnow.core import keys
 from winnow.metrics.watch import Metric, Watch
+from winnow.publish.published_set import PublishedSet
 from winnow.register.entry import hold
 from winnow.register.registering import catch_up
 from winnow.runs.closer import Closer, CloseRunIncomplete, Closing
@@ -46,7 +47,9 @@ def ended(status: str = "SUCCEEDED", **detail: Any) -> RunEnded:
 class World:
     """A run, and a closer with everything around it in memory."""
 
-    def __init__(self, event: dict[str, Any] | None = None, **pipeline: Any) -> None:
+    def __init__(
+        self, event: dict[str, Any] | None = None, *, published: PublishedSet | None = None, **pipeline: Any
+    ) -> None:
         self.pipeline = Pipeline(STAGES, **pipeline)
         if event is not None:
             self.pipeline.run(event)
@@ -63,6 +66,7 @@ class World:
             state=self.state,
             announcer=self.announcer,
             watch=self.watch,
+            published=published,
         )
 
     def close(self, status: str = "SUCCEEDED", **detail: Any) -> Closing:
