@@ -43,7 +43,7 @@ class Publication:
     expired_means: str = EXPIRED_MEANS
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not STAGE_NAME.fullmatch(self.name):
+        if not STAGE_NAME.fullmatch(self.name):
             raise ValueError(
                 f"a publication's name must be lower-case letters, digits and -, at most 32, got: {self.name!r}"
             )
