@@ -207,7 +207,7 @@ class Move:
     who: str
     why: str
     token: str
-    """Tells two moves of the same moment apart."""
+    """Nanoseconds within the millisecond, and something random: puts moves of the same moment in order and tells them apart."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:

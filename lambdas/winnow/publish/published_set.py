@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from winnow.core.contract import now
+from winnow.core.contract import iso
 from winnow.core.document import fields_of
 from winnow.core.errors import DamagedDocument, LedgerConflict, LedgerObjectMissing, PublishRefused
 from winnow.core.keys import PublicationKeys
@@ -150,7 +152,7 @@ class PublishedSet:
 
     def note(self, move: Move) -> None:
         """Write a move to the history, once."""
-        self.write_once(self.keys.move(move.at, move.kind, move.token), move.to_json())
+        self.write_once(self.keys.move(move.at, move.token, move.kind), move.to_json())
 
     def write_once(self, key: str, document: Mapping[str, Any]) -> None:
         """Write a document, unless this very one is there.
@@ -198,4 +200,13 @@ def encoded(document: Mapping[str, Any]) -> bytes:
 
 def new_move(kind: MoveKind, *, before: int | None, after: int | None, who: str, why: str) -> Move:
     """A move that is made now."""
-    return Move(at=now(), kind=kind, before=before, after=after, who=who, why=why, token=os.urandom(4).hex())
+    moment = time.time_ns()
+    return Move(
+        at=iso(datetime.fromtimestamp(moment // 1_000_000 / 1000, UTC)),
+        kind=kind,
+        before=before,
+        after=after,
+        who=who,
+        why=why,
+        token=f"{moment % 1_000_000:06d}{os.urandom(4).hex()}",
+    )

@@ -103,7 +103,7 @@ def test_a_dry_run_changes_nothing(publication: Publication) -> None:
 
 def test_a_hold_lets_people_move_the_pointer_and_no_run(publication: Publication) -> None:
     operator(publication).hold(why="an audit")
-    with pytest.raises(PublishRefused, match="it is held already, by ada since .* \\(an audit\\)"):
+    with pytest.raises(PublishRefused, match=r"it is held already, by ada since .* \(an audit\)"):
         operator(publication).hold(why="mine")
     run_id = publication.run("04", numbered({"a": 4}))
     assert publication.finish(run_id).version is None
@@ -216,7 +216,7 @@ def test_a_move_between_looking_and_acting_is_told(
         swap(key, body, if_match=if_match)
 
     monkeypatch.setattr(publication.store, "swap", publish_meanwhile)
-    with pytest.raises(PublishRefused, match="another moved works meanwhile; .* got: 4 instead of 3"):
+    with pytest.raises(PublishRefused, match=r"another moved works meanwhile; .* got: 4 instead of 3"):
         operator(publication).rollback(why="bad titles")
     assert publication.rows() == {"a": 4, "b": 1}
 
