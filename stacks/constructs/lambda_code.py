@@ -28,7 +28,7 @@ BYTECODE = ROOT / "stacks" / "bytecode"
 CONSTRAINTS = ROOT / "constraints.txt"
 OWN_REQUIREMENTS = SOURCES / "winnow" / "requirements.txt"
 PARQUET_REQUIREMENTS = SOURCES / "winnow" / "requirements-parquet.txt"
-DUCKDB_REQUIREMENTS = SOURCES / "winnow" / "requirements-duckdb.txt"
+QUALITY_REQUIREMENTS = SOURCES / "winnow" / "requirements-quality.txt"
 TRACER_REQUIREMENTS = SOURCES / "winnow" / "requirements-tracer.txt"
 
 RUNTIME = lambda_.Runtime.PYTHON_3_14
@@ -94,8 +94,8 @@ class LambdaCode:
 
     @functools.cached_property
     def own_with_duckdb(self) -> lambda_.Code:
-        """The same with DuckDB and without pyarrow: both do not fit into one asset."""
-        return self._code((*self._base, DUCKDB_REQUIREMENTS), packages=("winnow",))
+        """The same with DuckDB, for the quality gate. Not with pyarrow, too: together they are most of what Lambda allows."""
+        return self._code((*self._base, QUALITY_REQUIREMENTS), packages=("winnow",))
 
     def worker(self, requirements: str | None) -> lambda_.Code:
         """A worker: everything under `lambdas/`.
