@@ -339,7 +339,7 @@ class References(ToleratingRule):
     def _check_values(self) -> None:
         if type(self.publication) is not str or not _PUBLICATION.fullmatch(self.publication):
             raise self._wrong(
-                "publication", "must be a publication's name: lower-case letters, digits and -, at most 32"
+                "publication", "must be a publication's name: lower-case letters, digits, - and _"
             )
 
 
@@ -396,7 +396,7 @@ KINDS: Mapping[str, type[Rule]] = {
 
 _SPAN = re.compile(r"[0-9]{1,5}[mhd]")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_PUBLICATION = re.compile(r"[a-z0-9-]{1,32}")
+_PUBLICATION = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _NOT_IN_RE2 = re.compile(r"(?<!\\)(?:\\\\)*(?:\(\?(?:=|!|<=|<!|P=|\()|\\[1-9])")
 
 
