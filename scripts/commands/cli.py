@@ -9,6 +9,7 @@ from scripts.commands.aim import target_options
 from scripts.commands.alert import alert
 from scripts.commands.doctor import doctor
 from scripts.commands.local import local
+from scripts.commands.publish import publish
 from scripts.commands.replay import replay
 from scripts.commands.run import run
 from scripts.commands.verify import verify
@@ -61,6 +62,7 @@ Examples:
   winnow replay run --run RUN --execute                 replay the failures of one run
   winnow verify RUN --local                             prove that nothing was lost
   winnow verify RUN --id Arabic/WMS_1.xml               what became of one record
+  winnow publish list                                   what consumers read, and how it came to be that
   winnow doctor                                         is everything as it should be?
 
 \b
@@ -83,6 +85,7 @@ def main() -> None:
 
 main.add_command(run)
 main.add_command(replay)
+main.add_command(publish)
 main.add_command(verify)
 main.add_command(doctor)
 main.add_command(alert)

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts.deployed.progress import RunProgress, StageProgress, StageState
+from scripts.display.publications import counts_text
 from winnow.core.contract import SUCCEEDED
 from winnow.runs.published_by_run import PublishedByRun
 
@@ -122,8 +123,7 @@ def published_line(published: PublishedByRun, *, succeeded: bool) -> Text:
         stays = f"; {published.publication} stays version {published.current}" if published.current else ""
         why = published.reason if succeeded else "the run failed"
         return Text(f"not published: {why}{stays}", style="yellow")
-    counts = published.counts
-    changes = f" (+{counts.added:,} ~{counts.changed:,} -{counts.removed:,})" if counts else ""
+    changes = f" ({counts_text(published.counts)})" if published.counts else ""
     since = (
         f"; version {published.current} is current since" if published.current != published.version else ""
     )
