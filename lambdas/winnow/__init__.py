@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from winnow.core.errors import PermanentError, TransientError
-    from winnow.core.record import Output, Record, Retry, Skip
+    from winnow.core.record import Delete, Output, Record, Retry, Skip
     from winnow.runtime.decorator import worker
 
 _HOMES = {
+    "Delete": "winnow.core.record",
     "Output": "winnow.core.record",
     "PermanentError": "winnow.core.errors",
     "Record": "winnow.core.record",
@@ -24,7 +25,7 @@ _HOMES = {
     "worker": "winnow.runtime.decorator",
 }
 
-__all__ = ["Output", "PermanentError", "Record", "Retry", "Skip", "TransientError", "worker"]
+__all__ = ["Delete", "Output", "PermanentError", "Record", "Retry", "Skip", "TransientError", "worker"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,9 +22,10 @@ from winnow.core.contract import Pointer
 from winnow.core.document import fields_of
 from winnow.core.errors import StageInputError
 from winnow.core.ranges import Ranges
+from winnow.core.record import Delete
 from winnow.journal.segment import OutputIds, read_output_ids
 from winnow.journal.successes import SuccessEntry, SuccessManifest
-from winnow.storage.formats import open_parquet
+from winnow.storage.formats import DELETED_COLUMN, open_parquet
 from winnow.storage.jsonlines import loads
 from winnow.storage.ledger import Ledger, check_digest, decompress
 from winnow.storage.store import ObjectStore
@@ -85,11 +86,11 @@ class SuccessesSource:
     def decode(row: Any) -> tuple[str, Any]:
         if isinstance(row, str):
             line = loads(row)
-            return line["id"], line["data"]
+            return line["id"], Delete() if "deleted" in line else line["data"]
         values = row.read()
         identifier = values.pop("record_id")
         values.pop("from")
-        return identifier, values
+        return identifier, Delete() if values.pop(DELETED_COLUMN, None) else values
 
     def _rows(self, entry: SuccessEntry) -> tuple[list[Any], Ranges]:
         """A segment's lines, and which of them another segment vouches for."""

@@ -57,6 +57,8 @@ class Evidence:
     """Newest first: the key of each object with reports of failures, and the ordinals that it is about."""
     clashed: Ranges = field(default_factory=Ranges.empty)
     """Records that were journaled as succeeded, and count as failed: an output of theirs has the id of another record's."""
+    deleted: Ranges = field(default_factory=Ranges.empty)
+    """Records whose outputs were journaled to hold a deletion."""
     same_outputs: int = 0
     """Outputs that are the same as another record's, id and data."""
 
@@ -140,6 +142,7 @@ def fold(
         repeated=repeated,
         warnings=sum(segment.warnings for segment in believed),
         recovered=len(recovered),
+        deleted=union(segment.deleted for segment in believed),
         skip_reasons=add_up(s.skip_reasons for s in believed),
         warned=add_up(s.warned for s in believed),
         stop=last.stop if last else None,

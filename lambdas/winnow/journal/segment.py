@@ -157,6 +157,8 @@ class Segment:
     failures_key: str | None = None
     horizon: int = 0
     """Ordinals below it may be in hand before the next segment is written: if the worker dies, only these are suspects."""
+    deleted: Ranges = field(default_factory=Ranges.empty)
+    """Those of `succeeded` whose outputs hold a deletion."""
     in_hand: Ranges = field(default_factory=Ranges.empty)
     """Records that were being worked on when time ran out."""
     warnings: int = 0
@@ -197,6 +199,7 @@ class Segment:
             outputs=None if outputs is None else OutputSegment.from_json(outputs),
             failures_key=_field(value, "failures_key", str, None),
             horizon=_field(value, "horizon", int, 0),
+            deleted=Ranges.from_json(value.get("deleted", [])),
             in_hand=Ranges.from_json(value.get("in_hand", [])),
             warnings=_field(value, "warnings", int, 0),
             skip_reasons=_counts(value, "skip_reasons"),
@@ -220,6 +223,7 @@ class Segment:
             "outputs": None if self.outputs is None else self.outputs.to_json(),
             "failures_key": self.failures_key,
             "horizon": self.horizon,
+            **({"deleted": self.deleted.to_json()} if self.deleted else {}),
             "in_hand": self.in_hand.to_json(),
             "warnings": self.warnings,
             "skip_reasons": dict(self.skip_reasons),

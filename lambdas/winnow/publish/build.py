@@ -13,11 +13,11 @@ from winnow.core import keys
 from winnow.core.contract import Pointer, now
 from winnow.core.errors import LedgerConflict, PublishContended
 from winnow.core.run_document import RunDocument
-from winnow.publish.documents import Claim, Counts, Format, Manifest, Mode
-from winnow.publish.laying_over import Before, Made, Origin, Overlay, origin_line, origin_of
+from winnow.publish.documents import Counts, Format, Manifest, Mode, VersionClaim
+from winnow.publish.laying_over import Before, Made, Overlay, RowOrigin, origin_line, origin_of
 from winnow.publish.outputs import made_by
 from winnow.publish.reading import VersionRow, lines_of, parquet_schema, rows_of
-from winnow.publish.writing import Limits, VersionWriter
+from winnow.publish.writing import PartLimits, VersionWriter
 
 if TYPE_CHECKING:
     from winnow.journal.successes import SuccessManifest
@@ -60,13 +60,13 @@ class VersionBuilder:
         published: PublishedSet,
         mode: Mode,
         form: Format,
-        limits: Limits | None = None,
+        limits: PartLimits | None = None,
     ) -> None:
         self._ledger = ledger
         self._published = published
         self._mode = mode
         self._form = form
-        self._limits = limits or Limits()
+        self._limits = limits or PartLimits()
 
     def build(self, run_id: str) -> Built:
         """Build the candidate of a run on the current version. Built again on the same version it is the same, byte by byte.
@@ -94,11 +94,11 @@ class VersionBuilder:
                 manifest = self._write(run, base, number, claim, Path(scratch))
         return _built(manifest)
 
-    def _claim(self, run: RunDocument, base: Manifest | None) -> tuple[int, Claim]:
+    def _claim(self, run: RunDocument, base: Manifest | None) -> tuple[int, VersionClaim]:
         """A number for the candidate: the next that is free, or the one that this run has taken on this base before."""
         base_version = base.version if base else None
         number = (base_version or 0) + 1
-        mine = Claim(run_id=run.run_id, attempt=0, base=base_version, claimed_at=now())
+        mine = VersionClaim(run_id=run.run_id, attempt=0, base=base_version, claimed_at=now())
         while (taken := self._published.claim(number)) is not None:
             if taken.run_id == run.run_id and taken.base == base_version:
                 return number, taken
@@ -126,11 +126,11 @@ class VersionBuilder:
         return found
 
     def _write(
-        self, run: RunDocument, base: Manifest | None, number: int, claim: Claim, scratch: Path
+        self, run: RunDocument, base: Manifest | None, number: int, claim: VersionClaim, scratch: Path
     ) -> Manifest:
         successes = self._successes(run)
         columns = self._columns(base, scratch)
-        overlay = Overlay(self._mode_of(run), Origin(began=run.started_at, run_id=run.run_id))
+        overlay = Overlay(self._mode_of(run), RowOrigin(began=run.started_at, run_id=run.run_id))
         made = made_by(self._ledger.store, successes, columns, scratch)
         schema = columns.schema() if columns else None
         writer = VersionWriter(

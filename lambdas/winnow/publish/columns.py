@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from winnow.core.errors import UnpublishableRows
-from winnow.publish.documents import Column
+from winnow.publish.documents import VersionColumn
 
 ID = "id"
 CANNOT_HOLD = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
@@ -109,9 +109,9 @@ def table_of(schema: pa.Schema, ids: Sequence[str], rows: Sequence[Mapping[str, 
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def described(schema: pa.Schema) -> tuple[Column, ...]:
+def described(schema: pa.Schema) -> tuple[VersionColumn, ...]:
     """A schema as the manifest tells it."""
-    return tuple(Column(name=field.name, type=str(field.type)) for field in schema)
+    return tuple(VersionColumn(name=field.name, type=str(field.type)) for field in schema)
 
 
 def _united(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:

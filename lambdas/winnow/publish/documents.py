@@ -91,7 +91,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class VersionColumn:
     """A column of a Parquet version: its name and its type in Arrow's words."""
 
     name: str
@@ -107,7 +107,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class VersionClaim:
     """Who builds a version. Written once, before anything else of it."""
 
     run_id: str
@@ -147,7 +147,7 @@ class Manifest:
     origins: tuple[DataFile, ...]
     """Beside the files, for the next merge: which run wrote each row."""
     rows: int
-    schema: tuple[Column, ...] | None
+    schema: tuple[VersionColumn, ...] | None
     """None for ndjson."""
     run_id: str
     run_began: str
@@ -167,7 +167,7 @@ class Manifest:
             files=listed(value, "files", DataFile.from_json),
             origins=listed(value, "origins", DataFile.from_json),
             rows=required(value, "rows", int),
-            schema=None if value.get("schema") is None else listed(value, "schema", Column.from_json),
+            schema=None if value.get("schema") is None else listed(value, "schema", VersionColumn.from_json),
             run_id=required(value, "run_id", str),
             run_began=required(value, "run_began", str),
             base=nullable(value, "base", int),
@@ -235,7 +235,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Current:
+class CurrentVersion:
     """The pointer: which version consumers read, and how it came to be that one."""
 
     publication: str
@@ -307,7 +307,7 @@ class Current:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class PublicationHold:
     """No run moves the pointer; people still may."""
 
     at: str
@@ -331,7 +331,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunMark:
+class PublishedRun:
     """A run has published: it does not publish again."""
 
     run_id: str

@@ -10,7 +10,7 @@ from winnow.core.document import fields_of, required
 from winnow.publish.documents import Counts, Mode
 
 
-class Origin(NamedTuple):
+class RowOrigin(NamedTuple):
     """The run that wrote a row. Later ones are greater."""
 
     began: str
@@ -24,7 +24,7 @@ class Before(NamedTuple):
     id: str
     values: dict[str, Any] | None
     """None for a row that was deleted."""
-    origin: Origin
+    origin: RowOrigin
     size: int
 
 
@@ -37,16 +37,16 @@ class Made(NamedTuple):
     size: int
 
 
-def origin_line(identifier: str, origin: Origin, *, deleted: bool) -> dict[str, Any]:
+def origin_line(identifier: str, origin: RowOrigin, *, deleted: bool) -> dict[str, Any]:
     """A row's origin as it is stored."""
     line = {"id": identifier, "run": origin.run_id, "began": origin.began}
     return {**line, "deleted": True} if deleted else line
 
 
-def origin_of(line: object) -> tuple[str, Origin, bool]:
+def origin_of(line: object) -> tuple[str, RowOrigin, bool]:
     """Id, origin, and whether the row was deleted. Raises `ValueError` if a field is missing or wrong."""
     fields = fields_of(line)
-    origin = Origin(began=required(fields, "began", str), run_id=required(fields, "run", str))
+    origin = RowOrigin(began=required(fields, "began", str), run_id=required(fields, "run", str))
     return required(fields, "id", str), origin, fields.get("deleted") is True
 
 
@@ -55,7 +55,7 @@ class Overlay:
     """One laying of a run's rows over a version, and its counts."""
 
     mode: Mode
-    origin: Origin
+    origin: RowOrigin
     """Of the run."""
     added: int = field(default=0, init=False)
     changed: int = field(default=0, init=False)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from winnow.core.contract import iso
 from winnow.core.errors import LedgerConflict, PublishConflict, PublishRefused
-from winnow.publish.documents import Current, Hold, Manifest, Move, MoveKind
+from winnow.publish.documents import CurrentVersion, Manifest, Move, MoveKind, PublicationHold
 from winnow.publish.published_set import new_move
 
 if TYPE_CHECKING:
-    from winnow.publish.documents import Claim
+    from winnow.publish.documents import VersionClaim
     from winnow.publish.published_set import PublishedSet
 
 LIVE = timedelta(days=1)
@@ -33,12 +33,12 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class VersionListing:
     """One version in the list."""
 
     version: int
     state: State
-    claim: Claim
+    claim: VersionClaim
     manifest: Manifest | None
     """None unless it is whole."""
 
@@ -60,7 +60,7 @@ class Operator:
         self._published = published
         self._who = who
 
-    def versions(self) -> list[Listed]:
+    def versions(self) -> list[VersionListing]:
         """All versions that were ever begun, in ascending order. Raises `DamagedDocument`."""
         current, _ = self._published.current()
         return [
@@ -114,7 +114,7 @@ class Operator:
                 f"publication: it is held already, by {there.who} since {there.at} ({there.why}), got: {self._published.name!r}"
             )
         if not dry_run:
-            hold = Hold(at=move.at, who=self._who, why=why, version=version)
+            hold = PublicationHold(at=move.at, who=self._who, why=why, version=version)
             try:
                 self._published.write_once(self._published.keys.hold, hold.to_json())
             except LedgerConflict:
@@ -160,13 +160,13 @@ class Operator:
             delete = tuple(version for version in delete if self._prune(version, why))
         return Pruning(delete=delete, keep=kept)
 
-    def _listed(self, number: int, current: Current | None) -> Listed | None:
+    def _listed(self, number: int, current: CurrentVersion | None) -> VersionListing | None:
         claim = self._published.claim(number)
         if claim is None:
             return None
         manifest = self._published.manifest(number)
         if self._published.is_pruned(number):
-            return Listed(
+            return VersionListing(
                 version=number,
                 state=State.PRUNED if self._is_empty(number) else State.UNFINISHED,
                 claim=claim,
@@ -178,13 +178,13 @@ class Operator:
             state = State.CURRENT
         else:
             state = State.WHOLE
-        return Listed(version=number, state=state, claim=claim, manifest=manifest)
+        return VersionListing(version=number, state=state, claim=claim, manifest=manifest)
 
     def _is_empty(self, number: int) -> bool:
         keys = self._published.keys.version(number)
         return all(key in (keys.claim, keys.pruning) for key in self._published.store.keys(keys.prefix))
 
-    def _before(self, current: Current) -> int | None:
+    def _before(self, current: CurrentVersion) -> int | None:
         """The version that a rollback leads to."""
         if current.move.kind is not MoveKind.ROLLBACK:
             return current.previous
@@ -196,7 +196,7 @@ class Operator:
         ]
         return arrivals[-1].before if arrivals else None
 
-    def _pointed_at(self, listed: list[Listed], keep: int) -> Iterator[tuple[int, str]]:
+    def _pointed_at(self, listed: list[VersionListing], keep: int) -> Iterator[tuple[int, str]]:
         whole = [each for each in listed if each.manifest is not None]
         for each in whole[-keep:]:
             yield each.version, f"one of the newest {keep}"
@@ -236,7 +236,7 @@ class Operator:
         self,
         kind: MoveKind,
         manifest: Manifest,
-        current: Current | None,
+        current: CurrentVersion | None,
         etag: str | None,
         *,
         why: str,

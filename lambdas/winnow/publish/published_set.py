@@ -15,7 +15,15 @@ from winnow.core.contract import iso
 from winnow.core.document import fields_of
 from winnow.core.errors import DamagedDocument, LedgerConflict, LedgerObjectMissing, PublishRefused
 from winnow.core.keys import PublicationKeys
-from winnow.publish.documents import Claim, Current, Hold, Manifest, Move, MoveKind, RunMark
+from winnow.publish.documents import (
+    CurrentVersion,
+    Manifest,
+    Move,
+    MoveKind,
+    PublicationHold,
+    PublishedRun,
+    VersionClaim,
+)
 from winnow.storage.ledger import DAMAGE
 
 if TYPE_CHECKING:
@@ -44,13 +52,13 @@ class PublishedSet:
         self.name = name
         self.keys = PublicationKeys(name)
 
-    def current(self) -> tuple[Current | None, str | None]:
+    def current(self) -> tuple[CurrentVersion | None, str | None]:
         """The pointer and its tag; neither where nothing was published yet. Raises `DamagedDocument`."""
         try:
             found = self.store.get(self.keys.current)
         except LedgerObjectMissing:
             return None, None
-        return self._decoded(self.keys.current, found.body, Current.from_json), found.etag
+        return self._decoded(self.keys.current, found.body, CurrentVersion.from_json), found.etag
 
     def manifest(self, version: int) -> Manifest | None:
         """A whole version; None where there is none. Raises `DamagedDocument`."""
@@ -70,11 +78,11 @@ class PublishedSet:
             )
         return manifest
 
-    def claim(self, version: int) -> Claim | None:
+    def claim(self, version: int) -> VersionClaim | None:
         """Who builds a version; None where its number is free. Raises `DamagedDocument`."""
-        return self._find(self.keys.version(version).claim, Claim.from_json)
+        return self._find(self.keys.version(version).claim, VersionClaim.from_json)
 
-    def take(self, version: int, claim: Claim) -> Claim:
+    def take(self, version: int, claim: VersionClaim) -> VersionClaim:
         """Claim a number if it is free. Gives whose it is now, which may be another's."""
         with suppress(LedgerConflict):
             self.store.put(self.keys.version(version).claim, encoded(claim.to_json()), if_absent=True)
@@ -82,13 +90,13 @@ class PublishedSet:
         assert found is not None, "a claim is never deleted"
         return found
 
-    def hold(self) -> Hold | None:
+    def hold(self) -> PublicationHold | None:
         """Why no run moves the pointer; None where runs may. Raises `DamagedDocument`."""
-        return self._find(self.keys.hold, Hold.from_json)
+        return self._find(self.keys.hold, PublicationHold.from_json)
 
-    def published_by(self, run_id: str) -> RunMark | None:
+    def published_by(self, run_id: str) -> PublishedRun | None:
         """Which version of a run was published, if one was. Raises `DamagedDocument`."""
-        return self._find(self.keys.run(run_id), RunMark.from_json)
+        return self._find(self.keys.run(run_id), PublishedRun.from_json)
 
     def history(self) -> Iterator[Move]:
         """All moves in order of time. Raises `DamagedDocument`."""
@@ -103,8 +111,8 @@ class PublishedSet:
     # Writing
 
     def point_to(
-        self, version: Manifest, move: Move, *, instead: Current | None, etag: str | None
-    ) -> Current:
+        self, version: Manifest, move: Move, *, instead: CurrentVersion | None, etag: str | None
+    ) -> CurrentVersion:
         """Move the pointer, and write the move down.
 
         Args:
@@ -118,7 +126,7 @@ class PublishedSet:
             PublishRefused: the version is being pruned.
         """
         self._refuse_pruned(version.version)
-        made = Current.of(version, move, self.keys.version(version.version).manifest)
+        made = CurrentVersion.of(version, move, self.keys.version(version.version).manifest)
         self.store.swap(self.keys.current, encoded(made.to_json()), if_match=etag)
         try:
             # Whoever prunes marks the version first and then looks at the pointer: one of the two sees the other.
@@ -129,7 +137,7 @@ class PublishedSet:
         self.record(made)
         return made
 
-    def _move_back(self, made: Current, instead: Current | None) -> None:
+    def _move_back(self, made: CurrentVersion, instead: CurrentVersion | None) -> None:
         there, etag = self.current()
         if there == made and instead:
             self.store.swap(self.keys.current, encoded(instead.to_json()), if_match=etag)
@@ -142,11 +150,11 @@ class PublishedSet:
         """Whether a version is being deleted, or was."""
         return any(self.store.keys(self.keys.version(version).pruning))
 
-    def record(self, current: Current) -> None:
+    def record(self, current: CurrentVersion) -> None:
         """Write the last move of the pointer to the history, if that is not done; its mover may have died after the move."""
         self.note(current.move)
         if current.move.kind is not MoveKind.ROLLBACK:
-            mark = RunMark(run_id=current.run_id, version=current.version)
+            mark = PublishedRun(run_id=current.run_id, version=current.version)
             with suppress(LedgerConflict):  # the run has published another version before
                 self.write_once(self.keys.run(current.run_id), mark.to_json())
 

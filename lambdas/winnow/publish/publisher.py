@@ -10,7 +10,7 @@ from winnow.publish.documents import Manifest, Mode, MoveKind
 from winnow.publish.published_set import new_move
 
 if TYPE_CHECKING:
-    from winnow.publish.documents import Current
+    from winnow.publish.documents import CurrentVersion
     from winnow.publish.published_set import PublishedSet
 
 MOST_CONFLICTS = 20
@@ -70,7 +70,7 @@ class Publisher:
             f"version {version} of {self._published.name}: others moved the pointer {MOST_CONFLICTS} times meanwhile; try again"
         )
 
-    def _obstacle(self, manifest: Manifest, current: Current | None) -> Published | None:
+    def _obstacle(self, manifest: Manifest, current: CurrentVersion | None) -> Published | None:
         """Why the pointer is not moved; None where it is to be moved."""
         if mark := self._published.published_by(manifest.run_id):
             assert current is not None, "the pointer is never deleted"
@@ -91,11 +91,11 @@ class Publisher:
         return None
 
 
-def _began_later(current: Current, manifest: Manifest) -> bool:
+def _began_later(current: CurrentVersion, manifest: Manifest) -> bool:
     return (current.run_began, current.run_id) > (manifest.run_began, manifest.run_id)
 
 
-def _older(manifest: Manifest, current: Current) -> Published:
+def _older(manifest: Manifest, current: CurrentVersion) -> Published:
     return Published(
         version=None,
         reason=(

@@ -27,7 +27,7 @@ GROUP_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class PartLimits:
     """How large the files of a version become."""
 
     part_rows: int = PART_ROWS
@@ -96,7 +96,7 @@ class VersionWriter:
         form: Format,
         schema: Any,
         scratch: Path,
-        limits: Limits,
+        limits: PartLimits,
     ) -> None:
         """`schema`: pyarrow's, for Parquet. `scratch`: a folder for the part that is being written."""
         self._store = store

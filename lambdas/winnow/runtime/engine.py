@@ -16,6 +16,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from winnow.core.errors import RecordTimeout
+from winnow.core.record import Delete
 from winnow.runtime.options import Options
 from winnow.runtime.outcome import complete, kind_of, record_outcome
 from winnow.runtime.sink import Gate, Item
@@ -63,7 +64,7 @@ def _plain(
             return
         streak.taken = following = ordinal + 1
         try:
-            value = function(record)
+            value = function(record) if type(record.data) is not Delete else record.data
             if value is not None:
                 record_outcome(gate, ordinal, record, complete(value), form)
             elif record._warnings is None:  # noqa: SLF001  ours

@@ -11,7 +11,7 @@ from typing import Any
 
 from winnow.core.contract import Kind, record_id_problem
 from winnow.core.errors import PermanentError, TransientError
-from winnow.core.record import Output, Record, Retry, Skip
+from winnow.core.record import Delete, Output, Record, Retry, Skip
 from winnow.journal.reports import causes_of, leaves_of
 from winnow.runtime.sink import Item, Line, Sink
 from winnow.storage.formats import OutputFormat, UnusableOutput
@@ -124,13 +124,13 @@ def _line(
     own_id: str,
     content: str | None = None,
 ) -> Line:
-    if not isinstance(value, Output):
-        return Line(own_id, ordinal, form.line(own_id, record.id, value), content)
-    if value.id is None or value.id == own_id:
-        return Line(own_id, ordinal, form.line(own_id, record.id, value.data), content)
+    data = value.data if isinstance(value, Output) else value
+    deletion = type(data) is Delete
+    if not isinstance(value, Output) or value.id is None or value.id == own_id:
+        return Line(own_id, ordinal, form.line(own_id, record.id, data), content, deletion=deletion)
     identifier = _checked_id(value.id)
-    body = form.line(identifier, record.id, value.data)
-    return Line(identifier, ordinal, body, _content(value.data, body))
+    body = form.line(identifier, record.id, data)
+    return Line(identifier, ordinal, body, _content(data, body), deletion=deletion)
 
 
 def _content(data: Any, body: Any) -> str:
@@ -203,7 +203,8 @@ def _joined(sink: Sink, items: Sequence[Item], outputs: Sequence[Output], form: 
         origin = list(known.values())
         identifier = _checked_id(output.id if output.id is not None else origin[0])
         body = form.line(identifier, origin, output.data)
-        lines.append(Line(identifier, min(known), body, _content(output.data, body), tuple(sorted(known))))
+        joins, deletion = tuple(sorted(known)), type(output.data) is Delete
+        lines.append(Line(identifier, min(known), body, _content(output.data, body), joins, deletion))
         named.update(known)
     if foreign:
         sink.lied(foreign)

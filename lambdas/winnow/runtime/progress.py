@@ -43,6 +43,8 @@ class Buffer:
     skipped: list[int] = field(default_factory=list)
     failures: list[FailureReport] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
+    deleted: list[int] = field(default_factory=list)
+    """Ordinals of records whose outputs hold a deletion."""
     bytes: int = 0
     """Of the lines, encoded."""
     warnings: int = 0
@@ -60,6 +62,8 @@ class Buffer:
         self.lines += lines
         for line in lines:
             self.bytes += size(line.body)
+            if line.deletion:
+                self.deleted += line.joins or (line.ordinal,)
 
     def add_warnings(self, warnings: list[str]) -> None:
         self.warnings += len(warnings)

@@ -77,6 +77,7 @@ class SegmentWriter:
             sequence=draft.sequence,
             succeeded=_ranges(collected.succeeded),
             skipped=_ranges(collected.skipped),
+            deleted=Ranges.of(collected.deleted),
             failed={kind: Ranges.of(ordinals) for kind, ordinals in by_kind.items()},
             outputs=outputs,
             failures_key=failures_key,

@@ -34,6 +34,8 @@ class Line(NamedTuple):
     """Digest of the data, of an output with an id of its own; None where it has the record's id, empty where it has that id with a number."""
     joins: tuple[int, ...] = ()
     """Ordinals of all records that it came from; empty where that is one."""
+    deletion: bool = False
+    """It says that what was published under its id is to go."""
 
 
 class Sink(Protocol):

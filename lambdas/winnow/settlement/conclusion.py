@@ -97,6 +97,7 @@ def _result(
             skipped=skipped,
             failed=failed,
             repetitions=last.repetitions(plan),
+            deleted=last.counters.get("deleted", 0),
             warnings=last.counters.get("warnings", 0),
             refused=last.counters.get("refused", 0),
             repeated=last.counters.get("repeated", 0),

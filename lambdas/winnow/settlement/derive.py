@@ -210,6 +210,7 @@ def _counters(attempt: EndedAttempt, *, retried: Ranges) -> Mapping[str, int]:
     counters = Counter(attempt.before.counters)
     counters.update(
         warnings=evidence.warnings,
+        deleted=len(evidence.deleted & evidence.succeeded),
         refused=evidence.refused + false_claims,
         repeated=evidence.repeated,
         retried=evidence.recovered + len(retried),

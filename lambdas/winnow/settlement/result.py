@@ -84,6 +84,8 @@ class StageCounts:
     repeated: int
     """Records that were journaled more than once."""
     retried: int
+    deleted: int = 0
+    """Of those that succeeded: their outputs hold a deletion."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -97,6 +99,7 @@ class StageCounts:
             refused=required(value, "refused", int),
             repeated=required(value, "repeated", int),
             retried=required(value, "retried", int),
+            deleted=nullable(value, "deleted", int) or 0,
         )
 
     def to_json(self) -> dict[str, int]:
@@ -110,6 +113,7 @@ class StageCounts:
             "refused": self.refused,
             "repeated": self.repeated,
             "retried": self.retried,
+            **({"deleted": self.deleted} if self.deleted else {}),
         }
 
 

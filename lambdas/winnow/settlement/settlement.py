@@ -90,7 +90,7 @@ class Settlement:
     own_ids: bool = False
     """Some output so far, in the whole stage run, has an id of its own."""
     counters: Mapping[str, int] = field(default_factory=dict)
-    """Of the whole stage run so far: `warnings`, `refused` evidence, `repeated`, `retried` and `clashed` records, `same_outputs`."""
+    """Of the whole stage run so far: `warnings`, `deleted` records, `refused` evidence, `repeated`, `retried` and `clashed` records, `same_outputs`."""
     skip_reasons: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
 

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from winnow.core.errors import StageInputError, WinnowError
+from winnow.core.record import Delete
 from winnow.storage.jsonlines import dumps
 from winnow.storage.ledger import compress
 
@@ -35,11 +36,13 @@ class OutputFormat(Protocol):
 
 
 class NdjsonOutput:
-    """Lines `{"id", "from", "data"}`, gzipped."""
+    """Lines `{"id", "from", "data"}`, gzipped; that of a deletion has null as its data, and `"deleted": true`."""
 
     suffix = "ndjson.gz"
 
     def line(self, identifier: str, origin: str | Sequence[str], data: Any) -> bytes:
+        if type(data) is Delete:
+            return dumps({"id": identifier, "from": origin, "data": None, "deleted": True}).encode()
         try:
             return dumps({"id": identifier, "from": origin, "data": data}).encode()
         except (TypeError, ValueError, RecursionError) as error:
@@ -54,8 +57,15 @@ class NdjsonOutput:
         return compress(b"\n".join([*lines, b""]))
 
 
+DELETED_COLUMN = "record_deleted"
+"""Of a segment in Parquet: true in the line of a deletion. Segments without one have no such column."""
+
+
 class ParquetOutput:
-    """A Parquet file with a column `record_id`, a column `from`, and the columns of the given schema."""
+    """A Parquet file with a column `record_id`, a column `from`, and the columns of the given schema.
+
+    One with a deletion has a column `record_deleted`, too, and in it all columns of the schema may be null.
+    """
 
     suffix = "parquet"
 
@@ -67,7 +77,7 @@ class ParquetOutput:
         """
         import pyarrow as pa  # noqa: PLC0415  only workers that write Parquet carry it
 
-        taken = {"record_id", "from"} & set(schema.names)
+        taken = {"record_id", "from", DELETED_COLUMN} & set(schema.names)
         if taken:
             raise ValueError(
                 f"the schema must not have a column of Winnow's own, got: {', '.join(sorted(taken))}"
@@ -90,6 +100,9 @@ class ParquetOutput:
     def line(self, identifier: str, origin: str | Sequence[str], data: Any) -> dict[str, Any]:
         import pyarrow as pa  # noqa: PLC0415
 
+        if type(data) is Delete:
+            origin = origin if isinstance(origin, str) else dumps(list(origin))
+            return {"record_id": identifier, "from": origin, DELETED_COLUMN: True}
         if not isinstance(data, dict) or set(data) - set(self.data_schema.names):
             raise UnusableOutput(
                 f"the output must be a dict with no other keys than {', '.join(self.data_schema.names)}"
@@ -126,12 +139,18 @@ class ParquetOutput:
         import pyarrow as pa  # noqa: PLC0415
         import pyarrow.parquet as pq  # noqa: PLC0415
 
+        has_deletions = any(DELETED_COLUMN in line for line in lines)
+        schema = self._schema_with_deletions() if has_deletions else self.schema
         sink = pa.BufferOutputStream()
-        pq.write_table(
-            pa.Table.from_pylist(lines, self.schema), sink, compression="zstd", row_group_size=50_000
-        )
+        pq.write_table(pa.Table.from_pylist(lines, schema), sink, compression="zstd", row_group_size=50_000)
         written: bytes = sink.getvalue().to_pybytes()
         return written
+
+    def _schema_with_deletions(self) -> pa.Schema:
+        import pyarrow as pa  # noqa: PLC0415
+
+        fields = [field if field.name == "record_id" else field.with_nullable(True) for field in self.schema]
+        return pa.schema([*fields, pa.field(DELETED_COLUMN, pa.bool_())])
 
 
 NUMBER_BYTES = 32

@@ -21,7 +21,7 @@ from winnow.runtime.decorator import Worker
 from winnow.settlement.failure_records import read_failures
 from winnow.settlement.result import StageResult
 from winnow.settlement.settle import settle
-from winnow.storage.formats import open_parquet
+from winnow.storage.formats import DELETED_COLUMN, open_parquet
 from winnow.storage.ledger import Ledger, decompress
 from winnow.testing.memory_store import MemoryStore
 
@@ -61,6 +61,8 @@ class BatchResult:
     """Output data by output id."""
     lineage: Mapping[str, str | list[str]]
     """Output id to the id, or ids, of the records it came from."""
+    deleted: frozenset[str]
+    """Ids of deletions, which are in `lineage` and not in `outputs`."""
     skipped: int
     failures: Mapping[str, Failure]
     """By record id."""
@@ -132,17 +134,22 @@ def _result(ledger: Ledger, state: Mapping[str, Any]) -> BatchResult:
     result = ledger.read(keys.result, StageResult.from_json)
     outputs: dict[str, Any] = {}
     lineage: dict[str, str | list[str]] = {}
+    deleted: set[str] = set()
     for entry in ledger.read(keys.successes, SuccessManifest.from_json).entries:
         of = read_output_ids(ledger, entry).of
         for line, ordinal in zip(_lines(ledger, entry.key), of, strict=True):
             if entry.accept is None or ordinal in entry.accept:
-                outputs[line["id"]] = line["data"]
+                if "deleted" in line:
+                    deleted.add(line["id"])
+                else:
+                    outputs[line["id"]] = line["data"]
                 lineage[line["id"]] = line["from"]
     return BatchResult(
         verdict=state["verdict"],
         cause=state["cause"] or "",
         outputs=outputs,
         lineage=lineage,
+        deleted=frozenset(deleted),
         skipped=result.output.skipped,
         failures=_failures(ledger, keys.failures),
         tries=result.output.tries,
@@ -155,11 +162,14 @@ def _result(ledger: Ledger, state: Mapping[str, Any]) -> BatchResult:
 def _lines(ledger: Ledger, key: str) -> list[dict[str, Any]]:
     body = ledger.store.get(key).body
     if key.endswith(".parquet"):
-        return [
-            {"id": row.pop("record_id"), "from": row.pop("from"), "data": row}
-            for row in open_parquet(body, key).read().to_pylist()
-        ]
+        return [_line_of(row) for row in open_parquet(body, key).read().to_pylist()]
     return [json.loads(line) for line in decompress(body).splitlines()]
+
+
+def _line_of(row: dict[str, Any]) -> dict[str, Any]:
+    """A Parquet segment's row as a line of an ndjson segment."""
+    line: dict[str, Any] = {"deleted": True} if row.pop(DELETED_COLUMN, None) else {}
+    return {"id": row.pop("record_id"), "from": row.pop("from"), "data": row, **line}
 
 
 def _failures(ledger: Ledger, key: str) -> dict[str, Failure]:

@@ -10,10 +10,10 @@ from winnow.core.contract import Pointer
 from winnow.core.record import Delete
 from winnow.core.run_document import RunDocument
 from winnow.publish.build import Built, VersionBuilder
-from winnow.publish.documents import Current, Format, Mode
+from winnow.publish.documents import CurrentVersion, Format, Mode
 from winnow.publish.published_set import PublishedSet
 from winnow.publish.publisher import Published, Publisher
-from winnow.publish.writing import Limits
+from winnow.publish.writing import PartLimits
 from winnow.published import read
 from winnow.storage.ledger import Ledger
 from winnow.testing import run_worker
@@ -41,7 +41,7 @@ class Publication:
 
     mode: Mode = Mode.MERGE
     form: Format = Format.NDJSON
-    limits: Limits = field(default_factory=Limits)
+    limits: PartLimits = field(default_factory=PartLimits)
     store: MemoryStore = field(default_factory=lambda: MemoryStore("published"))
     ledger: Ledger = field(default_factory=lambda: Ledger(MemoryStore("ledger")))
 
@@ -102,7 +102,7 @@ class Publication:
                 return done
 
     @property
-    def current(self) -> Current:
+    def current(self) -> CurrentVersion:
         current, _ = self.set.current()
         assert current is not None
         return current

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.winnow.publications import FAILS, SKIPPED, Publication, numbered
 from winnow.core.errors import DamagedDocument
-from winnow.publish.documents import Format, Hold, Mode
+from winnow.publish.documents import Format, Mode, PublicationHold
 from winnow.publish.published_set import encoded
 from winnow.published import read
 
@@ -109,7 +109,7 @@ def test_of_two_runs_at_once_the_second_is_laid_over_the_first(publication: Publ
 
 def test_no_run_moves_the_pointer_while_it_is_held(publication: Publication) -> None:
     publication.go("01", numbered({"a": 1}))
-    hold = Hold(at="2026-11-02T00:00:00.000Z", who="ada", why="an audit", version=1)
+    hold = PublicationHold(at="2026-11-02T00:00:00.000Z", who="ada", why="an audit", version=1)
     publication.store.put(publication.set.keys.hold, encoded(hold.to_json()))
     published = publication.go("02", numbered({"a": 2}))
     assert published.version is None

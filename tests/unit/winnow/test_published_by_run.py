@@ -11,7 +11,7 @@ import pytest
 from tests.unit.winnow.runs import RUN_ID
 from tests.unit.winnow.test_close import LOSSY, World, ended
 from winnow.metrics.watch import Metric
-from winnow.publish.documents import Claim, Counts, Format, Manifest, Mode, MoveKind
+from winnow.publish.documents import Counts, Format, Manifest, Mode, MoveKind, VersionClaim
 from winnow.publish.published_set import PublishedSet, new_move
 from winnow.runs.closer import CloseRunIncomplete
 from winnow.runs.published_by_run import age_of_published, published_by
@@ -44,7 +44,7 @@ def version(number: int, run_id: str, *, began: str = BEGAN) -> Manifest:
 
 
 def build(published: PublishedSet, made: Manifest) -> None:
-    claim = Claim(run_id=made.run_id, attempt=0, base=made.base, claimed_at=made.created_at)
+    claim = VersionClaim(run_id=made.run_id, attempt=0, base=made.base, claimed_at=made.created_at)
     published.take(made.version, claim)
     published.write_once(published.keys.version(made.version).manifest, made.to_json())
 
@@ -54,7 +54,7 @@ def publish(published: PublishedSet, made: Manifest) -> None:
     current, etag = published.current()
     before = current.version if current else None
     move = new_move(MoveKind.PUBLISH, before=before, after=made.version, who="pipeline", why="run")
-    published.point_to(made, move, etag=etag)
+    published.point_to(made, move, instead=current, etag=etag)
 
 
 def output(**published: Any) -> str:
@@ -179,9 +179,9 @@ def test_age_is_that_of_the_data_also_after_a_rollback() -> None:
     noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
     assert age_of_published(published, noon) == timedelta(hours=10).total_seconds()
 
-    _, etag = published.current()
+    current, etag = published.current()
     back = new_move(MoveKind.ROLLBACK, before=2, after=1, who="curator", why="wrong titles")
-    published.point_to(first, back, etag=etag)
+    published.point_to(first, back, instead=current, etag=etag)
 
     assert age_of_published(published, noon) == timedelta(hours=34).total_seconds()
 

@@ -24,7 +24,7 @@ BATCH = LEDGER | {"batch.plan", "batch.rows", "core.document", "core.ranges"}
 REPORTS = {"journal.reports", "storage.jsonlines"}
 SETTLEMENT = BATCH | {"core.repetitions", "journal.successes", "settlement.settlement"}
 READERS = {
-    "batch.lines", "batch.ndjson", "batch.opening", "batch.parquet", "batch.selection", "batch.successes", "storage.formats",
+    "core.record", "batch.lines", "batch.ndjson", "batch.opening", "batch.parquet", "batch.selection", "batch.successes", "storage.formats",
 }  # fmt: skip
 EVIDENCE = {"journal.evidence", "journal.segment"}
 SETTLE = (
