@@ -83,8 +83,9 @@ class PublishedBucket(Construct):
     def grant_judge(self, grantee: iam.IGrantable) -> None:
         """May add the gate's results to a version."""
         self.grant_read(grantee)
-        gate = VersionKeys(f"{self._keys.versions}*/").gate
-        grant_objects(self.bucket, grantee, actions=["s3:PutObject"], keys=gate)
+        version = VersionKeys(f"{self._keys.versions}*/")
+        for keys in (version.gate, version.violations):
+            grant_objects(self.bucket, grantee, actions=ADD, keys=keys)
 
     def grant_move(self, grantee: iam.IGrantable) -> None:
         """May move the pointer. A condition on what is there takes the permission to read it, too."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_CAUSES = 20
 MAX_EXAMPLES = 5
+MAX_RULES = 10
+"""Rules of the quality gate that an alert names; `gate.json` has all."""
 MAX_FINGERPRINTS = 1_000
 """Different causes that a tally tells apart; at about 1 KB each, a megabyte however many records failed."""
 OTHER_CAUSES = "other causes"
@@ -45,6 +47,8 @@ class Event(StrEnum):
     ABORTED = "ABORTED"
     NOT_CONSERVED = "NOT_CONSERVED"
     REFUSED = "REFUSED"
+    BLOCKED = "BLOCKED"
+    """The quality gate did not let the run publish."""
     TEST = "TEST"
     """Nothing happened; an operator wants to see that alerts arrive."""
 
@@ -111,6 +115,73 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenRule:
+    """A rule of the quality gate that a version violates, or that cannot be evaluated."""
+
+    name: str
+    reason: str
+    """Why the rule is there."""
+    expected: str
+    found: str
+    violations: int | None
+    """Rows that violate it; None for a rule that is not about rows."""
+    first_ids: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        return cls(
+            name=value["name"],
+            reason=value["reason"],
+            expected=value["expected"],
+            found=value["found"],
+            violations=value["violations"],
+            first_ids=tuple(value["first_ids"]),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "reason": self.reason,
+            "expected": self.expected,
+            "found": self.found,
+            "violations": self.violations,
+            "first_ids": list(self.first_ids),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockedVersion:
+    """A version that the quality gate blocked."""
+
+    publication: str
+    version: int
+    published: int | None
+    """The version that stays published; None where there is none."""
+    rules: tuple[BrokenRule, ...]
+    """Those that block, at most `MAX_RULES`."""
+    more_rules: int = 0
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        return cls(
+            publication=value["publication"],
+            version=value["version"],
+            published=value["published"],
+            rules=tuple(BrokenRule.from_json(rule) for rule in value["rules"]),
+            more_rules=value["more_rules"],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "publication": self.publication,
+            "version": self.version,
+            "published": self.published,
+            "rules": [rule.to_json() for rule in self.rules],
+            "more_rules": self.more_rules,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertCounts:
     """Distinct records of the stage so far."""
 
@@ -170,6 +241,9 @@ class AlertContent:
     more_causes: int = 0
     examples: tuple[Example, ...] = ()
     failures_file: Pointer | None = None
+    """All failures; where the gate blocked, all ids that violate its rules."""
+    blocked: BlockedVersion | None = None
+    """What the quality gate did not let through."""
 
     @property
     def needs_alert(self) -> bool:
@@ -192,7 +266,7 @@ class AlertContent:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Raises KeyError, TypeError or ValueError if it is not an alert."""
-        counts, file = value.get("counts"), value.get("failures_file")
+        counts, file, blocked = value.get("counts"), value.get("failures_file"), value.get("blocked")
         return cls(
             severity=Severity(value["severity"]),
             verdict=Event(value["verdict"]).value,
@@ -207,6 +281,7 @@ class AlertContent:
             more_causes=value.get("more_causes", 0),
             examples=tuple(Example.from_json(example) for example in value.get("examples", ())),
             failures_file=None if file is None else Pointer.from_event(file, "failures_file"),
+            blocked=None if blocked is None else BlockedVersion.from_json(blocked),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -224,6 +299,7 @@ class AlertContent:
             "more_causes": self.more_causes,
             "examples": [example.to_json() for example in self.examples],
             "failures_file": None if self.failures_file is None else self.failures_file.to_payload(),
+            "blocked": None if self.blocked is None else self.blocked.to_json(),
         }
 
 

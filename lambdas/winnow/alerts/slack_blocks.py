@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from winnow.alerts.content import OTHER_CAUSES, Event, Severity
-from winnow.alerts.wording import Alert
+from winnow.alerts.wording import Alert, all_of, rule_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from winnow.alerts.content import CauseGroup, Example
+    from winnow.alerts.content import BrokenRule, CauseGroup, Example
 
 MAX_BLOCKS = 50
 MAX_TEXT_CHARS = 3_000
@@ -68,13 +68,19 @@ def alert_message(alert: Alert) -> dict[str, Any]:
         blocks += _sections(["*Failures by cause*", *map(_cause_line, content.causes), *more])
     if content.examples:
         blocks += _sections(["*First records*", *map(_example_lines, content.examples)])
+    if content.blocked:
+        more = [f"and {content.blocked.more_rules:,} more"] if content.blocked.more_rules else []
+        blocks += _sections(["*Rules that block*", *map(_rule_lines, content.blocked.rules), *more])
     steps = (f"{number}. {escape(step)}" for number, step in enumerate(alert.steps, start=1))
     blocks += _sections(["*What to do*", *steps, _code_block(alert.command)])
-    links = [("Open execution", alert.console_url), ("Open list of failures", alert.failures_url)]
+    links = [
+        ("Open execution", alert.console_url),
+        (f"Open list of {'ids' if content.blocked else 'failures'}", alert.failures_url),
+    ]
     blocks += _buttons(links)
     where = [f"run {code(content.run_id)}" if content.run_id else f"pipeline {code(content.pipeline)}"]
     if content.failures_file:
-        where.append(f"all failures, one JSON line each: {code(str(content.failures_file))}")
+        where.append(f"{all_of(content)}, one JSON line each: {code(str(content.failures_file))}")
     blocks.append(_context(where))
     sign = SIGN_OF_A_TEST if content.verdict == Event.TEST else SIGNS[content.severity]
     return _message(alert.title, blocks, sign=sign)
@@ -120,6 +126,11 @@ def _cause_line(cause: CauseGroup) -> str:
 
 def _example_lines(example: Example) -> str:
     return f"•  {code(example.record_id)}\n     {escape(example.kind)}  {code(f'{example.error_type}: {example.message}')}"
+
+
+def _rule_lines(rule: BrokenRule) -> str:
+    told = "".join(f"\n     {code(line)}" for line in rule_lines(rule))
+    return f"•  {code(rule.name)}  {code(rule.reason)}{told}"
 
 
 def _message(title: str, blocks: list[Block], *, sign: str = "") -> dict[str, Any]:

@@ -23,7 +23,7 @@ from winnow.core.contract import MAX_RECORD_ID_BYTES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from winnow.alerts.content import CauseGroup
+    from winnow.alerts.content import BlockedVersion, BrokenRule, CauseGroup
 
 LOCAL = "local"
 """Name of the environment that runs on the emulator: there is no console, and commands carry `--local`."""
@@ -124,6 +124,24 @@ def _cut(content: AlertContent, id_chars: int, message_chars: int) -> AlertConte
             )
             for example in content.examples
         ),
+        blocked=content.blocked and _cut_blocked(content.blocked, id_chars, message_chars),
+    )
+
+
+def _cut_blocked(blocked: BlockedVersion, id_chars: int, message_chars: int) -> BlockedVersion:
+    return replace(
+        blocked,
+        rules=tuple(
+            replace(
+                rule,
+                name=clean(rule.name, 100),
+                reason=clean(rule.reason, message_chars),
+                expected=clean(rule.expected, message_chars),
+                found=clean(rule.found, message_chars),
+                first_ids=tuple(shown_id(each, id_chars) for each in rule.first_ids),
+            )
+            for rule in blocked.rules
+        ),
     )
 
 
@@ -169,6 +187,8 @@ def _headline(content: AlertContent) -> str:
             return "the ledger of the run does not add up; records may be missing"
         case Event.REFUSED, _:
             return "an event that asked for a run was refused"
+        case Event.BLOCKED, _:
+            return f"the quality gate blocked {_version(content)}; {_stays(content)}"
         case Event.TEST, _:
             return "a test of the alerts; nothing is wrong"
         case _:
@@ -214,10 +234,35 @@ def _summary(content: AlertContent) -> str:
                 "The event asks for something that cannot be run, so no run was started, and it will not be delivered again. "
                 "Runs that are under way are not touched."
             )
+        case Event.BLOCKED, _:
+            return (
+                f"The run's records are done, and it built {_version(content)}, which violates "
+                f"{_rules_that_block(content)}. Consumers do not see that version: {_stays(content)}. "
+                "It is kept, so nothing is lost and nothing has to be run again to publish it after all."
+            )
         case Event.TEST, _:
             return "An operator sent this to see that alerts arrive. It came the way that real ones come."
         case _:
             return "The run stopped with an error that is not about single records. What was done is in the ledger."
+
+
+def _version(content: AlertContent) -> str:
+    blocked = content.blocked
+    return f"version {blocked.version} of {blocked.publication}" if blocked else "what the run made"
+
+
+def _stays(content: AlertContent) -> str:
+    if content.blocked is None:
+        return "what was published before stays as it is"
+    if content.blocked.published is None:
+        return f"nothing of {content.blocked.publication} is published yet"
+    return f"published stays version {content.blocked.published}"
+
+
+def _rules_that_block(content: AlertContent) -> str:
+    blocked = content.blocked
+    number = len(blocked.rules) + blocked.more_rules if blocked else 0
+    return "1 rule" if number == 1 else f"{number:,} rules"
 
 
 def _split(counts: AlertCounts) -> str:
@@ -290,6 +335,15 @@ def _steps(content: AlertContent) -> tuple[str, ...]:
                 "Read the cause: it names the field, what is wrong with it, and the event.",
                 "Correct what sends such events, and send this one again; or start the run by hand:",
             )
+        case Event.BLOCKED:
+            return (
+                "Look at the rules, at what was found, and at the ids.",
+                "If the data is wrong: fix its source or the worker's code, and run again, or replay what failed.",
+                (
+                    "If the data is right and the rule is not: publish the version as it is, with your reason "
+                    "(without --execute it only shows what would change):"
+                ),
+            )
         case Event.TEST:
             return (
                 "Nothing is to be done: you would have heard of a real failure, too.",
@@ -305,6 +359,9 @@ def _steps(content: AlertContent) -> tuple[str, ...]:
 def _command(content: AlertContent, environment: str) -> str:
     if content.verdict == Event.NOT_CONSERVED:
         words = ["verify", content.run_id]
+    elif content.blocked is not None:
+        words = ["publish", "promote", str(content.blocked.version)]
+        words += ["--publication", content.blocked.publication, "--reason", "WHY", "--execute"]
     elif content.verdict == Event.TEST:
         words = ["doctor", content.pipeline]
     elif content.stage is None:
@@ -341,6 +398,17 @@ def cause_line(cause: CauseGroup) -> str:
     return f"{cause.count:,} x {cause.kind}, {what}"
 
 
+def rule_lines(rule: BrokenRule) -> list[str]:
+    """What is told of a rule that blocks, for people."""
+    ids = [f"first ids: {', '.join(rule.first_ids)}"] if rule.first_ids else []
+    return [f"expected: {rule.expected}", f"found: {rule.found}", *ids]
+
+
+def all_of(content: AlertContent) -> str:
+    """What the alert's file lists."""
+    return "All ids that violate a rule" if content.blocked else "All failures"
+
+
 def _text(alert: Alert) -> str:
     content = alert.content
     lines = [alert.title, "", alert.summary, ""]
@@ -359,10 +427,17 @@ def _text(alert: Alert) -> str:
                 f"      {example.kind}, {example.error_type}: {example.message}",
             ]
         lines.append("")
+    if content.blocked:
+        lines.append("Rules that block")
+        for rule in content.blocked.rules:
+            lines += [f"  {rule.name}: {rule.reason}", *(f"      {line}" for line in rule_lines(rule))]
+        if content.blocked.more_rules:
+            lines.append(f"  and {content.blocked.more_rules:,} more")
+        lines.append("")
     lines += ["What to do", *(f"  {number}. {step}" for number, step in enumerate(alert.steps, start=1))]
     lines += ["", f"       {alert.command}", ""]
     if content.failures_file:
-        lines += [f"All failures, one JSON line each: {content.failures_file}"]
+        lines += [f"{all_of(content)}, one JSON line each: {content.failures_file}"]
     if alert.console_url:
         lines += [f"Execution: {alert.console_url}"]
     if content.counts:

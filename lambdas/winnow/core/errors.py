@@ -72,6 +72,10 @@ class UnpublishableRows(WinnowError):
     """Rows of a run cannot be one data set; one line that names the column, the ids and the remedy."""
 
 
+class QualityGateFailed(WinnowError):
+    """A candidate violates a rule that blocks, so it is not published. Step Functions sees this class name as the error name."""
+
+
 class EveryRecordFailed(WinnowError):
     """Raised by the worker's Lambda when not one record succeeded and all failed transiently.
 

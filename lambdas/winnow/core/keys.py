@@ -221,6 +221,11 @@ class VersionKeys:
         return f"{self.prefix}gate.json"
 
     @property
+    def violations(self) -> str:
+        """Every id that violates a rule, a line each."""
+        return f"{self.prefix}violations.ndjson.gz"
+
+    @property
     def pruning(self) -> str:
         """Says that the version is being deleted."""
         return f"{self.prefix}pruning.json"

@@ -61,6 +61,11 @@ class Metric(StrEnum):
     RECORDS_LOST = "RecordsLost"
     CONSERVATION_VIOLATION = "ConservationViolation"
 
+    QUALITY_WARNED = "QualityWarned"
+    """Rules of the gate that a version violates and is published all the same."""
+    QUALITY_BLOCKED = "QualityBlocked"
+    """Rules of the gate that a version violates, or that cannot be evaluated, so that it is not published."""
+
     ALERT_SENT = "AlertSent"
     ALERT_FAILED = "AlertFailed"
     """SNS did not take an alert. The run goes on; closing the run tries again."""

@@ -29,6 +29,7 @@ from winnow.runs.steps import AlertStep, ClosingStep, Steps
 if TYPE_CHECKING:
     from winnow.alerts.announcer import Announcer
     from winnow.publish.published_set import PublishedSet
+    from winnow.quality.result import GateResult
     from winnow.register.table import RegisterTable
     from winnow.runs.run_ended import RunEnded
     from winnow.storage.ledger import Ledger
@@ -48,6 +49,7 @@ ALERT_OF_PROOF = AlertStep("alert of the proof")
 COUNT_END = ClosingStep("count")
 COUNT_PROOF = ClosingStep("count what was proved")
 FIND_PUBLISHED = ClosingStep("find what was published")
+FIND_GATE = ClosingStep("find what the gate said")
 COUNT_PUBLISHED = ClosingStep("count what was published")
 REPORT = ClosingStep("report")
 RELEASE_HOLDS = ClosingStep("release the replay's holds")
@@ -78,6 +80,8 @@ class Closing:
     """What was alerted now."""
     published: PublishedByRun | None = None
     """None where the pipeline publishes nothing."""
+    gate: GateResult | None = None
+    """None where no rule is given, or the run built no candidate."""
 
     def to_payload(self) -> dict[str, Any]:
         return {
@@ -136,6 +140,7 @@ class Closer:
             state=self._state,
             announcer=self._announcer,
             watch=self._watch,
+            published=self._published,
         )
         if run and not run.stepped_aside:
             self._close(steps, closing, alerts, ended, run)
@@ -162,6 +167,7 @@ class Closer:
             closing.published = steps.take(
                 FIND_PUBLISHED, lambda: published_by(published, closing.run_id, ended)
             )
+            closing.gate = steps.take(FIND_GATE, lambda: _find_gate(published, closing))
         proof = steps.take(PROVE, lambda: prove(self._ledger, closing.run_id, status=ended.status))
         closing.proof = proof
         # Before alerts: failures that the register does not know yet would be alerted as new.
@@ -248,6 +254,7 @@ class Closer:
             "closed_at": now(),
             "register": closing.register,
             "published": closing.published.to_json() if closing.published else None,
+            "gate": closing.gate.to_json() if closing.gate else None,
             "proof": proof.to_json(),
         }
         self._ledger.write_json(keys.run_report(closing.run_id), document)
@@ -268,3 +275,13 @@ class Closer:
         if self._state.mark(run_id, f"counted proof {ended.redrives}"):
             self._watch.count(Metric.RECORDS_LOST, proof.lost)
             self._watch.count(Metric.CONSERVATION_VIOLATION, len(proof.all_problems))
+
+
+def _find_gate(published: PublishedSet, closing: Closing) -> GateResult | None:
+    """What the gate said of the run's version, or of its last candidate."""
+    from winnow.quality.judged import candidate_of, find_gate  # noqa: PLC0415  most pipelines publish nothing
+
+    version = closing.published.version if closing.published else None
+    if version is None:
+        version = candidate_of(published, closing.run_id)
+    return find_gate(published, version) if version is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from winnow.alerts.content import AlertContent, Event, Severity
-from winnow.core.errors import LedgerObjectMissing
+from winnow.core.errors import DamagedDocument, LedgerObjectMissing, QualityGateFailed
 from winnow.metrics.watch import Metric
 from winnow.proof.prove import Proof, Reached
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from winnow.alerts.announcer import Announcer
     from winnow.core.keys import AttemptKeys
     from winnow.metrics.watch import Watch
+    from winnow.publish.published_set import PublishedSet
     from winnow.runs.run_ended import RunEnded
     from winnow.storage.ledger import Ledger
     from winnow.storage.state_table import StateTable
@@ -33,7 +34,10 @@ class RunAlerts:
         state: StateTable,
         announcer: Announcer,
         watch: Watch,
+        published: PublishedSet | None = None,
     ) -> None:
+        """`published` is None where the pipeline publishes nothing."""
+        self._published = published
         self._pipeline = pipeline
         self._run_id = run_id
         self._ledger = ledger
@@ -62,6 +66,9 @@ class RunAlerts:
     def send_of_run(self, ended: RunEnded, proof: Proof | None) -> None:
         if ended.succeeded:
             return
+        if ended.error_name == QualityGateFailed.__name__ and (blocked := self._blocked()):
+            self._send_once(blocked, ended, f"run {ended.status} {ended.redrives}")
+            return
         content = AlertContent(
             severity=Severity.ERROR if ended.status == Event.ABORTED else Severity.CRITICAL,
             verdict=Event(ended.status).value,
@@ -70,6 +77,17 @@ class RunAlerts:
             cause=": ".join(filter(None, (_stopped_at(proof), ended.reason))) or None,
         )
         self._send_once(content, ended, f"run {ended.status} {ended.redrives}")
+
+    def _blocked(self) -> AlertContent | None:
+        """What the quality gate held back; None where that cannot be found, so that the run's own error is told instead."""
+        from winnow.runs.blocked_version import find_blocked  # noqa: PLC0415  most runs pass
+
+        if self._published is None:
+            return None
+        try:
+            return find_blocked(self._published, pipeline=self._pipeline, run_id=self._run_id)
+        except DamagedDocument:
+            return None
 
     def send_of_proof(self, ended: RunEnded, proof: Proof) -> None:
         if proof.holds:

@@ -136,7 +136,7 @@ class Ledger:
 
     def write_lines(self, key: str, lines: Iterator[str]) -> None:
         """Write gzipped ndjson of any length, streamed."""
-        self.store.put_stream(key, _gzip(lines))
+        self.store.put_stream(key, gzipped(lines))
 
     def write_records(self, key: str, rows: Iterable[object], *, if_absent: bool = False) -> None:
         """Write a list of records that a stage can be given: plain ndjson of any length, streamed.
@@ -165,7 +165,7 @@ def record_lines(records: Iterable[object]) -> Iterator[bytes]:
         yield "".join(f"{line}\n" for line in some).encode("utf-8", "surrogatepass")
 
 
-def _gzip(lines: Iterator[str]) -> Iterator[bytes]:
+def gzipped(lines: Iterator[str]) -> Iterator[bytes]:
     packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP)
     while some := list(islice(lines, LINES_PER_PIECE)):
         yield packer.compress("".join(f"{line}\n" for line in some).encode("utf-8", "replace"))

@@ -175,12 +175,19 @@ def test_one_rule_that_cannot_be_evaluated_costs_only_itself(tmp_path: Path, for
 
 @BOTH
 def test_passes_an_empty_version_by_all_rules_but_those_that_ask_for_rows(tmp_path: Path, form: str) -> None:
-    rules = [RowCount(at_least=1, reason=WHY), NullShare("x", at_most=0, reason=WHY), Unique("x", reason=WHY)]
+    rules = [
+        RowCount(at_least=1, reason=WHY),
+        NullShare("x", at_most=0, reason=WHY),
+        Unique("x", reason=WHY),
+        Fresh("x", within="1d", reason=WHY),
+        Sql("x >", reason=WHY),
+    ]
     source = RowSource(format=form, keys=[], fetch=write_parts(tmp_path, form, []).fetch)
 
     results, violating = examine(rules, source, facts(0))
 
-    assert [result.outcome for result in results] == ["blocked", "passed", "passed"]
+    assert [result.outcome for result in results] == ["blocked", "passed", "passed", "blocked", "blocked"]
+    assert results[3].found == "no date in any row"
     assert violating == []
 
 
