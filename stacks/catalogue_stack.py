@@ -1,4 +1,4 @@
-"""The example: descriptions of manuscripts become works whose identifiers stay."""
+"""The example: descriptions of manuscripts become works whose identifiers stay, and are published."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from aws_cdk import Environment, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 
 from stacks.constructs.pipeline import Pipeline
+from stacks.constructs.publication import Publication
 from stacks.constructs.removal import removal_policy
 from stacks.constructs.source_bucket import SourceBucket
 from stacks.constructs.stage import Stage
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class CatalogueStack(Stack):
-    """TEI files in a bucket → adapt → transform → mint → works in the ledger."""
+    """TEI files in a bucket → adapt → transform → mint → works, published."""
 
     def __init__(self, scope: Construct, construct_id: str, *, settings: EnvironmentSettings) -> None:
         super().__init__(
@@ -64,6 +65,8 @@ class CatalogueStack(Stack):
                     environment={"IDENTIFIERS_TABLE": identifiers.table_name},
                 ),
             ],
+            # Nested as works are, they stay readable as JSON. A description that fails keeps the work that was made of it before.
+            publish=Publication("works", mode="merge", format="ndjson"),
         )
         # An identifier is never deleted, so that no later record can be given the same.
         identifiers.grant(
