@@ -16,8 +16,11 @@ INVOCATIONS = 14
 DYNAMODB_REQUESTS = 56
 OWN_GB_SECONDS = 2.5
 LOG_BYTES = 9_901
-METRICS = 58
+METRICS = 59
 """Of a run of three stages, as counted: what it takes however few its records are. Metrics each with its dimensions."""
+
+HOURLY_METRICS = 1
+"""Whether or not anything runs."""
 
 FLUSH_SECONDS = 5
 """Between two segments of a journal, each with a segment of outputs."""
@@ -42,8 +45,13 @@ class Nightly:
 
     @property
     def idle(self) -> float:
-        """Nothing runs: the alerts' key, alarms, the webhook's secret."""
-        return prices.KEY_MONTH + self.alarms * prices.ALARM_MONTH + prices.SECRET_MONTH
+        """Nothing runs: the alerts' key, alarms, the webhook's secret, the age of what is published, measured every hour."""
+        return (
+            prices.KEY_MONTH
+            + self.alarms * prices.ALARM_MONTH
+            + prices.SECRET_MONTH
+            + HOURLY_METRICS * prices.METRIC_MONTH
+        )
 
     @property
     def overhead(self) -> float:

@@ -11,8 +11,8 @@ from rich.text import Text
 from winnow.alerts.shown_ids import shown_id
 from winnow.core.errors import PublishRefused
 from winnow.publish.operating import Operator, State
+from winnow.quality.judged import find_gate
 from winnow.quality.result import GateResult, Outcome
-from winnow.storage.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,8 +54,7 @@ class VersionView:
     @classmethod
     def of(cls, published: PublishedSet, listed: Listed) -> Self:
         """A version of the list. Raises `DamagedDocument`."""
-        key = published.keys.version(listed.version).gate
-        return cls(listed=listed, gate=Ledger(published.store).find(key, GateResult.from_json))
+        return cls(listed=listed, gate=find_gate(published, listed.version))
 
     def to_json(self) -> dict[str, Any]:
         listed = self.listed

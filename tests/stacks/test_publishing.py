@@ -89,7 +89,7 @@ def test_each_function_writes_its_own_part_and_none_deletes(books: Synthesized, 
     works = f"{bucket}/published/works"
     written = {
         BUILD: {f"{works}/versions/*"},
-        CHECK: {f"{works}/versions/*/gate.json"},
+        CHECK: {f"{works}/versions/*/gate.json", f"{works}/versions/*/violations.ndjson.gz"},
         PUBLISH: {f"{works}/current.json", f"{works}/history/*", f"{works}/runs/*.json"},
     }
     for handler in books.handlers():
