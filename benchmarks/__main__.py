@@ -26,6 +26,7 @@ MODULES = {
     "runtime": "runtime",
     "flushing": "flushing",
     "settling": "settling",
+    "publishing": "publishing",
     "cold-start": "cold_start",
     "pipeline": "pipeline",
     "growth": "growth",

@@ -17,11 +17,13 @@ TIMES = {Effort.FULL: 11, Effort.QUICK: 3, Effort.TINY: 1}
 CLIENTS = MappingProxyType(
     {
         "alert": ("client('s3')", "client('sns')"),
+        "build_version": ("client('s3')",),
         "close_run": ("client('s3')", "client('dynamodb', QUICK)", "client('dynamodb')"),
         "close_window": ("client('s3')", "client('dynamodb', QUICK)", "client('stepfunctions')"),
         "plan": ("client('s3')",),
         "plan_run": ("client('s3')",),
         "probe": (),
+        "publish": ("client('s3')",),
         "register": ("client('s3')",),
         "settle": ("client('s3')",),
         "slack": ("client('secretsmanager')",),

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from winnow.core.errors import LedgerConflict, LedgerObjectMissing, SourceChanged
+from winnow.core.errors import LedgerConflict, LedgerObjectMissing, PublishConflict, SourceChanged
 from winnow.storage.ranged import STREAM_PIECE_BYTES
 from winnow.storage.store import HEAD_BYTES, Head, StoredObject
 
@@ -29,6 +29,17 @@ class DiskStore:
                 file.write(body)
         except FileExistsError:
             raise LedgerConflict(f"{path} exists already") from None
+
+    def swap(self, key: str, body: bytes, *, if_match: str | None) -> None:
+        """As `PublishedStore.swap`, for one process."""
+        path = self._path(key)
+        if (_tag(path) if path.is_file() else None) != if_match:
+            raise PublishConflict(f"{path} was written by another")
+        self.put(key, body)
+
+    def delete(self, key: str) -> None:
+        """As `PublishedStore.delete`."""
+        self._path(key).unlink(missing_ok=True)
 
     def put_stream(self, key: str, pieces: Iterable[bytes]) -> None:
         path = self._path(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -24,18 +24,19 @@ class ColumnTypes:
         self._seen: dict[str, str] = {}
         """Where a column's type comes from, in words."""
 
-    def add_schema(self, schema: pa.Schema, where: str) -> None:
+    def add_schema(self, schema: pa.Schema, where: str, *, without: Container[str] = (ID,)) -> None:
         """Columns whose types are known.
 
         Args:
-            schema: with or without a column of ids, which is left out.
+            schema: of rows.
             where: whose it is, in words for an error.
+            without: columns that are left out, that of the ids among them.
 
         Raises:
             UnpublishableRows: a column has another type there than before.
         """
         for field in schema:
-            if field.name != ID:
+            if field.name not in without:
                 self._unite(field.name, field.type, where)
 
     def add(self, ids: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from winnow.core.errors import DamagedDocument, UnpublishableRows
 from winnow.core.record import Delete
 from winnow.publish.laying_over import Made, same
 from winnow.publish.sorting import Sorter
+from winnow.storage.formats import DELETED_COLUMN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from winnow.publish.columns import ColumnTypes
     from winnow.storage.store import ObjectStore
 
+OWN_COLUMNS = frozenset({"id", "record_id", "from", DELETED_COLUMN})
+"""Of a segment in Parquet: Winnow's, and the user's `id`, which is that of the output."""
 DELETION = b""
 """A deletion as the sorter holds it."""
 
@@ -70,7 +73,7 @@ def _chunks(store: ObjectStore, successes: SuccessManifest, columns: ColumnTypes
         if columns and schema is not None:
             if schema not in told:
                 told.add(schema)
-                columns.add_schema(schema, f"the outputs of stage {successes.stage}")
+                columns.add_schema(schema, f"the outputs of stage {successes.stage}", without=OWN_COLUMNS)
         elif columns:
             there = [(i, row) for i, row in zip(ids, values, strict=True) if row is not None]
             columns.add([i for i, _ in there], [row for _, row in there])

@@ -56,7 +56,7 @@ def rows_of(published: PublishedSet, manifest: Manifest, scratch: Path) -> Itera
             try:
                 yield from _parquet(path) if manifest.format is Format.PARQUET else _ndjson(path)
             finally:
-                path.unlink()
+                path.unlink(missing_ok=True)
 
 
 def lines_of(published: PublishedSet, files: Iterable[DataFile], scratch: Path) -> Iterator[Any]:
@@ -68,7 +68,7 @@ def lines_of(published: PublishedSet, files: Iterable[DataFile], scratch: Path) 
                 for line in _lines(path):
                     yield loads(line.decode())
             finally:
-                path.unlink()
+                path.unlink(missing_ok=True)
 
 
 def parquet_schema(published: PublishedSet, manifest: Manifest, scratch: Path) -> Any:
@@ -81,7 +81,7 @@ def parquet_schema(published: PublishedSet, manifest: Manifest, scratch: Path) -
         try:
             return pq.read_schema(path)
         finally:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def _fetched(published: PublishedSet, file: DataFile, scratch: Path) -> Path:
@@ -90,7 +90,7 @@ def _fetched(published: PublishedSet, file: DataFile, scratch: Path) -> Path:
         for piece in published.store.stream(file.key):
             target.write(piece)
     if digest_of_file(path) != file.digest:
-        path.unlink()
+        path.unlink(missing_ok=True)
         raise ValueError("its body is not the one that was written")
     return path
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from winnow import PermanentError, Record, Skip, worker
@@ -15,7 +15,9 @@ from winnow.publish.published_set import PublishedSet
 from winnow.publish.publisher import Published, Publisher
 from winnow.publish.writing import PartLimits
 from winnow.published import read
+from winnow.runtime.decorator import Worker
 from winnow.storage.ledger import Ledger
+from winnow.storage.store import ObjectStore
 from winnow.testing import run_worker
 from winnow.testing.memory_store import MemoryStore
 
@@ -49,11 +51,13 @@ class Publication:
     def set(self) -> PublishedSet:
         return PublishedSet(self.store, "works")
 
-    def run(self, began: str, records: Mapping[str, Any], *, replay: bool = False) -> str:
+    def run(
+        self, began: str, records: Mapping[str, Any], *, replay: bool = False, made_by: Worker = obedient
+    ) -> str:
         """A run whose only stage did what the records say; its id. `began` is a day."""
         run_id = f"run-{began}"
         result = run_worker(
-            obedient,
+            made_by,
             [{"id": each, "data": data} for each, data in records.items()],
             run_id=run_id,
             max_tries=1,
@@ -91,15 +95,19 @@ class Publication:
     def publish(self, version: int) -> Published:
         return Publisher(self.set, who="pipeline catalogue").publish(version)
 
-    def go(self, began: str, records: Mapping[str, Any], *, replay: bool = False) -> Published:
+    def go(self, began: str, records: Mapping[str, Any], **options: Any) -> Published:
         """Run, build and publish, again where another run was faster."""
-        return self.finish(self.run(began, records, replay=replay))
+        return self.finish(self.run(began, records, **options))
 
     def finish(self, run_id: str) -> Published:
         while True:
             done = self.publish(self.build(run_id).version)
             if not done.again:
                 return done
+
+    def copied(self) -> Publication:
+        """The same with buckets of its own."""
+        return replace(self, store=_copied(self.store), ledger=Ledger(_copied(self.ledger.store)))
 
     @property
     def current(self) -> CurrentVersion:
@@ -112,6 +120,13 @@ class Publication:
         found = list(read("works", bucket=self.store, version=version))
         assert [row["id"] for row in found] == sorted(row["id"] for row in found)
         return {row["id"]: row["n"] for row in found}
+
+
+def _copied(store: ObjectStore) -> MemoryStore:
+    assert isinstance(store, MemoryStore)
+    made = MemoryStore(store.bucket)
+    made.objects.update(store.objects)
+    return made
 
 
 def numbered(numbers: Mapping[str, Any] | Iterable[str]) -> dict[str, Any]:
