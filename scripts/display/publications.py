@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from winnow.publish.documents import Counts, Current, Hold, Move
-    from winnow.publish.operating import Listed
+    from winnow.publish.documents import Counts, CurrentVersion, Move, PublicationHold
+    from winnow.publish.operating import VersionListing
     from winnow.publish.published_set import PublishedSet
 
 LAST_MOVES = 10
@@ -32,7 +32,7 @@ OUTCOME_STYLES = {Outcome.PASSED: "green", Outcome.WARNED: "yellow", Outcome.BLO
 class VersionView:
     """A version, and what the gate said of it."""
 
-    listed: Listed
+    listed: VersionListing
     gate: GateResult | None
     """None where no rule was evaluated."""
 
@@ -52,7 +52,7 @@ class VersionView:
         return cls.of(published, found[0])
 
     @classmethod
-    def of(cls, published: PublishedSet, listed: Listed) -> Self:
+    def of(cls, published: PublishedSet, listed: VersionListing) -> Self:
         """A version of the list. Raises `DamagedDocument`."""
         return cls(listed=listed, gate=find_gate(published, listed.version))
 
@@ -72,8 +72,8 @@ class PublicationView:
     """All of a publication but its rows."""
 
     name: str
-    current: Current | None
-    hold: Hold | None
+    current: CurrentVersion | None
+    hold: PublicationHold | None
     versions: Sequence[VersionView]
     history: Sequence[Move]
 
