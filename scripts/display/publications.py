@@ -12,7 +12,7 @@ from winnow.alerts.shown_ids import shown_id
 from winnow.core.errors import PublishRefused
 from winnow.publish.operating import Operator, State
 from winnow.quality.judged import find_gate
-from winnow.quality.result import GateResult, Outcome
+from winnow.quality.result import GateOutcome, GateResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LAST_MOVES = 10
 STATE_STYLES = {State.CURRENT: "bold green", State.WHOLE: "", State.UNFINISHED: "yellow", State.PRUNED: "dim"}
-OUTCOME_STYLES = {Outcome.PASSED: "green", Outcome.WARNED: "yellow", Outcome.BLOCKED: "bold red"}
+OUTCOME_STYLES = {GateOutcome.PASSED: "green", GateOutcome.WARNED: "yellow", GateOutcome.BLOCKED: "bold red"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

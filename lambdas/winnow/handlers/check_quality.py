@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.core.errors import QualityGateFailed
 from winnow.metrics.watch import Metric, get_logger, watched
 from winnow.publish.published_set import PublishedSet
-from winnow.quality.gate import Gate
+from winnow.quality.gate import QualityGate
 from winnow.quality.result import GateResult, RuleResult
 from winnow.quality.rules import rules_from_json
 from winnow.settings import Settings
@@ -28,7 +28,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """
     settings = Settings.from_env()
     with watched(settings, run_id=event["run_id"], context=context) as watch:
-        gate = Gate(
+        gate = QualityGate(
             ledger=Ledger.of_bucket(settings.need("ledger_bucket")),
             published=PublishedSet(
                 published_store(settings.need("published_bucket")), settings.need("publication")

@@ -25,7 +25,7 @@ from winnow.quality.facts import (
     judge_facts,
     not_evaluated,
 )
-from winnow.quality.result import MAX_FIRST_IDS, Outcome, RuleResult, outcome_of
+from winnow.quality.result import MAX_FIRST_IDS, GateOutcome, RuleResult, outcome_of
 from winnow.quality.rules import (
     ColumnRule,
     ColumnType,
@@ -396,7 +396,7 @@ class Examination:
             expected=expected_of(rule),
             found=self._found(tally),
             violations=tally.violations if tally.counts_rows else None,
-            first_ids=() if outcome is Outcome.PASSED else tuple(tally.first_ids),
+            first_ids=() if outcome is GateOutcome.PASSED else tuple(tally.first_ids),
         )
 
     def _found(self, tally: _Tally) -> str:

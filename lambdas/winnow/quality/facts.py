@@ -7,7 +7,7 @@ from datetime import datetime
 from fractions import Fraction
 
 from winnow.quality.expected import expected_of, percent
-from winnow.quality.result import Outcome, RuleResult, outcome_of
+from winnow.quality.result import GateOutcome, RuleResult, outcome_of
 from winnow.quality.rules import DeleteBudget, LossBudget, RowCount, Rule, ShareChanged
 
 
@@ -52,7 +52,7 @@ def not_evaluated(rule: Rule, why: str) -> RuleResult:
     """A rule that cannot be evaluated blocks, whatever its severity: nobody knows whether the data is good."""
     return RuleResult(
         rule=rule,
-        outcome=Outcome.BLOCKED,
+        outcome=GateOutcome.BLOCKED,
         expected=expected_of(rule),
         found=f"cannot be evaluated: {why}",
         evaluated=False,

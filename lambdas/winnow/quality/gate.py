@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from winnow.storage.ledger import Ledger
 
 
-class Gate:
+class QualityGate:
     """Judges versions of one publication by some rules."""
 
     def __init__(

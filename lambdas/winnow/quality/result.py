@@ -9,12 +9,12 @@ from typing import Any, Self
 
 from winnow.core.contract import Pointer
 from winnow.core.document import listed, member, nested, nullable, required
-from winnow.quality.rules import Rule, Severity, rule_from_json
+from winnow.quality.rules import Rule, RuleSeverity, rule_from_json
 
 MAX_FIRST_IDS = 5
 
 
-class Outcome(StrEnum):
+class GateOutcome(StrEnum):
     """How a rule, or a gate, ended."""
 
     PASSED = "passed"
@@ -27,7 +27,7 @@ class RuleResult:
     """What became of one rule."""
 
     rule: Rule
-    outcome: Outcome
+    outcome: GateOutcome
     expected: str
     """What the rule asks for, in words."""
     found: str
@@ -43,7 +43,7 @@ class RuleResult:
         """Raises `ValueError` if a field is missing or wrong."""
         return cls(
             rule=nested(value, "rule", rule_from_json),
-            outcome=member(value, "outcome", Outcome),
+            outcome=member(value, "outcome", GateOutcome),
             expected=required(value, "expected", str),
             found=required(value, "found", str),
             evaluated=required(value, "evaluated", bool),
@@ -78,17 +78,19 @@ class GateResult:
     """Every id that violates a rule, a JSON line each; None where there is none."""
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> GateOutcome:
         found = {result.outcome for result in self.results}
-        return next((each for each in (Outcome.BLOCKED, Outcome.WARNED) if each in found), Outcome.PASSED)
+        return next(
+            (each for each in (GateOutcome.BLOCKED, GateOutcome.WARNED) if each in found), GateOutcome.PASSED
+        )
 
     @property
     def blocked(self) -> tuple[RuleResult, ...]:
-        return tuple(result for result in self.results if result.outcome is Outcome.BLOCKED)
+        return tuple(result for result in self.results if result.outcome is GateOutcome.BLOCKED)
 
     @property
     def warned(self) -> tuple[RuleResult, ...]:
-        return tuple(result for result in self.results if result.outcome is Outcome.WARNED)
+        return tuple(result for result in self.results if result.outcome is GateOutcome.WARNED)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -117,8 +119,8 @@ class GateResult:
         }
 
 
-def outcome_of(rule: Rule, *, violated: bool) -> Outcome:
+def outcome_of(rule: Rule, *, violated: bool) -> GateOutcome:
     """The outcome of a rule that was evaluated."""
     if not violated:
-        return Outcome.PASSED
-    return Outcome.BLOCKED if rule.severity is Severity.BLOCK else Outcome.WARNED
+        return GateOutcome.PASSED
+    return GateOutcome.BLOCKED if rule.severity is RuleSeverity.BLOCK else GateOutcome.WARNED

@@ -30,7 +30,7 @@ class InvalidRule(WinnowError, ValueError):
         super().__init__(f"{kind}.{name}: {remedy}, got: {shorten(value)}")
 
 
-class Severity(StrEnum):
+class RuleSeverity(StrEnum):
     """What happens when a rule is violated."""
 
     BLOCK = "block"
@@ -61,7 +61,7 @@ class Rule:
 
     reason: str = field(kw_only=True)
     """Why the rule is there, in words: an operator reads it in the alert."""
-    severity: Severity = field(kw_only=True, default=Severity.BLOCK)
+    severity: RuleSeverity = field(kw_only=True, default=RuleSeverity.BLOCK)
     name: str = field(kw_only=True, default="")
     """By which results are told apart; by default made from what the rule is about."""
 
@@ -71,9 +71,9 @@ class Rule:
                 "reason", f"must say in at most {MAX_REASON_CHARS} characters why the rule is there"
             )
         try:
-            object.__setattr__(self, "severity", Severity(self.severity))
+            object.__setattr__(self, "severity", RuleSeverity(self.severity))
         except ValueError:
-            raise self._wrong("severity", f"must be one of {', '.join(Severity)}") from None
+            raise self._wrong("severity", f"must be one of {', '.join(RuleSeverity)}") from None
         if type(self.name) is not str or len(self.name) > MAX_NAME_CHARS or not self.name.isprintable():
             raise self._wrong("name", f"must be printable text of at most {MAX_NAME_CHARS} characters")
         self._check()

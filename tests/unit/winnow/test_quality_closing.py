@@ -13,8 +13,8 @@ from tests.unit.winnow.test_published_by_run import build, publish, version
 from winnow.metrics.watch import Metric
 from winnow.publish.published_set import PublishedSet
 from winnow.quality.facts import not_evaluated
-from winnow.quality.result import GateResult, Outcome, RuleResult
-from winnow.quality.rules import NullShare, Severity
+from winnow.quality.result import GateOutcome, GateResult, RuleResult
+from winnow.quality.rules import NullShare, RuleSeverity
 from winnow.runs.closer import CloseRunIncomplete
 from winnow.testing import MemoryStore
 
@@ -25,7 +25,7 @@ FAILED = {
 }
 
 
-def judged(*, outcome: Outcome = Outcome.BLOCKED) -> PublishedSet:
+def judged(*, outcome: GateOutcome = GateOutcome.BLOCKED) -> PublishedSet:
     """A publication whose version 1 is current, and whose version 2 the run built and the gate judged."""
     published = PublishedSet(MemoryStore("published"), "works")
     publish(published, version(1, "an-earlier-run"))
@@ -65,7 +65,7 @@ def test_sends_one_alert_of_what_was_blocked_however_often_the_run_is_closed() -
 
 
 def test_puts_the_results_into_the_report() -> None:
-    world = World(LOSSY, published=judged(outcome=Outcome.WARNED))
+    world = World(LOSSY, published=judged(outcome=GateOutcome.WARNED))
 
     world.close()
 
@@ -118,7 +118,7 @@ def test_a_run_that_failed_for_another_reason_is_not_told_as_blocked() -> None:
 
 def test_results_survive_storage() -> None:
     result = not_evaluated(
-        NullShare("x", at_most=0, reason="r", severity=Severity.WARN), "there is no column x"
+        NullShare("x", at_most=0, reason="r", severity=RuleSeverity.WARN), "there is no column x"
     )
 
     assert RuleResult.from_json(json.loads(json.dumps(result.to_json()))) == result

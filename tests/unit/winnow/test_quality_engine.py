@@ -14,7 +14,7 @@ from backports import zstd
 from tests.unit.winnow.candidates import FORMATS, examine, facts, judge, write_parts
 from winnow.quality.database import Database
 from winnow.quality.engine import Examination, RowSource
-from winnow.quality.result import Outcome
+from winnow.quality.result import GateOutcome
 from winnow.quality.rules import (
     Allowed,
     Fresh,
@@ -25,7 +25,7 @@ from winnow.quality.rules import (
     References,
     RowCount,
     Rule,
-    Severity,
+    RuleSeverity,
     Sql,
     Unique,
 )
@@ -87,7 +87,7 @@ def test_finds_the_rows_that_violate_a_rule_however_they_are_cut_into_parts(
 
     (result,), violating = examine([rule], write_parts(tmp_path, form, parts), facts(len(made)))
 
-    assert result.outcome is (Outcome.BLOCKED if ids else Outcome.PASSED), result.found
+    assert result.outcome is (GateOutcome.BLOCKED if ids else GateOutcome.PASSED), result.found
     assert sorted(identifier for _, identifier in violating) == list(ids)
     assert set(result.first_ids) <= set(ids)
     assert len(result.first_ids) == min(5, len(ids))
@@ -109,10 +109,10 @@ def test_names_the_first_five_ids_in_order_and_hands_on_all(tmp_path: Path, form
 
 @BOTH
 def test_warns_and_names_the_rows(form: str) -> None:
-    rule = Allowed("x", values=("a",), reason=WHY, severity=Severity.WARN)
+    rule = Allowed("x", values=("a",), reason=WHY, severity=RuleSeverity.WARN)
     result = judge(rule, form, rows(x=["a", "b"]))
 
-    assert (result.outcome, result.violations, result.first_ids) == (Outcome.WARNED, 1, ("b",))
+    assert (result.outcome, result.violations, result.first_ids) == (GateOutcome.WARNED, 1, ("b",))
 
 
 CANNOT: list[tuple[Rule, list[Any], str]] = [
@@ -150,7 +150,7 @@ def test_blocks_what_cannot_be_evaluated_with_the_reason(
 ) -> None:
     result = judge(rule, form, rows(x=values))
 
-    assert (result.outcome, result.evaluated, result.violations) == (Outcome.BLOCKED, False, None)
+    assert (result.outcome, result.evaluated, result.violations) == (GateOutcome.BLOCKED, False, None)
     assert result.found.startswith("cannot be evaluated: ")
     assert why in result.found
     assert "\n" not in result.found
@@ -160,7 +160,7 @@ def test_blocks_what_cannot_be_evaluated_with_the_reason(
 def test_one_rule_that_cannot_be_evaluated_costs_only_itself(tmp_path: Path, form: str) -> None:
     made = rows(x=["a", "1", None])
     rules = [
-        Sql("x::INTEGER > 0", reason=WHY, severity=Severity.WARN),
+        Sql("x::INTEGER > 0", reason=WHY, severity=RuleSeverity.WARN),
         Sql("nothing", reason=WHY),
         NullShare("x", at_most=0, reason=WHY),
         Unique("x", reason=WHY),
@@ -199,11 +199,11 @@ def test_says_how_old_the_newest_date_is(form: str) -> None:
     assert (
         judge(rule, form, old).found == "the newest is of 2026-02-26T12:00:00.000Z, 3.0 days before the run"
     )
-    assert judge(rule, form, old).outcome is Outcome.BLOCKED
-    assert judge(rule, form, old, rows(x=["2026-02-27T12:00:00Z"])).outcome is Outcome.PASSED
+    assert judge(rule, form, old).outcome is GateOutcome.BLOCKED
+    assert judge(rule, form, old, rows(x=["2026-02-27T12:00:00Z"])).outcome is GateOutcome.PASSED
     assert judge(rule, form, rows(x=["2026-03-02"])).found.endswith("not before the run")
     assert judge(rule, form, rows(x=["soon"])).found == "no date in any row"
-    assert judge(rule, form, rows(x=["soon"])).outcome is Outcome.BLOCKED
+    assert judge(rule, form, rows(x=["soon"])).outcome is GateOutcome.BLOCKED
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_reads_dates_of_every_parquet_type_as_utc(value: Any) -> None:
         in judge(Fresh("x", within="1d", reason=WHY), "parquet", made).found
     )
     inside = InRange("x", minimum="2026-02-28", maximum="2026-02-28T00:00:00Z", reason=WHY)
-    assert judge(inside, "parquet", made).outcome is Outcome.PASSED
+    assert judge(inside, "parquet", made).outcome is GateOutcome.PASSED
 
 
 @pytest.mark.parametrize(
@@ -242,16 +242,16 @@ def test_knows_the_types_of_parquet(kind: pa.DataType, fits: str | None, not_: s
     made = [{"id": "a", "x": None}]
 
     if fits:
-        assert judge(_of_type(fits), "parquet", made, schema=schema).outcome is Outcome.PASSED
+        assert judge(_of_type(fits), "parquet", made, schema=schema).outcome is GateOutcome.PASSED
     result = judge(_of_type(not_), "parquet", made, schema=schema)
-    assert result.outcome is Outcome.BLOCKED
+    assert result.outcome is GateOutcome.BLOCKED
     assert result.found.startswith("type ")
 
 
 def test_knows_the_types_of_ndjson_over_all_parts() -> None:
     parts: list[list[dict[str, Any]]] = [rows(x=[1, None]), [{"id": "c", "x": 2.5}], [{"id": "d"}]]
 
-    assert judge(_of_type("number"), "ndjson", *parts).outcome is Outcome.PASSED
+    assert judge(_of_type("number"), "ndjson", *parts).outcome is GateOutcome.PASSED
     assert judge(_of_type("integer"), "ndjson", *parts).found == "type DOUBLE"
     mixed = judge(
         InRange("x", minimum=0, reason=WHY), "ndjson", *parts, [{"id": "e", "x": "many"}], schema=_text()
@@ -265,7 +265,7 @@ def test_takes_a_field_that_ndjson_leaves_out_for_null() -> None:
     assert judge(NullShare("x.k", at_most=0, reason=WHY), "ndjson", *parts[:2]).first_ids == ("b",)
     assert (
         judge(Allowed("y", values=("a",), reason=WHY), "ndjson", [{"id": "a", "y": None}]).outcome
-        is Outcome.PASSED
+        is GateOutcome.PASSED
     )
 
 
@@ -278,7 +278,7 @@ def test_takes_text_of_ndjson_for_text_whatever_it_looks_like(tmp_path: Path) ->
         facts(2),
     )
 
-    assert (kind.outcome, allowed.first_ids) == (Outcome.PASSED, ("007",))
+    assert (kind.outcome, allowed.first_ids) == (GateOutcome.PASSED, ("007",))
     assert violating == [("allowed x", "007")]
 
 

@@ -8,8 +8,16 @@ import pytest
 
 from tests.unit.winnow.candidates import facts
 from winnow.quality.facts import RunCounts, judge_facts
-from winnow.quality.result import Outcome
-from winnow.quality.rules import DeleteBudget, LossBudget, NullShare, RowCount, Rule, Severity, ShareChanged
+from winnow.quality.result import GateOutcome
+from winnow.quality.rules import (
+    DeleteBudget,
+    LossBudget,
+    NullShare,
+    RowCount,
+    Rule,
+    RuleSeverity,
+    ShareChanged,
+)
 
 WHY = "consumers count on it"
 FIRST = {"base": None, "base_rows": 0}
@@ -46,19 +54,19 @@ FIRST = {"base": None, "base_rows": 0}
 def test_judges_by_numbers(rule: Rule, rows: int, known: dict[str, Any], passes: object, found: str) -> None:
     result = judge_facts(rule, facts(rows, **known))
 
-    assert (result.outcome, result.found) == (Outcome.PASSED if passes else Outcome.BLOCKED, found)
+    assert (result.outcome, result.found) == (GateOutcome.PASSED if passes else GateOutcome.BLOCKED, found)
     assert result.violations is None
 
 
 def test_warns_where_the_rule_says_so() -> None:
-    rule = RowCount(at_least=2, reason=WHY, severity=Severity.WARN)
-    assert judge_facts(rule, facts(1)).outcome is Outcome.WARNED
+    rule = RowCount(at_least=2, reason=WHY, severity=RuleSeverity.WARN)
+    assert judge_facts(rule, facts(1)).outcome is GateOutcome.WARNED
 
 
 def test_blocks_where_the_losses_of_the_run_are_not_known_even_if_the_rule_only_warns() -> None:
-    result = judge_facts(LossBudget(at_most=1, reason=WHY, severity=Severity.WARN), facts(1, run=None))
+    result = judge_facts(LossBudget(at_most=1, reason=WHY, severity=RuleSeverity.WARN), facts(1, run=None))
 
-    assert (result.outcome, result.evaluated) == (Outcome.BLOCKED, False)
+    assert (result.outcome, result.evaluated) == (GateOutcome.BLOCKED, False)
     assert result.found == "cannot be evaluated: the ledger has no results of the run's stages"
 
 

@@ -19,9 +19,9 @@ from winnow.core.errors import DamagedDocument, PublishRefused, QualityGateFaile
 from winnow.core.sfn_errors import SfnError
 from winnow.handlers import check_quality
 from winnow.publish.documents import Format
-from winnow.quality.gate import Gate, run_counts
+from winnow.quality.gate import QualityGate, run_counts
 from winnow.quality.judged import candidate_of, find_gate
-from winnow.quality.result import GateResult, Outcome
+from winnow.quality.result import GateOutcome, GateResult
 from winnow.quality.rules import (
     DeleteBudget,
     InRange,
@@ -29,7 +29,7 @@ from winnow.quality.rules import (
     References,
     RowCount,
     Rule,
-    Severity,
+    RuleSeverity,
     ShareChanged,
     Unique,
     rules_to_json,
@@ -42,11 +42,11 @@ from winnow.testing import FakeContext
 
 WHY = "consumers count on it"
 SMALL = InRange("n", maximum=10, reason="a page has ten lines")
-REPEATED = Unique("n", reason="one shelf each", severity=Severity.WARN)
+REPEATED = Unique("n", reason="one shelf each", severity=RuleSeverity.WARN)
 
 
-def gate(works: Publication, *rules: Rule) -> Gate:
-    return Gate(ledger=works.ledger, published=works.set, rules=rules)
+def gate(works: Publication, *rules: Rule) -> QualityGate:
+    return QualityGate(ledger=works.ledger, published=works.set, rules=rules)
 
 
 @pytest.mark.parametrize("form", Format)
@@ -75,7 +75,7 @@ def test_judges_what_a_run_built(form: Format) -> None:
         ("blocked", "not so in 2 of 4 rows (50%)"),
         ("warned", "2 of 4 rows have one that another row has, too (50%)"),
     ]
-    assert (result.outcome, result.base, result.run_id) == (Outcome.BLOCKED, 1, "run-02")
+    assert (result.outcome, result.base, result.run_id) == (GateOutcome.BLOCKED, 1, "run-02")
     assert result.violations_file
     assert [json.loads(line) for line in Ledger(works.store).read_lines(result.violations_file.key)] == [
         {"rule": "in range n", "id": "b"},
@@ -105,7 +105,7 @@ def test_looks_again_without_writing_anything() -> None:
     looked = gate(works, SMALL).examine(built.version)
 
     assert (looked.outcome, looked.results[0].first_ids, looked.violations_file) == (
-        Outcome.BLOCKED,
+        GateOutcome.BLOCKED,
         ("a",),
         None,
     )
@@ -125,7 +125,7 @@ def test_two_invocations_at_once_give_one_answer() -> None:
         return result
 
     slow.examine = examine  # type: ignore[method-assign]
-    assert slow.judge(built.version).outcome is Outcome.PASSED
+    assert slow.judge(built.version).outcome is GateOutcome.PASSED
 
 
 def test_a_first_version_has_no_last_one_to_be_held_against() -> None:
@@ -137,7 +137,7 @@ def test_a_first_version_has_no_last_one_to_be_held_against() -> None:
         ShareChanged(at_most=0, reason=WHY),
     )
 
-    assert gate(works, *rules).judge(built.version).outcome is Outcome.PASSED
+    assert gate(works, *rules).judge(built.version).outcome is GateOutcome.PASSED
 
 
 def test_holds_an_empty_version_against_the_last() -> None:

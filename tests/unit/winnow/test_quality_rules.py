@@ -24,7 +24,7 @@ from winnow.quality.rules import (
     References,
     RowCount,
     Rule,
-    Severity,
+    RuleSeverity,
     ShareChanged,
     Sql,
     Unique,
@@ -38,7 +38,7 @@ WHY = "consumers count on it"
 ONE_OF_EACH: tuple[Rule, ...] = (
     RowCount(at_least=1, at_most=10, min_ratio=0.9, max_ratio=1.5, reason=WHY),
     LossBudget(at_most=0.05, reason=WHY),
-    DeleteBudget(at_most=0.1, at_most_rows=5, reason=WHY, severity=Severity.WARN),
+    DeleteBudget(at_most=0.1, at_most_rows=5, reason=WHY, severity=RuleSeverity.WARN),
     ShareChanged(at_most=0.5, reason=WHY),
     NullShare("title", at_most=0.01, reason=WHY),
     OfType("year", type="integer", reason=WHY),  # type: ignore[arg-type]  # as in a rules file

@@ -19,7 +19,7 @@ from tests.unit.scripts.commands.replays import Stacks
 from tests.unit.winnow.publications import Publication, numbered
 from winnow.core.contract import Pointer
 from winnow.publish.published_set import PublishedSet
-from winnow.quality.result import GateResult, Outcome, RuleResult
+from winnow.quality.result import GateOutcome, GateResult, RuleResult
 from winnow.quality.rules import NullShare
 
 CURATOR = "arn:aws:sts::123456789012:assumed-role/operators/curator"
@@ -105,7 +105,7 @@ def stopped(publication: Publication, version: int) -> None:
     """The gate says no to a version."""
     rule = RuleResult(
         rule=NullShare("title", at_most=0.0, reason="a work without a title cannot be found"),
-        outcome=Outcome.BLOCKED,
+        outcome=GateOutcome.BLOCKED,
         expected="no nulls",
         found="1 of 3",
         violations=1,
