@@ -231,7 +231,8 @@ class VersionKeys:
         return f"{self.prefix}pruning.json"
 
     def part(self, number: int, suffix: str) -> str:
-        return f"{self.prefix}part-{number:05d}.{suffix}"
+        """In a folder with nothing else in it: Athena reads all files of a folder."""
+        return f"{self.prefix}data/part-{number:05d}.{suffix}"
 
     def origins(self, number: int) -> str:
         """Of the rows of the part with this number: which run wrote each."""

@@ -205,6 +205,13 @@ def test_a_column_of_another_type_than_before_is_named_and_the_version_stays() -
     assert rows_by_id(publication) == {"a": {"x": 1}}
 
 
+def test_a_number_in_place_of_a_truth_is_a_change() -> None:
+    publication = Publication(form=Format.NDJSON)
+    publication.go("01", {"a": {"x": True}, "b": {"x": 1}})
+    publication.go("02", {"a": {"x": 1}, "b": {"x": 1.0}})
+    assert publication.set.need_manifest(2).counts == Counts(changed=1, unchanged=1)
+
+
 def test_ndjson_takes_values_of_any_type() -> None:
     publication = Publication(form=Format.NDJSON)
     publication.go("01", {"a": {"x": 1}, "b": {"x": "one"}, "c": {"x": {}}, "d": {"x": 2**70}})

@@ -103,7 +103,7 @@ def test_a_publish_that_is_killed_anywhere_and_repeated_moves_the_pointer_once_t
     counting = Killer()
     seen_by(clean, counting).finish(run_id)
     expected = versions_of(clean)
-    assert len([key for key in expected if key.startswith(f"{clean.set.keys.versions}2/part")]) == 3
+    assert len([key for key in expected if key.startswith(f"{clean.set.keys.versions}2/data/part")]) == 3
     assert len(counting.calls) > 30
     for call in range(len(counting.calls)):
         tried = publication.copied()
