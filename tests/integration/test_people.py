@@ -144,6 +144,11 @@ def looking(run_id: str, failed: str) -> dict[str, tuple[str, ...]]:
         "what a replay would do": ("replay", "run", "--all", "--force"),
         "what an earlier replay would do": ("replay", "run", "--all", "--from", "start", "--force"),
         "what a rebuild would do": ("replay", "rebuild", "--dry-run"),
+        "what is published": ("publish", "list", "--history"),
+        "a version": ("publish", "show", "1"),
+        "what changed": ("publish", "diff", "1", "1"),
+        "what a hold would do": ("publish", "hold", "--reason", "index"),
+        "what pruning would do": ("publish", "prune", "--keep", "1"),
     }
 
 
@@ -176,6 +181,14 @@ def test_an_operator_may_do_all_that_the_command_line_does_and_no_more(
             1,
             ("replay", "run", "--id", failed, "--force", "--execute", "--watch", "--lane", "nightly"),
         ),
+        "run one file, which publishes": (
+            0,
+            ("run", "catalogue", "--source", str(MANUSCRIPTS / "Hebrew"), "--include", "MS_Hebrew_1.xml"),
+        ),
+        "roll back": (0, ("publish", "rollback", "--reason", "wrong titles", "--execute")),
+        "promote": (0, ("publish", "promote", "2", "--reason", "right after all", "--execute")),
+        "hold": (0, ("publish", "hold", "--reason", "index", "--execute")),
+        "release": (0, ("publish", "release", "--reason", "done", "--execute")),
         "send a test alert": (0, ("alert", "test")),
     }
     for what, (code, arguments) in changes.items():
@@ -205,6 +218,8 @@ def test_a_viewer_sees_everything_and_is_refused_every_change_in_one_line(
         "replay": ("replay", "run", "--all", "--force", "--execute"),
         "waive": ("replay", "waive", "--id", failed, "--reason", "lost in 1941"),
         "reopen": ("replay", "reopen", "--id", waived, "--reason", "found again"),
+        "promote": ("publish", "promote", "1", "--reason", "x", "--execute"),
+        "hold": ("publish", "hold", "--reason", "x", "--execute"),
         "send a test alert": ("alert", "test"),
     }
     for what, arguments in changes.items():

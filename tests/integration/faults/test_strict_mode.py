@@ -47,6 +47,7 @@ def test_a_run_that_an_event_asks_for_is_started_proved_and_reported(strict_depl
     report = await_("the report", lambda: ledger.find_json(keys.run_report("strictly-asked-for")))
     assert report["status"] == "SUCCEEDED"
     assert report["proof"]["holds"]
+    assert report["published"]["version"] == report["published"]["current"]
     proof = prove(ledger, "strictly-asked-for", status="SUCCEEDED")
     assert proof.holds, proof.all_problems
     assert (proof.stages[0].records_in, proof.lost) == (len(uploaded), 1)
