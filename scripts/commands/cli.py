@@ -8,6 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 from scripts.commands.aim import target_options
 from scripts.commands.alert import alert
 from scripts.commands.doctor import doctor
+from scripts.commands.gate import gate
 from scripts.commands.local import local
 from scripts.commands.publish import publish
 from scripts.commands.replay import replay
@@ -62,6 +63,7 @@ Examples:
   winnow replay run --run RUN --execute                 replay the failures of one run
   winnow verify RUN --local                             prove that nothing was lost
   winnow verify RUN --id Arabic/WMS_1.xml               what became of one record
+  winnow gate RUN --explain                             what the quality gate says of what it built
   winnow publish list                                   what consumers read, and how it came to be that
   winnow doctor                                         is everything as it should be?
 
@@ -87,6 +89,7 @@ main.add_command(run)
 main.add_command(replay)
 main.add_command(publish)
 main.add_command(verify)
+main.add_command(gate)
 main.add_command(doctor)
 main.add_command(alert)
 main.add_command(local)

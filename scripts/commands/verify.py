@@ -47,7 +47,7 @@ def verify(run: str, record_id: str | None, pipeline: str | None, deep: bool, as
     list of failures. It then compares these counts with those that the run reported.
     """
     target = current_target()
-    found = _find(target, run, pipeline)
+    found = find_in_ledgers(target, run, pipeline)
     console = Console(highlight=False)
     if record_id is not None:
         traced = found.trace(record_id)
@@ -81,7 +81,17 @@ def exit_code(verified: Verified) -> ExitCode:
     return ExitCode.LOST_RECORDS if verified.has_ended and verified.proof.lost else ExitCode.DONE
 
 
-def _find(target: Target, run: str, name: str | None) -> FoundRun:
+def find_in_ledgers(target: Target, run: str, name: str | None) -> FoundRun:
+    """The run that a person means.
+
+    Args:
+        target: where to look.
+        run: its id, or the name or the ARN of an execution.
+        name: of its pipeline; None to look in all.
+
+    Raises:
+        Mistake: there is no such run, or it is in several environments.
+    """
     candidates = [pipelines.find(target, name)] if name else pipelines.deployed(target)
     found = {}
     for environment in dict.fromkeys(pipeline.environment for pipeline in candidates):
