@@ -118,7 +118,7 @@ def print_publication(view: PublicationView, console: Console, *, all_moves: boo
     else:
         console.print(Text.assemble((view.name, "bold"), "  nothing is published yet"))
     if view.hold:
-        hold = f"held since {_moment(view.hold.at)} by {view.hold.who}: {view.hold.why}"
+        hold = f"held since {_moment(view.hold.move.at)} by {view.hold.move.who}: {view.hold.move.why}"
         console.print(Text(hold, style="yellow"), soft_wrap=True)
     if view.versions:
         console.print(_versions(view.versions))

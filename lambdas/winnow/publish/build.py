@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.batch.successes import read_manifest
 from winnow.core import keys
 from winnow.core.contract import Pointer, now
-from winnow.core.errors import LedgerConflict, PublishContended
+from winnow.core.errors import LedgerConflict, PublishContended, UnpublishableRows
 from winnow.core.run_document import RunDocument
 from winnow.publish.documents import Counts, Format, Manifest, Mode, VersionClaim
 from winnow.publish.laying_over import Before, Made, Overlay, RowOrigin, origin_line, origin_of
@@ -87,6 +87,11 @@ class VersionBuilder:
                 return _built(found)
             return Built(run_id=run_id, version=mark.version, base=None, rows=0, counts=None)
         base = self._published.need_manifest(current.version) if current else None
+        if base is None and self._mode is Mode.REPLACE and _is_partial(run):
+            raise UnpublishableRows(
+                f"run: it made only some of the records, and no version is published that they could be laid over; promote that of "
+                f"the run that it replays, or run all records, got: {run.run_id}"
+            )
         number, claim = self._claim(run, base)
         manifest = self._published.manifest(number)
         if manifest is None:
@@ -107,7 +112,7 @@ class VersionBuilder:
         if mine.attempt >= MOST_CANDIDATES:
             raise PublishContended(
                 f"run {run.run_id}: {mine.attempt} candidates were each overtaken by another run; start fewer runs of the "
-                f"pipeline at once, then replay this one"
+                "pipeline at once, and run its records again"
             )
         while True:
             taken = self._published.take(number, mine)
@@ -184,9 +189,8 @@ class VersionBuilder:
         writer.close()
 
     def _mode_of(self, run: RunDocument) -> Mode:
-        """A replay makes only some of the records, so its version is never what it made alone."""
-        is_partial = run.replay_id is not None or run.records.only is not None
-        return Mode.MERGE if is_partial else self._mode
+        """The version of a run that makes only some of the records is never what it made alone."""
+        return Mode.MERGE if _is_partial(run) else self._mode
 
     def _successes(self, run: RunDocument) -> SuccessManifest:
         key = keys.StageKeys(run.run_id, run.stages[-1]).successes
@@ -224,6 +228,10 @@ class VersionBuilder:
                 if row is None or row.id != identifier:
                     raise ValueError(f"its ids must be those of the rows, got: {identifier!r}")
             yield Before(identifier, row.values, origin, row.size)
+
+
+def _is_partial(run: RunDocument) -> bool:
+    return run.replay_id is not None or run.records.only is not None
 
 
 def _built(manifest: Manifest) -> Built:

@@ -310,24 +310,24 @@ class CurrentVersion:
 class PublicationHold:
     """No run moves the pointer; people still may."""
 
-    at: str
-    who: str
-    why: str
-    version: int | None
-    """That was current; it is not pruned."""
+    move: Move
+    """The entry of the history. Whoever looks at the hold next writes it, if its writer died before that."""
+
+    @property
+    def version(self) -> int | None:
+        """The version that was current; it is not pruned."""
+        return self.move.after
+
+    def __str__(self) -> str:
+        return f"held by {self.move.who} since {self.move.at}: {self.move.why}"
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Raises `ValueError` if a field is missing or wrong."""
-        return cls(
-            at=required(value, "at", str),
-            who=required(value, "who", str),
-            why=required(value, "why", str),
-            version=nullable(value, "version", int),
-        )
+        return cls(move=Move.from_json(value))
 
     def to_json(self) -> dict[str, Any]:
-        return {"at": self.at, "who": self.who, "why": self.why, "version": self.version}
+        return self.move.to_json()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,13 +110,13 @@ class Operator:
         version = current.version if current else None
         move = self._new(MoveKind.HOLD, before=version, after=version, why=why)
         if there := self._published.hold():
+            self._published.note(there.move)
             raise PublishRefused(
-                f"publication: it is held already, by {there.who} since {there.at} ({there.why}), got: {self._published.name!r}"
+                f"publication: it is already {there}; release it first, got: {self._published.name!r}"
             )
         if not dry_run:
-            hold = PublicationHold(at=move.at, who=self._who, why=why, version=version)
             try:
-                self._published.write_once(self._published.keys.hold, hold.to_json())
+                self._published.write_once(self._published.keys.hold, PublicationHold(move=move).to_json())
             except LedgerConflict:
                 raise PublishRefused(
                     f"publication: another holds it since this moment, got: {self._published.name!r}"
@@ -129,11 +129,13 @@ class Operator:
         current, _ = self._published.current()
         version = current.version if current else None
         move = self._new(MoveKind.RELEASE, before=version, after=version, why=why)
-        if self._published.hold() is None:
+        hold = self._published.hold()
+        if hold is None:
             raise PublishRefused(f"publication: it is not held, got: {self._published.name!r}")
         if not dry_run:
+            self._published.note(hold.move)
+            self._published.note(move)  # first: a release without an entry would be nobody's
             self._published.store.delete(self._published.keys.hold)
-            self._published.note(move)
         return move
 
     def prune(self, keep: int, *, why: str, dry_run: bool = False) -> Pruning:
@@ -189,12 +191,8 @@ class Operator:
         if current.move.kind is not MoveKind.ROLLBACK:
             return current.previous
         # `previous` is the version that the rollback left. So: what was current when this one was published or promoted.
-        arrivals = [
-            move
-            for move in self._published.history()
-            if move.after == current.version and move.kind in (MoveKind.PUBLISH, MoveKind.PROMOTE)
-        ]
-        return arrivals[-1].before if arrivals else None
+        arrival = self._published.arrival_of(current.version)
+        return arrival.before if arrival else None
 
     def _pointed_at(self, listed: list[VersionListing], keep: int) -> Iterator[tuple[int, str]]:
         whole = [each for each in listed if each.manifest is not None]
@@ -208,7 +206,7 @@ class Operator:
                     yield each.claim.base, f"run {each.claim.run_id} builds on it"
         hold = self._published.hold()
         if hold and hold.version is not None:
-            yield hold.version, f"held by {hold.who}"
+            yield hold.version, str(hold)
         current, _ = self._published.current()
         if current:
             for before in (current.previous, self._before(current)):
@@ -224,12 +222,12 @@ class Operator:
         if current and current.version == version:
             published.store.delete(keys.pruning)
             return False
+        before = current.version if current else None
+        published.note(self._new(MoveKind.PRUNE, before=before, after=version, why=why))
         published.store.delete(keys.manifest)  # first: what is left is no version
         for key in list(published.store.keys(keys.prefix)):
             if key not in (keys.claim, keys.pruning):
                 published.store.delete(key)
-        before = current.version if current else None
-        published.note(self._new(MoveKind.PRUNE, before=before, after=version, why=why))
         return True
 
     def _move(

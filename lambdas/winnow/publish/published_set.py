@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ARRIVALS = (MoveKind.PUBLISH, MoveKind.PROMOTE)
+"""Kinds of moves that bring a version forward."""
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
@@ -102,6 +104,16 @@ class PublishedSet:
         """All moves in order of time. Raises `DamagedDocument`."""
         for key in self.store.keys(self.keys.history):
             yield self._decoded(key, self.store.get(key).body, Move.from_json)
+
+    def arrival_of(self, version: int) -> Move | None:
+        """The last move by which a version was published or promoted; None if none did. Raises `DamagedDocument`."""
+        ends = tuple(self.keys.move("", "", kind).removeprefix(self.keys.history + "-") for kind in ARRIVALS)
+        for key in reversed(list(self.store.keys(self.keys.history))):
+            if key.endswith(ends):
+                move = self._decoded(key, self.store.get(key).body, Move.from_json)
+                if move.after == version:
+                    return move
+        return None
 
     def versions(self) -> list[int]:
         """Numbers that were ever claimed, in ascending order; not each is a whole version."""

@@ -81,7 +81,7 @@ class Publisher:
                 reason=f"run {manifest.run_id} published version {mark.version} before; version {current.version} is current since",
             )
         if hold := self._published.hold():
-            return Published(version=None, reason=f"held by {hold.who} since {hold.at}: {hold.why}")
+            return Published(version=None, reason=str(hold))
         if current and manifest.mode is Mode.REPLACE and _began_later(current, manifest):
             return _older(manifest, current)
         if (current.version if current else None) != manifest.base:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from tests.unit.winnow.publications import FAILS, SKIPPED, Publication, numbered
-from winnow.core.errors import DamagedDocument
-from winnow.publish.documents import Format, Mode, PublicationHold
+from winnow.core.errors import DamagedDocument, UnpublishableRows
+from winnow.publish.documents import Format, Mode
+from winnow.publish.operating import Operator
 from winnow.publish.published_set import encoded
 from winnow.published import read
 
@@ -78,6 +79,18 @@ def test_a_replay_is_laid_over_a_snapshot(snapshots: Publication) -> None:
     assert snapshots.rows() == {"a": 1, "b": 1, "c": 2}
 
 
+def test_a_replay_is_no_snapshot_of_its_own(snapshots: Publication) -> None:
+    blocked = snapshots.build(snapshots.run("01", numbered({"a": 1, "b": FAILS}))).version
+    replay = snapshots.run("02", numbered({"b": 2}), replay=True)
+    with pytest.raises(
+        UnpublishableRows, match=r"run: it made only some of the records, .* promote that of .*, got: run-02"
+    ):
+        snapshots.build(replay)
+    Operator(snapshots.set, who="ada").promote(blocked, why="the rest is replayed")
+    snapshots.finish(replay)
+    assert snapshots.rows() == {"a": 1, "b": 2}
+
+
 def test_a_run_publishes_once(publication: Publication) -> None:
     run_id = publication.run("01", numbered({"a": 1}))
     version = publication.build(run_id).version
@@ -109,11 +122,10 @@ def test_of_two_runs_at_once_the_second_is_laid_over_the_first(publication: Publ
 
 def test_no_run_moves_the_pointer_while_it_is_held(publication: Publication) -> None:
     publication.go("01", numbered({"a": 1}))
-    hold = PublicationHold(at="2026-11-02T00:00:00.000Z", who="ada", why="an audit", version=1)
-    publication.store.put(publication.set.keys.hold, encoded(hold.to_json()))
+    move = Operator(publication.set, who="ada").hold(why="an audit")
     published = publication.go("02", numbered({"a": 2}))
     assert published.version is None
-    assert published.reason == "held by ada since 2026-11-02T00:00:00.000Z: an audit"
+    assert published.reason == f"held by ada since {move.at}: an audit"
     assert publication.rows() == {"a": 1}
 
 
@@ -143,6 +155,15 @@ def test_a_move_whose_mover_died_is_written_down_by_the_next(publication: Public
     publication.go("02", numbered({"a": 2}))
     assert [move.after for move in publication.set.history()] == [1, 2]
     assert publication.set.published_by("run-01") is not None
+
+
+def test_a_publish_that_died_after_its_move_finds_that_it_moved(publication: Publication) -> None:
+    publication.go("01", numbered({"a": 1}))
+    for key in (*publication.store.keys(publication.set.keys.history), publication.set.keys.run("run-01")):
+        publication.store.delete(key)
+    done = publication.publish(1)
+    assert (done.version, done.reason, done.again) == (1, None, False)
+    assert [move.after for move in publication.set.history()] == [1]
 
 
 @pytest.mark.parametrize("field", ["version", "files", "move", "run_began"])

@@ -103,7 +103,9 @@ def test_a_dry_run_changes_nothing(publication: Publication) -> None:
 
 def test_a_hold_lets_people_move_the_pointer_and_no_run(publication: Publication) -> None:
     operator(publication).hold(why="an audit")
-    with pytest.raises(PublishRefused, match=r"it is held already, by ada since .* \(an audit\)"):
+    with pytest.raises(
+        PublishRefused, match=r"it is already held by ada since .*: an audit; release it first"
+    ):
         operator(publication).hold(why="mine")
     run_id = publication.run("04", numbered({"a": 4}))
     assert publication.finish(run_id).version is None
@@ -115,6 +117,13 @@ def test_a_hold_lets_people_move_the_pointer_and_no_run(publication: Publication
         operator(publication).release(why="done")
     kinds = [move.kind.value for move in publication.set.history()]
     assert kinds == ["publish", "publish", "publish", "hold", "rollback", "release", "publish"]
+
+
+def test_a_hold_whose_holder_died_is_in_the_history_when_it_is_released(publication: Publication) -> None:
+    move = operator(publication).hold(why="an audit")
+    publication.store.delete(publication.set.keys.move(move.at, move.token, move.kind))
+    operator(publication).release(why="done")
+    assert [each.kind.value for each in publication.set.history()][-2:] == ["hold", "release"]
 
 
 def test_pruning_keeps_what_something_points_at(publication: Publication) -> None:
