@@ -112,7 +112,7 @@ class Operator:
         if there := self._published.hold():
             self._published.note(there.move)
             raise PublishRefused(
-                f"publication: it is already {there}; release it first, got: {self._published.name!r}"
+                f"publication: it is held already ({there}); release it first, got: {self._published.name!r}"
             )
         if not dry_run:
             try:

@@ -104,7 +104,7 @@ def test_a_dry_run_changes_nothing(publication: Publication) -> None:
 def test_a_hold_lets_people_move_the_pointer_and_no_run(publication: Publication) -> None:
     operator(publication).hold(why="an audit")
     with pytest.raises(
-        PublishRefused, match=r"it is already held by ada since .*: an audit; release it first"
+        PublishRefused, match=r"it is held already \(held by ada since .*: an audit\); release it first"
     ):
         operator(publication).hold(why="mine")
     run_id = publication.run("04", numbered({"a": 4}))
