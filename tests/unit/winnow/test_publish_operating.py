@@ -156,10 +156,14 @@ def test_pruning_spares_what_a_run_may_still_be_building(publication: Publicatio
 
 def test_pruning_spares_the_version_that_was_held(publication: Publication) -> None:
     age(publication)
-    operator(publication).hold(why="an audit")
-    operator(publication).rollback(why="bad titles")
-    operator(publication).rollback(why="bad, too")
-    assert 3 in operator(publication).prune(1, why="space").keep
+    acting = operator(publication)
+    acting.rollback(why="bad titles")
+    acting.hold(why="an audit")
+    acting.promote(1, why="to compare")
+    acting.promote(3, why="to compare")
+    assert acting.prune(1, why="space").delete == ()
+    acting.release(why="done")
+    assert acting.prune(1, why="space").delete == (2,)
 
 
 def test_pruning_deletes_what_a_dead_builder_left_and_its_number_is_not_used_again(
