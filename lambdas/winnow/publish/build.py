@@ -13,7 +13,7 @@ from winnow.core import keys
 from winnow.core.contract import Pointer, now
 from winnow.core.errors import LedgerConflict, PublishContended, UnpublishableRows
 from winnow.core.run_document import RunDocument
-from winnow.publish.documents import Counts, Format, Manifest, Mode, VersionClaim
+from winnow.publish.documents import Counts, Format, Manifest, Mode, MoveKind, VersionClaim
 from winnow.publish.laying_over import Before, Made, Overlay, RowOrigin, origin_line, origin_of
 from winnow.publish.outputs import made_by
 from winnow.publish.reading import VersionRow, lines_of, parquet_schema, rows_of
@@ -22,6 +22,7 @@ from winnow.publish.writing import PartLimits, VersionWriter
 if TYPE_CHECKING:
     from winnow.journal.successes import SuccessManifest
     from winnow.publish.columns import ColumnTypes
+    from winnow.publish.documents import CurrentVersion
     from winnow.publish.published_set import PublishedSet
     from winnow.storage.ledger import Ledger
 
@@ -79,13 +80,12 @@ class VersionBuilder:
         """
         run = self._ledger.read(keys.run(run_id), RunDocument.from_json)
         current, _ = self._published.current()
-        if current:
-            self._published.record(current)
-        if mark := self._published.published_by(run_id):
-            found = self._published.manifest(mark.version)
+        version = self._published_before(run_id, current)
+        if version is not None:
+            found = self._published.manifest(version)
             if found:
                 return _built(found)
-            return Built(run_id=run_id, version=mark.version, base=None, rows=0, counts=None)
+            return Built(run_id=run_id, version=version, base=None, rows=0, counts=None)
         base = self._published.need_manifest(current.version) if current else None
         if base is None and self._mode is Mode.REPLACE and _is_partial(run):
             raise UnpublishableRows(
@@ -98,6 +98,13 @@ class VersionBuilder:
             with TemporaryDirectory(prefix="winnow-publish-") as scratch:
                 manifest = self._write(run, base, number, claim, Path(scratch))
         return _built(manifest)
+
+    def _published_before(self, run_id: str, current: CurrentVersion | None) -> int | None:
+        """The version that this run has published. Its mark may be missing as long as nobody has moved the pointer since."""
+        if current and current.run_id == run_id and current.move.kind is not MoveKind.ROLLBACK:
+            return current.version
+        mark = self._published.published_by(run_id)
+        return mark.version if mark else None
 
     def _claim(self, run: RunDocument, base: Manifest | None) -> tuple[int, VersionClaim]:
         """A number for the candidate: the next that is free, or the one that this run has taken on this base before."""

@@ -122,6 +122,17 @@ def test_records_may_join_in_a_deletion() -> None:
     assert (result.counts["succeeded"], result.counts["deleted"]) == (2, 2)
 
 
+def test_a_deletion_of_an_id_that_is_taken_fails_and_is_not_counted() -> None:
+    @worker
+    def weed(record: Record) -> Any:
+        return Output(Delete() if record.id == "b" else {"n": 1}, id="shared")
+
+    result = run_worker(weed, ["a", "b"])
+    assert result.outputs == {"shared": {"n": 1}}
+    assert result.failures["b"].kind == "permanent"
+    assert (result.counts["succeeded"], result.counts.get("deleted", 0)) == (1, 0)
+
+
 def test_without_deletions_nothing_is_said_of_them() -> None:
     assert "deleted" not in run_worker(worker(weeded), ["a"]).counts
 

@@ -157,6 +157,25 @@ def test_a_move_whose_mover_died_is_written_down_by_the_next(publication: Public
     assert publication.set.published_by("run-01") is not None
 
 
+def test_a_run_that_died_after_its_move_is_not_built_again(publication: Publication) -> None:
+    publication.go("01", numbered({"a": 1}))
+    publication.store.delete(publication.set.keys.run("run-01"))
+    assert publication.build("run-01").version == 1
+    assert publication.set.versions() == [1]
+
+
+def test_building_writes_to_its_version_only(publication: Publication) -> None:
+    """Its Lambda may write nothing else."""
+    publication.go("01", numbered({"a": 1}))
+    publication.store.delete(publication.set.keys.run("run-01"))
+    run_id = publication.run("02", numbered({"a": 2}))
+    before = set(publication.store.objects)
+    publication.build(run_id)
+    written = {key for _, key in set(publication.store.objects) - before}
+    assert written
+    assert all(key.startswith(publication.set.keys.version(2).prefix) for key in written)
+
+
 def test_a_publish_that_died_after_its_move_finds_that_it_moved(publication: Publication) -> None:
     publication.go("01", numbered({"a": 1}))
     for key in (*publication.store.keys(publication.set.keys.history), publication.set.keys.run("run-01")):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import random
 from datetime import date
 from decimal import Decimal
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.winnow.publications import DELETED, FAILS, Publication, numbered
-from winnow import Record, worker
+from winnow import Output, Record, worker
+from winnow.core import keys
 from winnow.core.errors import (
     DamagedDocument,
     LedgerObjectMissing,
@@ -310,6 +312,38 @@ def test_a_damaged_output_of_the_run_is_named() -> None:
     [key] = [key for key in publication.ledger.store.keys("") if "/outputs/" in key and "ids" not in key]
     publication.ledger.store.put(key, publication.ledger.store.get(key).body[:-1])
     with pytest.raises(DamagedDocument, match=key):
+        publication.build(run_id)
+
+
+def test_outputs_that_are_missing_from_the_segments_are_told() -> None:
+    publication = Publication()
+    run_id = publication.run("01", numbered({"a": 1}))
+    key = keys.StageKeys(run_id, "last").successes
+    publication.ledger.write_json(key, {**publication.ledger.read_json(key), "lines": 2})
+    with pytest.raises(DamagedDocument, match="run run-01 made 2 outputs, but its segments have 1"):
+        publication.build(run_id)
+
+
+@worker
+def one_for_all(_record: Record) -> Output:
+    return Output({"n": 1}, id="shared")
+
+
+def test_outputs_that_are_the_same_are_one_row() -> None:
+    publication = Publication()
+    publication.go("01", numbered("ab"), made_by=one_for_all)
+    assert publication.rows() == {"shared": 1}
+
+
+def test_two_outputs_of_one_id_are_never_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settlement lets no such run come so far."""
+    rows = [("a", pickle.dumps({"n": 1})), ("a", pickle.dumps({"n": 2}))]
+    monkeypatch.setattr(Sorter, "sorted", lambda _self: iter(rows))
+    publication = Publication()
+    run_id = publication.run("01", numbered({"a": 1}))
+    with pytest.raises(
+        UnpublishableRows, match=r"id: each output must have an id of its own; .* got: 'a' twice"
+    ):
         publication.build(run_id)
 
 
