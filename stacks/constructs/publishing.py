@@ -75,7 +75,7 @@ class Publishing(Construct):
             timeout_seconds=MAX_LAMBDA_SECONDS,
             memory_mb=PARQUET_MEMORY_MB,
             storage_mb=BUILDING_STORAGE_MB,
-            reads_parquet=publication.format == "parquet",
+            reads_parquet=True,  # whatever it writes: what workers made, and the version before, may be Parquet
             variables=variables,
         )
         self.published.grant_build(self.build_version.function)

@@ -156,6 +156,7 @@ def test_more_rows_than_memory_holds_are_sorted_and_those_of_one_id_stay_in_orde
     for row in rows:
         sorter.add(*row)
     assert list(sorter.sorted()) == sorted(rows, key=lambda row: row[0])
+    assert bool(list(tmp_path.iterdir())) is (sizes == 200)
 
 
 # Columns
