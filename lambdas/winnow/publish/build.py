@@ -13,7 +13,7 @@ from winnow.core import keys
 from winnow.core.contract import Pointer, now
 from winnow.core.errors import LedgerConflict, PublishContended, UnpublishableRows
 from winnow.core.run_document import RunDocument
-from winnow.publish.documents import Counts, Format, Manifest, Mode, MoveKind, VersionClaim
+from winnow.publish.documents import Counts, Format, Manifest, Mode, VersionClaim
 from winnow.publish.laying_over import Before, Made, Overlay, RowOrigin, origin_line, origin_of
 from winnow.publish.outputs import made_by
 from winnow.publish.reading import VersionRow, lines_of, parquet_schema, rows_of
@@ -101,7 +101,7 @@ class VersionBuilder:
 
     def _published_before(self, run_id: str, current: CurrentVersion | None) -> int | None:
         """The version that this run has published. Its mark may be missing as long as nobody has moved the pointer since."""
-        if current and current.run_id == run_id and current.move.kind is not MoveKind.ROLLBACK:
+        if current and current.run_id == run_id:
             return current.version
         mark = self._published.published_by(run_id)
         return mark.version if mark else None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ast
 import io
+from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
+from moto import mock_aws
 
 from scripts import ROOT
 from winnow.core.errors import PublishConflict
-from winnow.storage.published_store import S3PublishedStore
+from winnow.storage.published_store import PublishedStore, S3PublishedStore
 from winnow.storage.tries import TRIES
+from winnow.testing import MemoryStore
 
 
 def refusal(status: int) -> ClientError:
@@ -62,6 +66,34 @@ class FakeS3:
 
 def store(s3: FakeS3) -> S3PublishedStore:
     return S3PublishedStore("published", s3, sleep=lambda _: None)
+
+
+@pytest.fixture(params=["S3", "memory"])
+def bucket(request: pytest.FixtureRequest) -> Iterator[PublishedStore]:
+    """The same promises, kept by S3 and by the fake that other tests rely on."""
+    if request.param == "memory":
+        yield MemoryStore("published")
+        return
+    with mock_aws():
+        s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+        s3.create_bucket(Bucket="published")
+        yield S3PublishedStore("published", s3)
+
+
+def test_a_pointer_moves_from_what_was_read_to_what_is_written(bucket: PublishedStore) -> None:
+    bucket.swap("current", b"1", if_match=None)
+    with pytest.raises(PublishConflict):
+        bucket.swap("current", b"other", if_match=None)
+    read = bucket.get("current").etag
+    bucket.swap("current", b"2", if_match=read)
+    with pytest.raises(PublishConflict):
+        bucket.swap("current", b"3", if_match=read)
+    assert bucket.get("current").body == b"2"
+    bucket.delete("current")
+    bucket.delete("current")
+    with pytest.raises(PublishConflict):
+        bucket.swap("current", b"3", if_match=read)
+    assert list(bucket.keys("")) == []
 
 
 def test_the_first_pointer_is_written_only_where_there_is_none() -> None:

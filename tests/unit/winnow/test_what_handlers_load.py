@@ -112,6 +112,15 @@ MAY_LOAD = {
         "core.repeats",
     },
     "plan_run": STARTING | {"core.document", "core.ranges", "core.run_document", "runs.run_planner"},
+    "publish": LEDGER
+    | {
+        "core.document",
+        "core.ranges",
+        "publish.documents",
+        "publish.published_set",
+        "publish.publisher",
+        "storage.published_store",
+    },
     "register": REGISTER,
     "settle": SETTLE,
     "slack": CORE | ALERTS | {"alerts.slack", "alerts.slack_blocks", "storage.clients"},
