@@ -18,6 +18,7 @@ CLIENTS = MappingProxyType(
     {
         "alert": ("client('s3')", "client('sns')"),
         "build_version": ("client('s3')",),
+        "check_quality": ("client('s3')",),
         "close_run": ("client('s3')", "client('dynamodb', QUICK)", "client('dynamodb')"),
         "close_window": ("client('s3')", "client('dynamodb', QUICK)", "client('stepfunctions')"),
         "plan": ("client('s3')",),

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from winnow.core.contract import iso
-from winnow.core.errors import LedgerConflict, PublishConflict, PublishRefused
+from winnow.core.errors import DamagedDocument, LedgerConflict, PublishConflict, PublishRefused
 from winnow.publish.documents import CurrentVersion, Manifest, Move, MoveKind, PublicationHold
 from winnow.publish.published_set import new_move
 
@@ -72,11 +72,16 @@ class Operator:
     def promote(self, version: int, *, why: str, dry_run: bool = False) -> Move:
         """Make a version current, whatever the gate said of it and whichever run is newer. A hold does not hinder it.
 
+        A pointer that is damaged is written anew.
+
         Raises:
             PublishRefused: there is no such version, it is current, no reason is given, or the pointer moved meanwhile.
         """
         manifest = self._published.need_manifest(version)
-        current, etag = self._published.current()
+        try:
+            current, etag = self._published.current()
+        except DamagedDocument:
+            current, etag = None, self._published.tag_of_current()
         if current and current.version == version:
             raise PublishRefused(f"version: it is current already, got: {version}")
         return self._move(MoveKind.PROMOTE, manifest, current, etag, why=why, dry_run=dry_run)

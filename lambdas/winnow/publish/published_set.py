@@ -62,6 +62,10 @@ class PublishedSet:
             return None, None
         return self._decoded(self.keys.current, found.body, CurrentVersion.from_json), found.etag
 
+    def tag_of_current(self) -> str:
+        """The tag of a pointer that may be damaged."""
+        return self.store.get(self.keys.current).etag
+
     def manifest(self, version: int) -> Manifest | None:
         """A whole version; None where there is none. Raises `DamagedDocument`."""
         return self._find(self.keys.version(version).manifest, Manifest.from_json)
@@ -209,8 +213,15 @@ class PublishedSet:
             yield
         except DAMAGE as error:
             raise DamagedDocument(
-                f"s3://{self.store.bucket}/{key} is damaged: {error}; bring back the object's version before in S3"
+                f"s3://{self.store.bucket}/{key} is damaged: {error}; {self._remedy(key)}"
             ) from error
+
+    def _remedy(self, key: str) -> str:
+        if key == self.keys.current:
+            return "promote a version, which writes it anew"
+        if key.startswith(self.keys.versions):
+            return "promote another version, and run the records again that it lacks"
+        return "delete it"
 
 
 def encoded(document: Mapping[str, Any]) -> bytes:

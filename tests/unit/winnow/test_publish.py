@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -118,6 +119,17 @@ def test_of_two_runs_at_once_the_second_is_laid_over_the_first(publication: Publ
     assert publication.publish(candidates[1]).again
     assert publication.finish(second).version == 4
     assert publication.rows() == {"a": 1, "b": 2, "c": 3}
+
+
+def test_of_many_runs_at_once_none_is_lost(publication: Publication) -> None:
+    runs = [publication.run(f"{day:02d}", numbered({f"r{day}": day})) for day in range(1, 7)]
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(publication.finish, runs))
+    assert all(each.version is not None for each in done)
+    assert publication.rows() == {f"r{day}": day for day in range(1, 7)}
+    moves = list(publication.set.history())
+    assert len(moves) == 6
+    assert sorted(move.before or 0 for move in moves) == [0, *sorted(move.after or 0 for move in moves)[:-1]]
 
 
 def test_no_run_moves_the_pointer_while_it_is_held(publication: Publication) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.unit.winnow.publications import FAILS, Publication, numbered
-from winnow.core.errors import PublishRefused
+from winnow.core.errors import DamagedDocument, PublishRefused
 from winnow.publish.difference import differences
 from winnow.publish.documents import Format
 from winnow.publish.operating import Operator, State
@@ -74,6 +74,19 @@ def test_a_candidate_that_a_gate_stopped_can_be_promoted(publication: Publicatio
     with pytest.raises(PublishRefused, match="it is current already, got: 4"):
         operator(publication).promote(candidate, why="again")
     assert publication.publish(candidate).version == candidate
+
+
+def test_a_damaged_pointer_is_written_anew_by_a_promotion(publication: Publication) -> None:
+    publication.store.put(publication.set.keys.current, b"{")
+    run_id = publication.run("04", numbered({"a": 4}))
+    for act in (lambda: publication.build(run_id), lambda: publication.publish(3)):
+        with pytest.raises(DamagedDocument, match=r"current\.json is damaged: .*; promote a version, which"):
+            act()
+    move = operator(publication).promote(2, why="the pointer is damaged")
+    assert (move.before, move.after) == (None, 2)
+    assert publication.rows() == {"a": 2, "b": 1}
+    publication.finish(run_id)
+    assert publication.rows() == {"a": 4, "b": 1}
 
 
 def test_what_is_no_version_is_not_promoted(publication: Publication) -> None:
