@@ -44,6 +44,10 @@ FACT_RULES = (RowCount, LossBudget, DeleteBudget, ShareChanged)
 """Rules that need nothing but numbers."""
 
 
+FINEST = 10**9
+"""Shares are told apart down to one row of so many."""
+
+
 class NotEvaluableError(Exception):
     """Why a rule cannot be evaluated, in words."""
 
@@ -112,8 +116,8 @@ def is_above(number: int, share: float, of: int) -> bool:
 
 
 def exactly(share: float) -> Fraction:
-    """The number that a person wrote: as a binary fraction, 0.29 of 100 rows is less than 29."""
-    return Fraction(repr(share))
+    """The number that a person meant: as binary fractions, 0.29 of 100 rows is less than 29, and a third of 3 is less than 1."""
+    return Fraction(share).limit_denominator(FINEST)
 
 
 def _of_last_version(facts: CandidateFacts, number: int, what: str) -> str:

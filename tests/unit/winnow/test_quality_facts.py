@@ -33,6 +33,7 @@ FIRST = {"base": None, "base_rows": 0}
         (RowCount(min_ratio=0.9, reason=WHY), 89, {}, False, "89 rows, 0.89 times the 100 of version 1"),
         (RowCount(max_ratio=1.29, reason=WHY), 129, {}, True, "129 rows, 1.29 times the 100 of version 1"),
         (RowCount(max_ratio=1.29, reason=WHY), 130, {}, False, "130 rows, 1.3 times the 100 of version 1"),
+        (RowCount(max_ratio=1 / 3, reason=WHY), 33, {"base_rows": 99}, True, "33 rows, 0.3333 times the 99 of version 1"),
         (RowCount(min_ratio=0.9, reason=WHY), 0, FIRST, True, "0 rows, and no last version"),
         (RowCount(at_least=1, reason=WHY), 0, FIRST, False, "0 rows, and no last version"),
         (RowCount(min_ratio=0.9, reason=WHY), 0, {"base_rows": 0}, True, "0 rows, the 0 of version 1"),
