@@ -27,6 +27,7 @@ MODULES = {
     "flushing": "flushing",
     "settling": "settling",
     "publishing": "publishing",
+    "quality": "quality",
     "cold-start": "cold_start",
     "pipeline": "pipeline",
     "growth": "growth",

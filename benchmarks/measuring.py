@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from scripts import ROOT
@@ -53,8 +54,17 @@ def fresh(module: str, *arguments: object, extra: Mapping[str, str] | None = Non
 
 def run_code(code: str, *arguments: object, extra: Mapping[str, str] | None = None) -> Sample:
     """Run a piece of Python in a process of its own, and give the JSON object that it prints last."""
+    return _measured([sys.executable, "-c", code, *map(str, arguments)], extra)
+
+
+def run_file(python: Path, program: Path, *arguments: object) -> Sample:
+    """Run a program by another Python, with packages of its own, and give the JSON object that it prints last."""
+    return _measured([str(python), str(program), *map(str, arguments)], {"GX_ANALYTICS_ENABLED": "false"})
+
+
+def _measured(command: list[str], extra: Mapping[str, str] | None) -> Sample:
     since, cpu_before = time.perf_counter(), _children_cpu_seconds()
-    with _start(code, *arguments, extra=extra) as process:
+    with _start(command, extra) as process:
         sample = _sample(process)
     taken = {
         "process_seconds": time.perf_counter() - since,
@@ -63,9 +73,9 @@ def run_code(code: str, *arguments: object, extra: Mapping[str, str] | None = No
     return {**taken, **sample}
 
 
-def _start(code: str, *arguments: object, extra: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+def _start(command: list[str], extra: Mapping[str, str] | None) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        command,
         env={**environment(), **(extra or {})},
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -100,7 +110,8 @@ def by_turns(*sides: tuple[object, ...], module: str, extra: Mapping[str, str] |
     with ExitStack() as stack:
         running: dict[int, subprocess.Popen[str]] = {}
         for number, arguments in enumerate(sides):
-            process = running[number] = stack.enter_context(_start(code, *arguments, extra=extra))
+            command = [sys.executable, "-c", code, *map(str, arguments)]
+            process = running[number] = stack.enter_context(_start(command, extra))
             stack.callback(process.kill)
             assert process.stdout
             begun = os.read(process.stdout.fileno(), BEGUN_CHARS)  # and not a byte of its sample
