@@ -13,11 +13,27 @@ from stacks.constructs.removal import removal_policy
 from stacks.constructs.source_bucket import SourceBucket
 from stacks.constructs.stage import Stage
 from stacks.settings import Removal
+from winnow.quality.rules import DeleteBudget, Pattern, RowCount, RuleSeverity, Unique
 
 if TYPE_CHECKING:
     from constructs import Construct
 
     from stacks.settings import EnvironmentSettings
+
+
+RULES = (
+    RowCount(min_ratio=0.9, reason="works go one by one; a tenth of the catalogue at once is a mistake"),
+    DeleteBudget(at_most=0.1, reason="a work goes only where its description was deleted, a few at a time"),
+    Unique("sourceIdentifier", reason="one manuscript is one work; readers would find a second one, too"),
+    Pattern("canonicalId", pattern="[a-z][a-z2-9]{7}", reason="the website makes addresses of it"),
+    Pattern(
+        "title",
+        pattern=r".*\S.*",
+        severity=RuleSeverity.WARN,
+        reason="readers see the title first, and search by it",
+    ),
+)
+"""What a version of the works has to be. `winnow gate RUN --rules stacks.catalogue_stack:RULES` tries it before it is deployed."""
 
 
 class CatalogueStack(Stack):
@@ -66,7 +82,7 @@ class CatalogueStack(Stack):
                 ),
             ],
             # Nested as works are, they stay readable as JSON. A description that fails keeps the work that was made of it before.
-            publish=Publication("works", mode="merge", format="ndjson"),
+            publish=Publication("works", mode="merge", format="ndjson", quality=RULES),
         )
         # An identifier is never deleted, so that no later record can be given the same.
         identifiers.grant(

@@ -89,11 +89,6 @@ class _Tally:
         return isinstance(self.rule, ToleratingRule | NullShare | Sql | Unique)
 
     @property
-    def looks_at_rows(self) -> bool:
-        """Whether each row violates it or not, whatever the others are."""
-        return self.counts_rows and not isinstance(self.rule, Unique)
-
-    @property
     def table(self) -> str:
         return f"kept_{self.number}"
 
@@ -161,17 +156,33 @@ class Examination:
             tally.problem = tally.problem or problem
 
     def violating_ids(self) -> Iterator[tuple[Rule, str]]:
-        """Every id that violates a rule which is violated: by part, then by rule, then by id. Notes the first of each rule."""
+        """Every id that violates a rule which is violated: by part and id, and at the end those of `Unique`. Notes each rule's first."""
         violated = [tally for tally in self._of_rows if tally.violations and self._is_violated(tally)]
-        by_row = [tally for tally in violated if tally.looks_at_rows]
+        by_row = [tally for tally in violated if not isinstance(tally.rule, Unique)]
         if by_row:
             for _ in self._parts(self._rows):
-                types = self._database.types()
-                for tally in by_row:
-                    yield from self._noted(tally, self._ids_in_part(tally, types))
+                yield from self._ids_in_part(by_row, self._database.types())
         for tally in violated:
             if isinstance(tally.rule, Unique):
-                yield from self._noted(tally, f"SELECT id FROM {tally.table}_repeated ORDER BY id")
+                yield from self._noted([tally], f"SELECT id, true FROM {tally.table}_repeated ORDER BY id")
+
+    def _ids_in_part(self, by_row: Sequence[_Tally], types: Mapping[str, str]) -> Iterator[tuple[Rule, str]]:
+        judged = [tally for tally in by_row if not isinstance(tally.rule, References)]
+        if judged:
+            # One look at the part for all of them.
+            conditions = [self._condition(tally.rule, types) for tally in judged]
+            yield from self._noted(
+                judged,
+                f"SELECT {ID}::VARCHAR, {', '.join(conditions)} FROM part WHERE {' OR '.join(conditions)} ORDER BY 1",
+            )
+        for tally in by_row:
+            if isinstance(tally.rule, References):
+                yield from self._noted(
+                    [tally], f"SELECT id, true FROM ({self._unknown(tally, types)}) ORDER BY id"
+                )
+
+    def _condition(self, rule: Rule, types: Mapping[str, str]) -> str:
+        return violation_sql(rule, self._column(rule.column, types) if isinstance(rule, ColumnRule) else None)
 
     def results(self) -> tuple[RuleResult, ...]:
         return tuple(self._result(tally) for tally in self._tallies)
@@ -278,9 +289,7 @@ class Examination:
     def _take_part(self, tally: _Tally, types: Mapping[str, str]) -> None:
         rule = tally.rule
         if isinstance(rule, References):
-            tally.violations += self._database.number(
-                f"SELECT count(*) FROM ({self._ids_in_part(tally, types)})"
-            )
+            tally.violations += self._database.number(f"SELECT count(*) FROM ({self._unknown(tally, types)})")
         elif isinstance(rule, Unique):
             columns = self._unique_columns(rule, types)
             self._database.execute(
@@ -293,19 +302,16 @@ class Examination:
     def _column(self, name: str, types: Mapping[str, str]) -> Column:
         return self._database.column(name, types, self._structure)
 
-    def _ids_in_part(self, tally: _Tally, types: Mapping[str, str]) -> str:
-        """A query for the ids of the part that violate a rule about single rows."""
-        rule = tally.rule
-        if isinstance(rule, References):
-            column = self._column(rule.column, types)
-            if not column.is_never_set and column.seen_as not in (ColumnType.TEXT, ColumnType.INTEGER):
-                raise column.wrong_type("text or an integer, as ids are")
-            return (
-                f"SELECT id FROM (SELECT {ID}::VARCHAR AS id, {column.sql}::VARCHAR AS value FROM part) seen "
-                f"ANTI JOIN {tally.table} kept ON seen.value = kept.id WHERE seen.value IS NOT NULL ORDER BY id"
-            )
-        column_of_rule = self._column(rule.column, types) if isinstance(rule, ColumnRule) else None
-        return f"SELECT {ID}::VARCHAR FROM part WHERE {violation_sql(rule, column_of_rule)} ORDER BY 1"
+    def _unknown(self, tally: _Tally, types: Mapping[str, str]) -> str:
+        """A query for the ids of the part that refer to what is not there."""
+        assert isinstance(tally.rule, References)
+        column = self._column(tally.rule.column, types)
+        if not column.is_never_set and column.seen_as not in (ColumnType.TEXT, ColumnType.INTEGER):
+            raise column.wrong_type("text or an integer, as ids are")
+        return (
+            f"SELECT id FROM (SELECT {ID}::VARCHAR AS id, {column.sql}::VARCHAR AS value FROM part) seen "
+            f"ANTI JOIN {tally.table} kept ON seen.value = kept.id WHERE seen.value IS NOT NULL"
+        )
 
     def _find_repeated(self, tally: _Tally) -> None:
         """Keep the hashes that more than one row has."""
@@ -350,13 +356,16 @@ class Examination:
             )
             tally.violations = self._database.number(f"SELECT count(*) FROM {tally.table}_repeated")
 
-    def _noted(self, tally: _Tally, query: str) -> Iterator[tuple[Rule, str]]:
+    def _noted(self, tallies: Sequence[_Tally], query: str) -> Iterator[tuple[Rule, str]]:
+        """What a query finds: an id, and for each rule whether the row violates it."""
         answer = self._database.execute(query)
         while some := answer.fetchmany(ROWS_AT_ONCE):
-            for (identifier,) in some:
-                if len(tally.first_ids) < MAX_FIRST_IDS:
-                    tally.first_ids.append(identifier)
-                yield tally.rule, identifier
+            for identifier, *violates in some:
+                for tally, is_violated in zip(tallies, violates, strict=True):
+                    if is_violated:
+                        if len(tally.first_ids) < MAX_FIRST_IDS:
+                            tally.first_ids.append(identifier)
+                        yield tally.rule, identifier
 
     def _try(self, tally: _Tally, action: Callable[[], None]) -> None:
         """Do something for a rule, unless it is known that it cannot be evaluated; note where it turns out so."""
