@@ -44,12 +44,12 @@ class VersionView:
             PublishRefused: no run has begun it.
             DamagedDocument: a document of it cannot be read.
         """
-        found = [each for each in Operator(published, who="").versions() if each.version == version]
-        if not found:
+        found = Operator(published, who="").version(version)
+        if found is None:
             raise PublishRefused(
                 f"version: no run of {published.name} has begun it; see winnow publish list, got: {version}"
             )
-        return cls.of(published, found[0])
+        return cls.of(published, found)
 
     @classmethod
     def of(cls, published: PublishedSet, listed: VersionListing) -> Self:

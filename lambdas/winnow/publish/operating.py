@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -61,13 +62,21 @@ class Operator:
         self._who = who
 
     def versions(self) -> list[VersionListing]:
-        """All versions that were ever begun, in ascending order. Raises `DamagedDocument`."""
+        """All versions that were begun, in ascending order, but those that were pruned. Raises `DamagedDocument`."""
         current, _ = self._published.current()
+        found = self._published.keys_by_version()
         return [
             listed
-            for number in self._published.versions()
-            if (listed := self._listed(number, current)) is not None
+            for number in sorted(found)
+            if not self._is_gone(number, found[number])
+            and (listed := self._listed(number, current, found[number])) is not None
         ]
+
+    def version(self, number: int) -> VersionListing | None:
+        """One version; None where no run has begun it. Raises `DamagedDocument`."""
+        current, _ = self._published.current()
+        keys = self._published.keys.version(number)
+        return self._listed(number, current, set(self._published.store.keys(keys.prefix)))
 
     def promote(self, version: int, *, why: str, dry_run: bool = False) -> Move:
         """Make a version current, whatever the gate said of it and whichever run is newer. A hold does not hinder it.
@@ -160,26 +169,25 @@ class Operator:
         if keep < 1:
             raise PublishRefused(f"keep: it must be at least 1, got: {keep}")
         self._new(MoveKind.PRUNE, before=None, after=None, why=why)
-        listed = [each for each in self.versions() if each.state is not State.PRUNED]
+        listed = self.versions()
         kept = dict(self._pointed_at(listed, keep))
         delete = tuple(each.version for each in listed if each.version not in kept)
         if not dry_run:
             delete = tuple(version for version in delete if self._prune(version, why))
         return Pruning(delete=delete, keep=kept)
 
-    def _listed(self, number: int, current: CurrentVersion | None) -> VersionListing | None:
+    def _listed(
+        self, number: int, current: CurrentVersion | None, there: AbstractSet[str]
+    ) -> VersionListing | None:
+        """A version with these keys."""
         claim = self._published.claim(number)
         if claim is None:
             return None
-        manifest = self._published.manifest(number)
-        if self._published.is_pruned(number):
-            return VersionListing(
-                version=number,
-                state=State.PRUNED if self._is_empty(number) else State.UNFINISHED,
-                claim=claim,
-                manifest=None,
-            )
-        if manifest is None:
+        is_pruned = self._published.keys.version(number).pruning in there
+        manifest = None if is_pruned else self._published.manifest(number)
+        if self._is_gone(number, there):
+            state = State.PRUNED
+        elif manifest is None:
             state = State.UNFINISHED
         elif current and current.version == number:
             state = State.CURRENT
@@ -187,9 +195,10 @@ class Operator:
             state = State.WHOLE
         return VersionListing(version=number, state=state, claim=claim, manifest=manifest)
 
-    def _is_empty(self, number: int) -> bool:
+    def _is_gone(self, number: int, there: AbstractSet[str]) -> bool:
+        """Whether a version was pruned, and nothing is left to delete."""
         keys = self._published.keys.version(number)
-        return all(key in (keys.claim, keys.pruning) for key in self._published.store.keys(keys.prefix))
+        return keys.pruning in there and there <= {keys.claim, keys.pruning}
 
     def _before(self, current: CurrentVersion) -> int | None:
         """The version that a rollback leads to."""

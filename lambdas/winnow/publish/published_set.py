@@ -121,8 +121,16 @@ class PublishedSet:
 
     def versions(self) -> list[int]:
         """Numbers that were ever claimed, in ascending order; not each is a whole version."""
-        found = (self.keys.version_of(key) for key in self.store.keys(self.keys.versions))
-        return sorted({number for number in found if number is not None})
+        return sorted(self.keys_by_version())
+
+    def keys_by_version(self) -> dict[int, set[str]]:
+        """The keys of all versions, by number: one listing, however many versions there were."""
+        found: dict[int, set[str]] = {}
+        for key in self.store.keys(self.keys.versions):
+            number = self.keys.version_of(key)
+            if number is not None:
+                found.setdefault(number, set()).add(key)
+        return found
 
     # Writing
 

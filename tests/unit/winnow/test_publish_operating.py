@@ -150,13 +150,23 @@ def test_pruning_keeps_what_something_points_at(publication: Publication) -> Non
     assert publication.rows() == {"a": 2, "b": 1}
     operator(publication).rollback(why="back")
     assert publication.rows() == {"a": 5, "b": 1}
-    assert [each.state for each in operator(publication).versions()] == [
-        State.PRUNED,
-        State.WHOLE,
-        State.PRUNED,
-        State.PRUNED,
-        State.CURRENT,
-    ]
+    listed = operator(publication).versions()
+    assert [(each.version, each.state) for each in listed] == [(2, State.WHOLE), (5, State.CURRENT)]
+    pruned_one = operator(publication).version(3)
+    assert pruned_one is not None
+    assert (pruned_one.state, pruned_one.claim.run_id) == (State.PRUNED, "run-03")
+    assert operator(publication).version(9) is None
+
+
+def test_pruning_goes_on_where_it_was_killed(publication: Publication) -> None:
+    age(publication)
+    keys = publication.set.keys.version(1)
+    publication.store.put(keys.pruning, b"{}")
+    publication.store.delete(keys.manifest)
+    [listed, *_] = operator(publication).versions()
+    assert (listed.version, listed.state) == (1, State.UNFINISHED)
+    assert operator(publication).prune(1, why="space").delete == (1,)
+    assert set(publication.store.keys(keys.prefix)) == {keys.claim, keys.pruning}
 
 
 def test_pruning_spares_what_a_run_may_still_be_building(publication: Publication) -> None:
