@@ -112,7 +112,8 @@ class VersionBuilder:
         number = (base_version or 0) + 1
         mine = VersionClaim(run_id=run.run_id, attempt=0, base=base_version, claimed_at=now())
         while (taken := self._published.claim(number)) is not None:
-            if taken.run_id == run.run_id and taken.base == base_version:
+            is_mine = taken.run_id == run.run_id and taken.base == base_version
+            if is_mine and not self._published.is_pruned(number):
                 return number, taken
             number += 1
         mine = replace(mine, attempt=self._built_before(run, number))
@@ -141,8 +142,8 @@ class VersionBuilder:
         self, run: RunDocument, base: Manifest | None, number: int, claim: VersionClaim, scratch: Path
     ) -> Manifest:
         successes = self._successes(run)
-        columns = self._columns(base, scratch)
         overlay = Overlay(self._mode_of(run), RowOrigin(began=run.started_at, run_id=run.run_id))
+        columns = self._columns(base if overlay.mode is Mode.MERGE else None, scratch)
         made = made_by(self._ledger.store, successes, columns, scratch)
         schema = columns.schema() if columns else None
         writer = VersionWriter(
@@ -204,6 +205,7 @@ class VersionBuilder:
         return read_manifest(self._ledger.store, Pointer(bucket=self._ledger.bucket, key=key))
 
     def _columns(self, base: Manifest | None, scratch: Path) -> ColumnTypes | None:
+        """Those of the version whose rows are kept, to begin with."""
         if self._form is not Format.PARQUET:
             return None
         from winnow.publish.columns import ColumnTypes  # noqa: PLC0415  ndjson needs no pyarrow

@@ -208,6 +208,14 @@ def test_a_column_of_another_type_than_before_is_named_and_the_version_stays() -
     assert rows_by_id(publication) == {"a": {"x": 1}}
 
 
+def test_a_snapshot_has_its_own_columns_and_types() -> None:
+    publication = Publication(form=Format.PARQUET, mode=Mode.REPLACE)
+    publication.go("01", {"a": {"x": 1, "old": 1}, "b": {"x": 1, "old": 1}})
+    publication.go("02", {"a": {"x": "one"}, "b": {"x": "two"}})
+    assert rows_by_id(publication) == {"a": {"x": "one"}, "b": {"x": "two"}}
+    assert publication.set.need_manifest(2).counts == Counts(changed=2)
+
+
 def test_a_number_in_place_of_a_truth_is_a_change() -> None:
     publication = Publication(form=Format.NDJSON)
     publication.go("01", {"a": {"x": True}, "b": {"x": 1}})

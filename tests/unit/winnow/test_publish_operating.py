@@ -199,6 +199,16 @@ def test_pruning_deletes_what_a_dead_builder_left_and_its_number_is_not_used_aga
     assert publication.go("05", numbered({"a": 5})).version == candidate + 1
 
 
+def test_a_run_whose_candidate_was_pruned_builds_another(publication: Publication) -> None:
+    run_id = publication.run("04", numbered({"a": 4}))
+    candidate = publication.build(run_id).version
+    age(publication)
+    publication.store.delete(publication.set.keys.version(candidate).manifest)
+    assert candidate in operator(publication).prune(3, why="space").delete
+    assert publication.finish(run_id).version == candidate + 1
+    assert publication.rows() == {"a": 4, "b": 1}
+
+
 def test_a_version_that_is_being_pruned_does_not_become_current(publication: Publication) -> None:
     publication.store.put(publication.set.keys.version(1).pruning, b"{}")
     with pytest.raises(PublishRefused, match="it is being pruned; choose another, got: 1"):
