@@ -215,7 +215,7 @@ class Examination:
             found = merged(found, self._database.structure_of(path))
         if not isinstance(found, dict):
             raise NotEvaluableError("a line is not a JSON object")
-        return {**found, "id": "VARCHAR"} if "id" in found else found
+        return found
 
     def _files(self, rows: RowSource) -> Iterator[Path]:
         """Each part on the disk, and only while it is being looked at."""
