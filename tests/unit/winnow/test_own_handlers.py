@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
@@ -14,15 +15,18 @@ from moto import mock_aws
 from tests.unit.winnow.registers import TABLE, create_table
 from tests.unit.winnow.runs import RUN_ID, STAGES, Pipeline
 from tests.unit.winnow.test_alert import content
+from tests.unit.winnow.test_published_by_run import publish, version
 from tests.unit.winnow.test_slack import FakeSlack
 from winnow.core import keys
 from winnow.core.errors import StageInputError
 from winnow.handlers import alert, close_run, close_window, plan_run, register, slack, start_run
+from winnow.publish.published_set import PublishedSet
 from winnow.register.table import RegisterUnavailable
 from winnow.settings import SettingsError
 from winnow.storage import clients
 from winnow.storage.ledger import Ledger
 from winnow.storage.listing import RESERVE_SECONDS
+from winnow.storage.published_store import S3PublishedStore
 from winnow.storage.state_table import DynamoStateTable
 from winnow.storage.store import S3Store
 from winnow.testing import FakeContext
@@ -332,6 +336,50 @@ def test_close_run_sweeps_up_a_run_of_which_no_event_came(
     assert done == [{"closed": 1, "failed": 0, "left": 0}, {"closed": 0, "failed": 0, "left": 0}]
     (message,) = account.messages()
     assert json.loads(message["Message"])["verdict"] == "ABORTED"
+
+
+def emitted_ages(said: str) -> list[float]:
+    """Ages of what is published, by the lines of metrics that were printed."""
+    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return [age for line in lines for age in line.get("PublishedAgeSeconds", ())]
+
+
+def test_a_sweep_measures_the_age_of_what_is_published(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WINNOW_PIPELINE_ARN", account.machine_arn)
+    monkeypatch.setenv("WINNOW_PUBLISHED_BUCKET", "published")
+    monkeypatch.setenv("WINNOW_PUBLICATION", "works")
+    account.s3.create_bucket(Bucket="published")
+    call(close_run.handler, {"sweep": True}, seconds=900)
+    assert emitted_ages(capsys.readouterr().out) == [], "nothing was published yet"
+
+    began = datetime.now(UTC) - timedelta(hours=50)
+    publish(
+        PublishedSet(S3PublishedStore("published", account.s3), "works"),
+        version(1, RUN_ID, began=began.isoformat()),
+    )
+    call(close_run.handler, {"sweep": True}, seconds=900)
+
+    (age,) = emitted_ages(capsys.readouterr().out)
+    assert timedelta(hours=50) <= timedelta(seconds=age) < timedelta(hours=51)
+
+
+def test_a_pointer_that_cannot_be_read_keeps_no_run_from_being_swept_up(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WINNOW_PIPELINE_ARN", account.machine_arn)
+    monkeypatch.setenv("WINNOW_PUBLISHED_BUCKET", "published")
+    monkeypatch.setenv("WINNOW_PUBLICATION", "works")
+    account.s3.create_bucket(Bucket="published")
+    account.s3.put_object(Bucket="published", Key="published/works/current.json", Body=b"{")
+
+    done = call(close_run.handler, {"sweep": True}, seconds=900)
+
+    assert done == {"closed": 0, "failed": 0, "left": 0}
+    said = capsys.readouterr().out
+    assert emitted_ages(said) == []
+    assert '"WatchingFailed":[1' in said.replace(" ", "")
 
 
 @pytest.mark.parametrize("value", [-1, "0", True, 300_000])
