@@ -68,7 +68,12 @@ class PublishedBucket(Construct):
     @property
     def moved_keys(self) -> tuple[str, ...]:
         """Patterns of the keys that moving the pointer writes."""
-        return (self._keys.current, f"{self._keys.history}*", self._keys.run("*"))
+        return (self._keys.current, *self.written_down)
+
+    @property
+    def written_down(self) -> tuple[str, ...]:
+        """Patterns of the keys that say how the pointer was moved."""
+        return (f"{self._keys.history}*", self._keys.run("*"))
 
     def grant_read(self, grantee: iam.IGrantable) -> None:
         """May read every version, the pointer and the history."""
@@ -76,9 +81,11 @@ class PublishedBucket(Construct):
         grant_list(self.bucket, grantee)
 
     def grant_build(self, grantee: iam.IGrantable) -> None:
-        """May add versions. Nobody reads them before the pointer moves."""
+        """May add versions, and write down the last move, whose mover may have died before it could. It cannot move the pointer."""
         self.grant_read(grantee)
         grant_objects(self.bucket, grantee, actions=ADD, keys=f"{self._keys.versions}*")
+        for keys in self.written_down:
+            grant_objects(self.bucket, grantee, actions=["s3:PutObject"], keys=keys)
 
     def grant_judge(self, grantee: iam.IGrantable) -> None:
         """May add the gate's results to a version."""

@@ -88,7 +88,7 @@ def test_functions_are_told_what_is_published_and_where(books: Synthesized) -> N
 def test_each_function_writes_its_own_part_and_none_deletes(books: Synthesized, bucket: str) -> None:
     works = f"{bucket}/published/works"
     written = {
-        BUILD: {f"{works}/versions/*"},
+        BUILD: {f"{works}/versions/*", f"{works}/history/*", f"{works}/runs/*.json"},
         CHECK: {f"{works}/versions/*/gate.json", f"{works}/versions/*/violations.ndjson.gz"},
         PUBLISH: {f"{works}/current.json", f"{works}/history/*", f"{works}/runs/*.json"},
     }
