@@ -36,13 +36,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             rules=rules_from_json(event["rules"]),
         )
         result = gate.judge(event["version"])
-        watch.count(Metric.QUALITY_WARNED, len(result.warned))
-        watch.count(Metric.QUALITY_BLOCKED, len(result.blocked))
         for each in result.warned:
+            watch.count(Metric.QUALITY_WARNED)
             get_logger().warning(
                 "rule violated", rule=each.rule.name, expected=each.expected, found=each.found
             )
         if result.blocked:
+            watch.count(Metric.QUALITY_BLOCKED, len(result.blocked))
             raise QualityGateFailed(refusal(result))
         return {"violations": len(result.warned), "outcome": result.outcome.value}
 

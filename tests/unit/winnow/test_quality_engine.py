@@ -259,6 +259,14 @@ def test_knows_the_types_of_ndjson_over_all_parts() -> None:
     assert mixed.found == "cannot be evaluated: x has values of several types, and must be a number"
 
 
+def test_keeps_whole_numbers_of_both_signs_apart_over_all_parts_of_ndjson() -> None:
+    big = 2**62
+    parts = [rows(x=[big, big + 1]), [{"id": "c", "x": -big}], [{"id": "d", "x": -big - 1}]]
+
+    assert judge(_of_type("integer"), "ndjson", *parts).outcome is GateOutcome.PASSED
+    assert judge(Unique("x", reason=WHY), "ndjson", *parts).outcome is GateOutcome.PASSED
+
+
 def test_takes_a_field_that_ndjson_leaves_out_for_null() -> None:
     parts: list[list[dict[str, Any]]] = [[{"id": "a", "x": {"k": 1}}], [{"id": "b"}], [{"id": "c", "x": {}}]]
 

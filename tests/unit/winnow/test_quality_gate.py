@@ -87,11 +87,11 @@ def test_judges_what_a_run_built(form: Format) -> None:
 
 def test_stays_as_it_was_judged_first_whatever_the_rules_are_now() -> None:
     works = Publication()
-    built = works.build(works.run("01", numbered({"a": 11})))
+    built = works.build(works.run("01", numbered({"a": 11, "b": 11})))
 
     first = gate(works, SMALL).judge(built.version)
     before = dict(works.store.objects)
-    again = gate(works, RowCount(at_least=0, reason=WHY)).judge(built.version)
+    again = gate(works, REPEATED).judge(built.version)
 
     assert again == first == find_gate(works.set, built.version)
     assert works.store.objects == before
@@ -245,6 +245,16 @@ class TestHandler:
         assert [line["rule"] for line in lines if line.get("message") == "rule violated"] == ["unique n"]
         assert [line["QualityWarned"] for line in lines if "QualityWarned" in line] == [[1.0]]
         assert json.loads(works.get("published/works/versions/1/gate.json").body)["outcome"] == "warned"
+
+    def test_a_version_that_passes_costs_no_metric(
+        self, works: S3Store, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        rule = RowCount(at_least=1, reason=WHY)
+        answer = check_quality.handler(event(rule), FakeContext())  # type: ignore[arg-type]
+
+        assert answer == {"violations": 0, "outcome": "passed"}
+        assert capsys.readouterr().out == ""
+        assert list(works.keys("published/works/versions/1/violations")) == []
 
     def test_fails_by_the_name_that_the_machine_does_not_retry(
         self, works: S3Store, capsys: pytest.CaptureFixture[str]
