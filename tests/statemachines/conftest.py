@@ -44,6 +44,9 @@ def stage_definition() -> dict[str, Any]:
     ).definition()
 
 
+RULES = [{"kind": "unique", "columns": ["isbn"], "reason": "consumers look works up by it"}]
+
+
 def pipeline_machine(stages: Sequence[str], publishing: PublishingSteps | None = None) -> PipelineMachine:
     return PipelineMachine(
         name="catalogue",
@@ -70,6 +73,7 @@ def publishing_steps(*, gated: bool = True) -> PublishingSteps:
         build_version=step("build_version"),
         check_quality=step("check_quality") if gated else None,
         publish=step("publish"),
+        rules=RULES if gated else (),
     )
 
 

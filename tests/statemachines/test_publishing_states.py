@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from statemachines.pipeline import check_stage_names, pascal_case
-from tests.statemachines.conftest import PUBLISHED_STAGES, pipeline_machine, publishing_steps
+from tests.statemachines.conftest import PUBLISHED_STAGES, RULES, pipeline_machine, publishing_steps
 from tests.statemachines.interpreter import FunctionFailed, ServiceRefused, always, function_arn, in_turn
 from tests.statemachines.test_pipeline_machine import RUN, output, plan
 
@@ -50,7 +50,8 @@ def test_builds_checks_and_publishes_after_the_last_stage(
 
     assert done.states == [*TO_THE_END, "BuildVersion", "CheckQuality", "Publish", "Published?", "SumUp"]
     assert done.called("build_version") == [{"run_id": RUN}]
-    assert done.called("check_quality") == done.called("publish") == [{"run_id": RUN, "version": 7}]
+    assert done.called("check_quality") == [{"run_id": RUN, "version": 7, "rules": RULES}]
+    assert done.called("publish") == [{"run_id": RUN, "version": 7}]
     assert done.output["published"] == PUBLISHED
     assert set(done.output) == {"run_id", "lost", "stages", "published"}
 
