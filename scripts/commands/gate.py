@@ -19,6 +19,7 @@ from winnow.publish.published_set import PublishedSet
 from winnow.quality.judged import candidate_of
 from winnow.quality.result import GateOutcome, GateResult
 from winnow.quality.rules import InvalidRule, Rule, checked_rules, rules_from_json
+from winnow.storage.published_store import S3PublishedStore
 
 EXIT_CODES = {GateOutcome.PASSED: 0, GateOutcome.WARNED: 3, GateOutcome.BLOCKED: 1}
 """As `winnow verify`: 3 is what went on although something is wrong with it."""
@@ -72,7 +73,12 @@ def gate(run: str, rules: str | None, number: int | None, explain: bool, as_json
     chosen = read_rules(rules) if rules else _deployed(deployed_rules(target, pipeline))
     with refusals():
         version = number or _version_of(published, found.run_id)
-        result = QualityGate(ledger=found.ledger, published=published, rules=chosen).examine(version)
+        result = QualityGate(
+            ledger=found.ledger,
+            published=published,
+            rules=chosen,
+            open_bucket=lambda name: S3PublishedStore(name, target.client("s3")),
+        ).examine(version)
     _say(result, explain=explain, as_json=as_json)
     raise SystemExit(EXIT_CODES[result.outcome])
 

@@ -65,8 +65,8 @@ class RowSource:
         return "parquet" if self.format == "parquet" else "ndjson.zst"
 
 
-Lookup = Callable[[str], RowSource | None]
-"""From another publication's name to the rows of its current version; None where it has none."""
+Lookup = Callable[[References], RowSource | None]
+"""Finds the rows of the current version of the publication that a rule refers to; None where it has none."""
 
 
 @dataclass(slots=True)
@@ -198,7 +198,7 @@ class Examination:
             self._keep_ids(rule, tally.table)
 
     def _keep_ids(self, rule: References, table: str) -> None:
-        other = self._others(rule.publication)
+        other = self._others(rule)
         if other is None:
             raise NotEvaluableError(f"publication {rule.publication} has no current version")
         self._database.execute(f"CREATE TABLE {table} (id VARCHAR)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from itertools import chain
@@ -23,13 +23,15 @@ from winnow.quality.engine import Examination, RowSource
 from winnow.quality.facts import CandidateFacts, RunCounts
 from winnow.quality.judged import find_gate
 from winnow.quality.result import GateResult
-from winnow.quality.rules import Rule
+from winnow.quality.rules import References, Rule
 from winnow.settlement.result import find_result
 from winnow.storage.ledger import gzipped
+from winnow.storage.published_store import published_store
 
 if TYPE_CHECKING:
     from winnow.publish.documents import Manifest
     from winnow.storage.ledger import Ledger
+    from winnow.storage.published_store import PublishedStore
 
 
 class QualityGate:
@@ -41,9 +43,19 @@ class QualityGate:
         ledger: Ledger,
         published: PublishedSet,
         rules: Sequence[Rule],
+        open_bucket: Callable[[str], PublishedStore] = published_store,
         memory_mb: int = MEMORY_MB,
     ) -> None:
-        """`memory_mb`: of DuckDB's buffers; more spills to the disk."""
+        """Define the gate.
+
+        Args:
+            ledger: of the runs that built the versions.
+            published: the publication.
+            rules: what a version has to be.
+            open_bucket: opens the bucket that a rule refers to, by its name.
+            memory_mb: of DuckDB's buffers; more spills to the disk.
+        """
+        self._open_bucket = open_bucket
         self._ledger = ledger
         self._published = published
         self._rules = rules
@@ -131,8 +143,9 @@ class QualityGate:
             run=run_counts(self._ledger, manifest.run_id),
         )
 
-    def _find_other(self, name: str) -> RowSource | None:
-        other = PublishedSet(self._published.store, name)
+    def _find_other(self, rule: References) -> RowSource | None:
+        store = self._open_bucket(rule.bucket) if rule.bucket else self._published.store
+        other = PublishedSet(store, rule.publication)
         current, _ = other.current()
         return _rows_of(other, other.need_manifest(current.version)) if current else None
 

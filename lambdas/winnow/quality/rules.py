@@ -335,8 +335,14 @@ class References(ToleratingRule):
     kind: ClassVar[str] = "references"
 
     publication: str = field(kw_only=True)
+    bucket: str | None = field(kw_only=True, default=None)
+    """That the publication is in; None for the candidate's own. CheckQuality must be allowed to read it."""
 
     def _check_values(self) -> None:
+        if self.bucket is not None and (type(self.bucket) is not str or not self.bucket):
+            raise self._wrong(
+                "bucket", "must be the name of the bucket that the publication is in, or left out"
+            )
         if type(self.publication) is not str or not _PUBLICATION.fullmatch(self.publication):
             raise self._wrong(
                 "publication", "must be a publication's name: lower-case letters, digits, - and _"

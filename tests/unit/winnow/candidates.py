@@ -71,9 +71,14 @@ def examine(
     memory_mb: int = 512,
 ) -> tuple[tuple[RuleResult, ...], list[tuple[str, str]]]:
     """The results, and the ids that violate a rule, each with the rule's name."""
+    known_others = others or {}
     with TemporaryDirectory() as folder, closing(Database(Path(folder), memory_mb=memory_mb)) as database:
         examination = Examination(
-            rules, rows=source, facts=known, others=(others or {}).get, database=database
+            rules,
+            rows=source,
+            facts=known,
+            others=lambda rule: known_others.get(rule.publication),
+            database=database,
         )
         examination.measure()
         violating = [(rule.name, identifier) for rule, identifier in examination.violating_ids()]

@@ -151,20 +151,29 @@ def test_holds_an_empty_version_against_the_last() -> None:
     assert result.results[0].found == "0 rows, 0 times the 2 of version 1"
 
 
-def test_refers_to_the_current_version_of_another_publication() -> None:
+def test_refers_to_the_current_version_of_a_publication_in_another_bucket() -> None:
     authors = Publication()
     authors.go("01", numbered("x"))
-    works = Publication(store=authors.store)
-    rule = References("author", publication="authors", reason=WHY)
-    for (bucket, key), body in list(works.store.objects.items()):
-        works.store.objects[bucket, key.replace("/works/", "/authors/")] = body.replace(
-            b"/works/", b"/authors/"
-        ).replace(b'"works"', b'"authors"')
-    built = works.build(works.run("02", {"a": {"author": "x"}, "b": {"author": "y"}}))
+    authors.build(authors.run("02", numbered("y")))  # not published, so nothing may refer to it
+    works = Publication()
+    built = works.build(works.run("03", {"a": {"author": "x"}, "b": {"author": "y"}}))
+    asked: list[str] = []
 
-    result = gate(works, rule).judge(built.version)
+    def open_bucket(name: str) -> Any:
+        asked.append(name)
+        return authors.store
 
-    assert result.results[0].first_ids == ("b",)
+    elsewhere = References("author", publication="works", bucket="of-authors", reason=WHY)
+    here = References("author", publication="works", reason=WHY, name="here")
+    judge = QualityGate(
+        ledger=works.ledger, published=works.set, rules=[elsewhere, here], open_bucket=open_bucket
+    )
+
+    found, missing = judge.examine(built.version).results
+
+    assert asked == ["of-authors"]
+    assert found.first_ids == ("b",)
+    assert missing.found == "cannot be evaluated: publication works has no current version"
 
 
 def test_a_file_that_is_not_the_one_that_was_written_is_judged_by_nobody() -> None:

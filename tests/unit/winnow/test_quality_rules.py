@@ -118,6 +118,7 @@ REFUSED: tuple[tuple[Callable[[], Any], str], ...] = (
     (lambda: InRange("a", minimum="2026-02-01", maximum="2026-01-01", reason=WHY), "InRange.maximum: must not be below"),
     (lambda: InRange("a", minimum=3, maximum=2, reason=WHY), "InRange.maximum: must not be below"),
     (lambda: References("a", publication="No!", reason=WHY), "References.publication: must be a publication's name"),
+    (lambda: References("a", publication="b", bucket="", reason=WHY), "References.bucket: must be the name of the bucket"),
     (lambda: Unique((), reason=WHY), "Unique.columns: must name a column"),
     (lambda: Unique(("a", "a"), reason=WHY), "Unique.columns: must name each column once"),
     (lambda: Sql(" ", reason=WHY), "Sql.expression: must be an expression"),
