@@ -424,7 +424,10 @@ class Examination:
     def _age(self, newest: int | None) -> str:
         if newest is None:
             return "no date in any row"
-        moment = EPOCH + timedelta(microseconds=newest)
+        try:
+            moment = EPOCH + timedelta(microseconds=newest)
+        except OverflowError:
+            return "the newest is outside of the years 1 to 9999"
         age = self._facts.began - moment
         hours = age.total_seconds() / 3600
         old = f"{hours / 24:.1f} days" if hours >= HOURS_TOLD_AS_DAYS else f"{hours:.1f} hours"

@@ -206,6 +206,16 @@ def test_says_how_old_the_newest_date_is(form: str) -> None:
     assert judge(rule, form, rows(x=["soon"])).outcome is GateOutcome.BLOCKED
 
 
+@BOTH
+@pytest.mark.parametrize("text", ["infinity", "-infinity", "200000-01-01", "9999-12-31T23:59:59-12:00"])
+def test_survives_dates_that_python_has_not(form: str, text: str) -> None:
+    fresh = judge(Fresh("x", within="1d", reason=WHY), form, rows(x=[text]))
+    inside = judge(InRange("x", minimum="2026-01-01", maximum="2026-12-31", reason=WHY), form, rows(x=[text]))
+
+    assert fresh.outcome is (GateOutcome.BLOCKED if "infinity" in text else GateOutcome.PASSED), fresh.found
+    assert inside.first_ids == ("a",)
+
+
 @pytest.mark.parametrize(
     "value", [date(2026, 2, 28), datetime.fromisoformat("2026-02-28"), datetime(2026, 2, 28, tzinfo=UTC)]
 )
