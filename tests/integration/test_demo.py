@@ -77,6 +77,11 @@ def test_shows_runs_alerts_a_recovery_and_a_replay() -> None:
     ]
     assert "catalogue/adapt: 7 of 60 records lost" in out
     assert "catalogue/mint: 1 of 51 records lost" in out
+    assert re.findall(r"^published works version (\d+) \((.+)\)$", out, re.MULTILINE) == [
+        ("1", "+50 ~0 -0"),
+        ("2", "+8 ~0 -0"),
+    ]
+    assert "not published: the run failed; works stays version 2" in out
     assert out.count("adds up:") == 2
     assert "adapt: 7\n" in out, "on record, by cause"
     assert "8 failures on record have resolved themselves" in out
