@@ -3,7 +3,7 @@
 from typing import Any
 
 import click
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from scripts.commands.aim import target_options
 from scripts.commands.alert import alert
@@ -34,6 +34,10 @@ class _Group(click.Group):
             ) from error
         except ClientError as error:
             raise CommandFailed(_told(error)) from error
+        except NoCredentialsError as error:
+            raise CommandFailed(
+                f"AWS: {one_line(error)}; name a profile that has them (AWS_PROFILE), or log in"
+            ) from error
         except BotoCoreError as error:
             raise CommandFailed(f"AWS: {one_line(error)}") from error
         except (DamagedDocument, LedgerObjectMissing) as error:

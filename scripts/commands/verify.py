@@ -93,7 +93,7 @@ def _find(target: Target, run: str, name: str | None) -> FoundRun:
     if found:
         raise Mistake(
             ENVIRONMENT_OPTION,
-            "nothing",
+            None,
             f"or {ENVIRONMENT_VARIABLE} must say which run {run} is meant, that of {' or '.join(found)}",
         )
     among = ", ".join(dict.fromkeys(pipeline.name for pipeline in candidates)) or "no pipeline"

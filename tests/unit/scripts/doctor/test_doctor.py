@@ -237,7 +237,11 @@ TEXTS = stack(StackName="texts-dev", outputs={"PipelineName": "texts"})
 @pytest.mark.parametrize(
     ("arguments", "stacks", "line"),
     [
-        ((), [stack(), PROD], "--environment must be one of dev, prod"),
+        (
+            (),
+            [stack(), PROD],
+            "--environment or WINNOW_ENVIRONMENT must say which environment is meant, dev or prod, got: nothing",
+        ),
         ((), [stack(), TEXTS], "PIPELINE must be one of books, texts"),
         (
             ("--probe",),
