@@ -16,6 +16,8 @@ from winnow.alerts.slack import SlackError, webhook_url
 SLACK_HOST = "hooks.slack.com"
 SLACK_PATH = "/services/"
 """Of an incoming webhook. A workflow's trigger has another, and takes no message of ours."""
+PLACEHOLDERS = ("…", "...")
+"""What stands for the rest of the address in the command that makes the secret."""
 SHOWN_CHARS = 4
 """Of a webhook's address: enough to tell two apart, and of no use to post with."""
 PENDING = "PendingConfirmation"
@@ -58,7 +60,7 @@ def nobody_hears(context: DoctorContext, topic: TopicOfAlerts, said: str, remedy
     No e-mail leaves an emulator, so there nobody has to hear that alerting is broken.
     """
     if topic is WATCHING and context.target.is_local:
-        return Finding.ok(f"{said}, as no e-mail leaves the emulator")
+        return Finding.ok(f"{said}; no e-mail leaves the emulator")
     must = context.stack().outputs.get("ConfirmChanges") == "true"
     return (Finding.failed if must else Finding.warning)(f"{topic.unheard} ({said})", remedy)
 
@@ -76,7 +78,7 @@ def slack_secret(context: DoctorContext) -> Finding:
         if error_code(error) == "ResourceNotFoundException":
             return Finding.failed(
                 f"there is no secret {name}",
-                "Make it:",
+                "Make it, with the address that Slack shows for the webhook:",
                 f"aws secretsmanager create-secret --name {name} --secret-string {address}",
             )
         if error_code(error) == "InvalidRequestException":
@@ -91,6 +93,12 @@ def slack_secret(context: DoctorContext) -> Finding:
         url = webhook_url(answer.get("SecretString", ""), name)
     except SlackError:
         return Finding.failed(f"secret {name} holds no address of a webhook", "Put one into it:", put)
+    if url.endswith((*PLACEHOLDERS, SLACK_PATH)):
+        return Finding.failed(
+            f"secret {name} holds only the beginning of an address",
+            "Put the whole address into it, as Slack shows it:",
+            put,
+        )
     parts = urlsplit(url)
     said = f"secret {name} holds a webhook of {parts.hostname}, ending in …{url[-SHOWN_CHARS:]}"
     is_slacks = parts.hostname == SLACK_HOST and parts.path.startswith(SLACK_PATH)
