@@ -189,7 +189,7 @@ def test_it_is_an_alert_like_any_other_and_marked_as_a_test() -> None:
     assert message["blocks"][0]["text"]["text"] == (
         ":large_green_circle: [dev] books: a test of the alerts; nothing is wrong"
     )
-    assert "Nothing is to be done" in json.dumps(message)
+    assert "You need to do nothing" in json.dumps(message)
 
 
 def winnow(answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *arguments: str, **more: Any) -> Result:
