@@ -68,7 +68,7 @@ Examples:
   winnow doctor                                         is everything as it should be?
 
 \b
-Completion of commands and options, for this shell (or put the line into its start-up file):
+Completion, for this shell (or put the line into its start-up file):
   bash   eval "$(_WINNOW_COMPLETE=bash_source winnow)"
   zsh    eval "$(_WINNOW_COMPLETE=zsh_source winnow)"
   fish   _WINNOW_COMPLETE=fish_source winnow | source

@@ -31,7 +31,6 @@ PROBES_GO_ON = (
 @click.command(
     short_help="Check that everything is as it should be.",
     epilog="""
-\b
 Exit codes: 0 all is well, or there are warnings only; 1 something failed; 2 the arguments are wrong.
 
 \b

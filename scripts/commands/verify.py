@@ -18,7 +18,6 @@ from winnow.alerts.shown_ids import typed_id
 @click.command(
     short_help="Prove that a run lost no record silently.",
     epilog="""
-\b
 Exit codes, as of winnow run: 0 the run succeeded and all records went through, or it is still under way
 and adds up so far; 3 it succeeded but lost records; 1 it failed, timed out or was aborted, or its ledger
 does not add up; 2 there is no such run or record. With --id: 0 wherever the record is found.
