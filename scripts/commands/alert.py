@@ -31,7 +31,6 @@ def alert() -> None:
 
 @alert.command(
     epilog="""
-\b
 Exit codes: 0 it arrived, as far as that can be seen; 1 it did not arrive somewhere, or nobody subscribed;
 2 the arguments are wrong and nothing was sent.
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import click
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from scripts.commands.aim import target_options
 from scripts.commands.alert import alert
@@ -36,6 +36,10 @@ class _Group(click.Group):
             ) from error
         except ClientError as error:
             raise CommandFailed(_told(error)) from error
+        except NoCredentialsError as error:
+            raise CommandFailed(
+                f"AWS: {one_line(error)}; name a profile that has them (AWS_PROFILE), or log in"
+            ) from error
         except BotoCoreError as error:
             raise CommandFailed(f"AWS: {one_line(error)}") from error
         except (DamagedDocument, LedgerObjectMissing) as error:
@@ -68,7 +72,7 @@ Examples:
   winnow doctor                                         is everything as it should be?
 
 \b
-Completion of commands and options, for this shell (or put the line into its start-up file):
+Completion, for this shell (or put the line into its start-up file):
   bash   eval "$(_WINNOW_COMPLETE=bash_source winnow)"
   zsh    eval "$(_WINNOW_COMPLETE=zsh_source winnow)"
   fish   _WINNOW_COMPLETE=fish_source winnow | source

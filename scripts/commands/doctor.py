@@ -9,7 +9,7 @@ from scripts import ROOT
 from scripts.commands.aim import current_target, target_options
 from scripts.commands.confirming import confirm, yes_option
 from scripts.deployed.pipelines import DeployedPipeline
-from scripts.deployed.target import Target
+from scripts.deployed.target import ENVIRONMENT_OPTION, ENVIRONMENT_VARIABLE, Target
 from scripts.doctor.checks import CHECKS, PROBES
 from scripts.doctor.context import DoctorContext
 from scripts.doctor.examination import examine_all, examine_together, has_failed
@@ -31,7 +31,6 @@ PROBES_GO_ON = (
 @click.command(
     short_help="Check that everything is as it should be.",
     epilog="""
-\b
 Exit codes: 0 all is well, or there are warnings only; 1 something failed; 2 the arguments are wrong.
 
 \b
@@ -96,12 +95,16 @@ def _context(target: Target, pipeline: str | None) -> DoctorContext:
     if environment is None and named:
         environments = sorted({stack.environment for stack in named})
         if len(environments) > 1:
-            raise Mistake("--environment", "nothing", f"must be one of {', '.join(environments)}")
+            raise Mistake(
+                ENVIRONMENT_OPTION,
+                None,
+                f"or {ENVIRONMENT_VARIABLE} must say which environment is meant, {' or '.join(environments)}",
+            )
         context.environment = environments[0]
     there = sorted({stack.pipeline for stack in named if stack.environment == context.environment})
     if pipeline is None and there:
         if len(there) > 1:
-            raise Mistake("PIPELINE", "nothing", f"must be one of {', '.join(there)}")
+            raise Mistake("PIPELINE", None, f"must be one of {', '.join(there)}")
         context.pipeline = there[0]
     return context
 

@@ -37,7 +37,6 @@ from winnow.storage.upload_claims import DynamoUploadClaims, UploadClaims
 
 @click.command(
     epilog="""
-\b
 Exit codes: 0 all records went through, 3 the run succeeded but lost records,
 1 the run failed, 2 the arguments are wrong and nothing was started.
 

@@ -18,7 +18,6 @@ from winnow.alerts.shown_ids import typed_id
 @click.command(
     short_help="Prove that a run lost no record silently.",
     epilog="""
-\b
 Exit codes, as of winnow run: 0 the run succeeded and all records went through, or it is still under way
 and adds up so far; 3 it succeeded but lost records; 1 it failed, timed out or was aborted, or its ledger
 does not add up; 2 there is no such run or record. With --id: 0 wherever the record is found.
@@ -103,7 +102,7 @@ def find_in_ledgers(target: Target, run: str, name: str | None) -> FoundRun:
     if found:
         raise Mistake(
             ENVIRONMENT_OPTION,
-            "nothing",
+            None,
             f"or {ENVIRONMENT_VARIABLE} must say which run {run} is meant, that of {' or '.join(found)}",
         )
     among = ", ".join(dict.fromkeys(pipeline.name for pipeline in candidates)) or "no pipeline"

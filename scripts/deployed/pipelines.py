@@ -101,10 +101,11 @@ def find(target: Target, name: str, *, field: str = "PIPELINE") -> DeployedPipel
         field: the argument or option that named it, as the mistake's name.
 
     Raises:
-        Mistake: there is none, or there are several, each in another environment.
-        CommandRefused: two stacks hold it.
+        Mistake: it is not there, or there are several, each in another environment.
+        CommandRefused: no pipeline is deployed, or two stacks hold it.
     """
     pipelines = _here(target)
+    _check_any(target, pipelines)
     named = [each for each in pipelines if each.name == name]
     if named:
         return _the_one(target, named)
@@ -119,13 +120,14 @@ def only_one(target: Target, *, field: str = "--pipeline") -> DeployedPipeline:
         field: the argument or option that would name it, as the mistake's name.
 
     Raises:
-        Mistake: there is none, or there are several.
-        CommandRefused: two stacks hold it.
+        Mistake: there are several.
+        CommandRefused: no pipeline is deployed, or two stacks hold it.
     """
     pipelines = _here(target)
+    _check_any(target, pipelines)
     if len({each.name for each in pipelines}) == 1:
         return _the_one(target, pipelines)
-    raise Mistake(field, "nothing", _remedy(target, pipelines))
+    raise Mistake(field, None, _remedy(target, pipelines))
 
 
 def _here(target: Target) -> list[DeployedPipeline]:
@@ -151,7 +153,7 @@ def _the_one(target: Target, named: list[DeployedPipeline]) -> DeployedPipeline:
         return named[0]
     raise Mistake(
         ENVIRONMENT_OPTION,
-        "nothing",
+        None,
         f"or {ENVIRONMENT_VARIABLE} must say which pipeline {named[0].name} is meant, that of {_environments(named)} ({target.name})",
     )
 
@@ -173,12 +175,17 @@ def _environments(pipelines: list[DeployedPipeline]) -> str:
     return " or ".join(dict.fromkeys(names))
 
 
+def _check_any(target: Target, pipelines: list[DeployedPipeline]) -> None:
+    if not pipelines:
+        raise CommandRefused(
+            f"{target.name} has no pipeline; deploy one: npx cdk deploy -c environment=NAME, or winnow local up"
+        )
+
+
 def _remedy(target: Target, pipelines: list[DeployedPipeline]) -> str:
-    if pipelines:
-        names = dict.fromkeys(pipeline.name for pipeline in pipelines)
-        where = f"{target.name}, {target.environment.name}" if target.environment else target.name
-        return f"must be one of {', '.join(names)} ({where})"
-    return f"must be deployed, and {target.name} has no pipeline; deploy one: cdk deploy, or winnow local up"
+    names = dict.fromkeys(pipeline.name for pipeline in pipelines)
+    where = f"{target.name}, {target.environment.name}" if target.environment else target.name
+    return f"must be one of {', '.join(names)} ({where})"
 
 
 def _outputs(target: Target) -> Iterator[tuple[str, dict[str, str]]]:

@@ -92,8 +92,9 @@ def region(context: DoctorContext) -> Finding:
     theirs, source = (named, "cdk.json") if named else cdk_region(context.variables, context.profiles())
     if ours == theirs:
         return Finding.ok(f"{ours}, by {source}")
+    here = f"this command looks in {ours}" if ours else "this command has none"
     return Finding.failed(
-        f"CDK deploys to {theirs} (by {source}), and this command looks in {ours or 'none, as nothing names one'}",
+        f"CDK deploys to {theirs} (by {source}), and {here}",
         "Name the one that you mean, for both:",
         f"export AWS_REGION={theirs if named else 'REGION'}",
     )

@@ -29,7 +29,7 @@ class Arrival:
     """What became of the test alert at one subscriber."""
 
     subscriber: str
-    """What the topic is for, and `Slack`, an e-mail address, or the protocol; `nobody` where it has none."""
+    """What the topic is for, and `Slack`, an e-mail address, or the protocol; the topic alone where it has no subscriber."""
     finding: Finding
 
 
@@ -44,7 +44,7 @@ class _Audience:
     @property
     def names(self) -> list[str]:
         """Of the subscribers, for people."""
-        return [f"{self.topic.purpose}: {each}" for each in self.subscribers or ("nobody",)]
+        return [f"{self.topic.purpose}: {each}" for each in self.subscribers] or [self.topic.purpose]
 
 
 class AlertTrial:

@@ -16,6 +16,12 @@ from winnow.alerts.slack import SlackError, webhook_url
 SLACK_HOST = "hooks.slack.com"
 SLACK_PATH = "/services/"
 """Of an incoming webhook. A workflow's trigger has another, and takes no message of ours."""
+PLACEHOLDERS = ("…", "...")
+"""What stands for the rest of the address where documents show it."""
+ADDRESS_FILE = "webhook.txt"
+SAVE_ADDRESS = (
+    f"Save the webhook's address, as Slack shows it, in {ADDRESS_FILE}, so that no shell remembers it;"
+)
 SHOWN_CHARS = 4
 """Of a webhook's address: enough to tell two apart, and of no use to post with."""
 PENDING = "PendingConfirmation"
@@ -58,7 +64,7 @@ def nobody_hears(context: DoctorContext, topic: TopicOfAlerts, said: str, remedy
     No e-mail leaves an emulator, so there nobody has to hear that alerting is broken.
     """
     if topic is WATCHING and context.target.is_local:
-        return Finding.ok(f"{said}, as no e-mail leaves the emulator")
+        return Finding.ok(f"{said}; no e-mail leaves the emulator")
     must = context.stack().outputs.get("ConfirmChanges") == "true"
     return (Finding.failed if must else Finding.warning)(f"{topic.unheard} ({said})", remedy)
 
@@ -69,15 +75,14 @@ def slack_secret(context: DoctorContext) -> Finding:
     name = context.settings().slack_webhook_secret
     if not name:
         return Finding.ok("cdk.json names none (slack_webhook_secret), so alerts do not go to Slack")
-    address = f"https://{SLACK_HOST}/services/…"
     try:
         answer = context.client("secretsmanager").get_secret_value(SecretId=name)
     except ClientError as error:
         if error_code(error) == "ResourceNotFoundException":
             return Finding.failed(
                 f"there is no secret {name}",
-                "Make it:",
-                f"aws secretsmanager create-secret --name {name} --secret-string {address}",
+                f"{SAVE_ADDRESS} make the secret, and delete the file:",
+                f"aws secretsmanager create-secret --name {name} --secret-string file://{ADDRESS_FILE}",
             )
         if error_code(error) == "InvalidRequestException":
             return Finding.failed(
@@ -86,18 +91,28 @@ def slack_secret(context: DoctorContext) -> Finding:
                 f"aws secretsmanager restore-secret --secret-id {name}",
             )
         raise
-    put = f"aws secretsmanager put-secret-value --secret-id {name} --secret-string {address}"
+    put = f"aws secretsmanager put-secret-value --secret-id {name} --secret-string file://{ADDRESS_FILE}"
     try:
         url = webhook_url(answer.get("SecretString", ""), name)
     except SlackError:
-        return Finding.failed(f"secret {name} holds no address of a webhook", "Put one into it:", put)
+        return Finding.failed(
+            f"secret {name} holds no address of a webhook",
+            f"{SAVE_ADDRESS} put it in, and delete the file:",
+            put,
+        )
+    if url.endswith((*PLACEHOLDERS, SLACK_PATH)):
+        return Finding.failed(
+            f"secret {name} holds only the beginning of an address",
+            f"{SAVE_ADDRESS} put it in, and delete the file:",
+            put,
+        )
     parts = urlsplit(url)
     said = f"secret {name} holds a webhook of {parts.hostname}, ending in …{url[-SHOWN_CHARS:]}"
     is_slacks = parts.hostname == SLACK_HOST and parts.path.startswith(SLACK_PATH)
     if not is_slacks and not context.target.is_local:
         return Finding.warning(
             f"{said}; Slack's incoming webhooks begin with https://{SLACK_HOST}{SLACK_PATH}",
-            "If it is not meant to be another:",
+            f"If it is not meant to be another: {SAVE_ADDRESS[0].lower()}{SAVE_ADDRESS[1:]} put it in, and delete the file:",
             put,
         )
     return Finding.ok(said)

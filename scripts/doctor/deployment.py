@@ -12,6 +12,7 @@ from scripts.doctor.examination import DENIED, error_code, missing_permission
 from scripts.doctor.finding import Finding, NotExamined
 from scripts.doctor.stack import DeployedStack
 from stacks.settings import Removal
+from winnow.alerts.wording import LOCAL
 
 COMPLETE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"})
 ROLLED_BACK = frozenset({"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"})
@@ -61,7 +62,8 @@ def stack(context: DoctorContext) -> Finding:
         found = context.stack(whole=False)
     except NotExamined as reason:
         deploy = f"npx cdk deploy -c environment={context.environment}"
-        command = "winnow local up" if context.target.is_local else deploy
+        # `local up` deploys the environment of that name; another may be on an emulator, too.
+        command = "winnow local up" if context.target.is_local and context.environment == LOCAL else deploy
         return Finding.skipped(str(reason), "When all above is well, deploy it:", command)
     return _status(found)
 

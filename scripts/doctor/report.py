@@ -3,6 +3,7 @@
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -68,11 +69,13 @@ class FindingLines:
 
 
 class Report:
-    """Prints checks as they are made, under a heading per group."""
+    """Prints checks as they are made, under a heading per group. Checks that are skipped for the same reason share a line."""
 
     def __init__(self, console: Console, checks: Sequence[Check]) -> None:
         self._lines = FindingLines(console, [each.name for each in checks])
         self._group: CheckGroup | None = None
+        self._skipped: list[Examined] = []
+        """One after the other, for one reason, and not printed yet."""
 
     def head(self, context: DoctorContext) -> None:
         """Print what is examined."""
@@ -82,14 +85,33 @@ class Report:
         )
 
     def show(self, examined: Examined) -> None:
-        """Print one check and its finding."""
+        """Print one check and its finding; one that was skipped may wait for the next."""
+        same = [(each.check.group, each.finding) for each in self._skipped[:1]]
+        if same != [(examined.check.group, examined.finding)]:
+            self._show_skipped()
         if examined.check.group is not self._group:
             self._group = examined.check.group
             self._lines.say(Text(f"\n{self._group}", "bold"))
-        self._lines.show(examined.check.name, examined.finding)
+        if examined.finding.status is FindingStatus.SKIPPED:
+            self._skipped.append(examined)
+        else:
+            self._lines.show(examined.check.name, examined.finding)
+
+    def _show_skipped(self) -> None:
+        skipped, self._skipped = self._skipped, []
+        match skipped:
+            case []:
+                return
+            case [one]:
+                self._lines.show(one.check.name, one.finding)
+            case [one, *_]:
+                names = ", ".join(each.check.name for each in skipped)
+                finding = replace(one.finding, what=f"{one.finding.what}: {names}")
+                self._lines.show(f"{len(skipped)} checks", finding)
 
     def close(self, results: Sequence[Examined]) -> None:
         """Print how many checks came out how."""
+        self._show_skipped()
         counts = Counter(each.finding.status for each in results)
         said = ", ".join(_counted(counts[status], status) for status in FindingStatus if counts[status])
         self._lines.say(Text(f"\n{said}", "bold red" if has_failed(results) else "bold"))

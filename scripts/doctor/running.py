@@ -28,19 +28,23 @@ CLOSED_WITHIN = timedelta(minutes=90)
 def triggers(context: DoctorContext) -> Finding:
     """No rule is switched off: rules start runs, and close them."""
     events = context.client("events")
-    disabled: dict[str, str] = {}
+    disabled: dict[tuple[str, str], str] = {}
     rules = context.resources("AWS::Events::Rule")
     for resource in rules:
         # Of a rule on a bus of its own CloudFormation's id is BUS|NAME.
         bus, _, name = resource.physical_id.rpartition("|")
         rule = events.describe_rule(Name=name, **({"EventBusName": bus} if bus else {}))
         if rule["State"] == "DISABLED":
-            disabled[name] = rule.get("Description") or name
+            disabled[bus, name] = rule.get("Description") or name
     if disabled:
+        bus, name = next(iter(disabled))
+        told = ", ".join(f'"{each}"' for each in disabled.values())
         return Finding.failed(
-            f"switched off: {'; '.join(disabled.values())}",
-            "If that is not meant:",
-            f"aws events enable-rule --name {next(iter(disabled))}",
+            f"{len(disabled)} of {len(rules)} rules switched off: {told}",
+            "Unless that is on purpose, switch the first of them on:"
+            if len(disabled) > 1
+            else "Unless that is on purpose:",
+            f"aws events enable-rule --name {name}{f' --event-bus-name {bus}' if bus else ''}",
         )
     return Finding.ok(f"all {len(rules)} rules are on")
 
@@ -63,7 +67,7 @@ def dead_letters(context: DoctorContext) -> Finding:
         told = ", ".join(f"{count:,} in {url.rpartition('/')[2]}" for url, count in waiting.items())
         return Finding.failed(
             f"messages wait that could not be delivered: {told}",
-            "Read them; they stay in the queue:",
+            "Read them (they stay in the queue), and do what docs/operating.md says of dead letters:",
             f"aws sqs receive-message --visibility-timeout 0 --max-number-of-messages 10 --queue-url {next(iter(waiting))}",
         )
     return Finding.ok(f"all {len(queues)} queues of what could not be delivered are empty")

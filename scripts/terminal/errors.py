@@ -16,7 +16,11 @@ class CommandRefused(click.ClickException):
 
 
 class Mistake(CommandRefused):
-    """One option or argument is wrong; the message gives its name, the remedy and the value."""
+    """One option or argument is wrong or missing; the message gives its name, the remedy and the value.
+
+    A value of None was not given. It stands without quotes, so that nobody looks for the word that they typed.
+    """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        super().__init__(f"{field} {remedy}, got: {str(value)!r}")
+        got = "nothing" if value is None else repr(str(value))
+        super().__init__(f"{field} {remedy}, got: {got}")

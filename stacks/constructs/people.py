@@ -185,20 +185,22 @@ def _allow(actions: list[str], resources: list[str]) -> iam.PolicyStatement:
     return iam.PolicyStatement(actions=actions, resources=resources)
 
 
-def _packed(stack: Stack, statements: Iterable[iam.PolicyStatement]) -> Iterator[list[iam.PolicyStatement]]:
-    """Statements in as few policies as IAM's limit allows, in their order."""
-    taken: list[iam.PolicyStatement] = []
-    chars = STATEMENT_CHARS
+def _packed(stack: Stack, statements: Iterable[iam.PolicyStatement]) -> list[list[iam.PolicyStatement]]:
+    """Statements in policies of at most IAM's limit, each in the first that has room for it."""
+    packed: list[list[iam.PolicyStatement]] = []
+    lengths: list[int] = []
     for statement in statements:
         for start in range(0, len(statement.resources), MAX_RESOURCES):
             part = _allow(statement.actions, statement.resources[start : start + MAX_RESOURCES])
-            more = _chars(stack, part)
-            if taken and chars + more > MAX_POLICY_CHARS:
-                yield taken
-                taken, chars = [], STATEMENT_CHARS
-            taken.append(part)
-            chars += more
-    yield taken
+            chars = _chars(stack, part)
+            fits = (number for number, length in enumerate(lengths) if length + chars <= MAX_POLICY_CHARS)
+            number = next(fits, len(packed))
+            if number == len(packed):
+                packed.append([])
+                lengths.append(STATEMENT_CHARS)
+            packed[number].append(part)
+            lengths[number] += chars
+    return packed
 
 
 def _chars(stack: Stack, statement: iam.PolicyStatement) -> int:

@@ -22,6 +22,8 @@ def test_synthesises_offline_in_an_empty_environment(run_app: RunApp, tmp_path: 
     assert done.returncode == 0, done.stderr
     template = json.loads((tmp_path / "catalogue-prod.template.json").read_text(encoding="utf-8"))
     assert template["Outputs"]["PipelineName"]["Value"] == "catalogue"
+    report = json.loads((tmp_path / "validation-report.json").read_text(encoding="utf-8"))
+    assert [found for plugin in report["pluginReports"] for found in plugin["violations"]] == []
 
 
 def test_says_a_mistake_in_one_line(run_app: RunApp, context: dict[str, Any]) -> None:

@@ -94,7 +94,7 @@ def test_people_touch_no_other_pipeline(prod: Synthesized) -> None:
     assert elsewhere == []
 
 
-@pytest.mark.parametrize(("stages", "most"), [(1, 2), (40, 8)])
+@pytest.mark.parametrize(("stages", "most"), [(1, 2), (3, 2), (40, 8)])
 def test_no_policy_is_longer_than_iam_takes(
     stages: int, most: int, configured: Callable[[str], EnvironmentSettings], context: dict[str, Any]
 ) -> None:

@@ -241,7 +241,7 @@ def _summary(content: AlertContent) -> str:
                 "It is kept, so nothing is lost and nothing has to be run again to publish it after all."
             )
         case Event.TEST, _:
-            return "An operator sent this to see that alerts arrive. It came the way that real ones come."
+            return "An operator sent this to check that alerts arrive. Real alerts come in the same way."
         case _:
             return "The run stopped with an error that is not about single records. What was done is in the ledger."
 
@@ -346,8 +346,8 @@ def _steps(content: AlertContent) -> tuple[str, ...]:
             )
         case Event.TEST:
             return (
-                "Nothing is to be done: you would have heard of a real failure, too.",
-                "To see what else is as it should be:",
+                "You need to do nothing: a real alert would have reached you, too.",
+                "To check everything else:",
             )
         case _:
             return (

@@ -174,7 +174,7 @@ def was_stopped(cause: str) -> bool:
     """Whether a nested execution ended because somebody stopped it. `cause` is what the state that waited for it caught."""
     try:
         document = json.loads(cause)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(document, Mapping) and document.get("Status") == "ABORTED"
 
@@ -183,7 +183,7 @@ def innermost(error: str, cause: str) -> ExecutionError:
     """The error where it began. `cause` is text, or JSON of a Lambda function's error, or of a nested execution with its own cause."""
     try:
         document = json.loads(cause)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if isinstance(document, Mapping):
         if "errorMessage" in document:

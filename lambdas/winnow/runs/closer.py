@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from winnow.core import keys
 from winnow.core.contract import RUN_ID, now
-from winnow.core.errors import WinnowError
+from winnow.core.errors import DamagedDocument, WinnowError
 from winnow.core.keys import AttemptKeys, StageKeys
 from winnow.core.run_document import RunDocument
 from winnow.metrics.watch import Metric, Watch
@@ -242,6 +243,8 @@ class Closer:
                 number += 1
 
     def _report(self, closing: Closing, ended: RunEnded, proof: Proof) -> None:
+        if self._is_reported_later(closing.run_id, ended):
+            return
         document = {
             "run_id": closing.run_id,
             "pipeline": self._pipeline,
@@ -258,6 +261,14 @@ class Closer:
             "proof": proof.to_json(),
         }
         self._ledger.write_json(keys.run_report(closing.run_id), document)
+
+    def _is_reported_later(self, run_id: str, ended: RunEnded) -> bool:
+        """Whether a report tells of a later end. Step Functions restarted the run, and the event of its first end comes only now."""
+        try:
+            stopped = self._ledger.find(keys.run_report(run_id), _stopped)
+        except DamagedDocument:  # it is written again
+            return False
+        return bool(stopped and ended.stopped and stopped > ended.stopped)
 
     def _count_end(self, run_id: str, ended: RunEnded) -> None:
         """Once, however often the run is closed."""
@@ -285,3 +296,9 @@ def _find_gate(published: PublishedSet, closing: Closing) -> GateResult | None:
     if version is None:
         version = candidate_of(published, closing.run_id)
     return find_gate(published, version) if version is not None else None
+
+
+def _stopped(report: Mapping[str, Any]) -> datetime | None:
+    """When a run stopped, by its report. Raises KeyError, TypeError or ValueError where that has another form."""
+    stopped_at = report["stopped_at"]
+    return None if stopped_at is None else datetime.fromisoformat(stopped_at)

@@ -42,6 +42,9 @@ class ObjectCreated:
         problem = record_id_problem(key)
         if problem:
             raise StageInputError("object.key", key, f"the key, which becomes the record's id, {problem}")
+        texts = (bucket, etag, version_id, sequencer, time)
+        if any(isinstance(text, str) and not _is_unicode(text) for text in texts):
+            raise StageInputError("object", str(texts), "must be text that UTF-8 has bytes for")
         tag = str(etag or "").strip('"')
         return cls(
             item=SourceObject(
@@ -101,7 +104,7 @@ def objects_created(body: str) -> list[ObjectCreated]:
     """
     try:
         message = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StageInputError("body", body, f"is not JSON ({error})") from error
     match message:
         case {"source": "aws.s3", "detail-type": "Object Created", "detail": Mapping() as detail}:
@@ -117,9 +120,9 @@ def objects_created(body: str) -> list[ObjectCreated]:
 
 def _from_event_bridge(detail: Mapping[str, Any], time: object) -> ObjectCreated:
     """EventBridge gives keys as they are."""
-    item = detail.get("object") or {}
+    item = _part(detail, "object")
     return ObjectCreated.from_parts(
-        bucket=(detail.get("bucket") or {}).get("name"),
+        bucket=_part(detail, "bucket").get("name"),
         key=item.get("key"),
         etag=item.get("etag"),
         version_id=item.get("version-id"),
@@ -137,14 +140,30 @@ def _is_creation(record: object) -> bool:
 
 def _from_bucket(record: Mapping[str, Any]) -> ObjectCreated:
     """The bucket's own notifications give keys as in a query string: `+` for a blank, `%2F` for a slash."""
-    written = record.get("s3") or {}
-    item = written.get("object") or {}
+    written = _part(record, "s3")
+    item = _part(written, "object")
+    key = item.get("key")
     return ObjectCreated.from_parts(
-        bucket=(written.get("bucket") or {}).get("name"),
-        key=unquote_plus(str(item.get("key", ""))),
+        bucket=_part(written, "bucket").get("name"),
+        key=unquote_plus(key) if isinstance(key, str) else key,
         etag=item.get("eTag"),
         version_id=item.get("versionId"),
         sequencer=item.get("sequencer"),
         size=item.get("size"),
         time=record.get("eventTime"),
     )
+
+
+def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of an event; empty where it is missing, or is none."""
+    part = whole.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _is_unicode(text: str) -> bool:
+    """False for half a character, which JSON can spell and nothing can store."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

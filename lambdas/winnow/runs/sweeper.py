@@ -6,6 +6,7 @@ would prove that run, tell of its failure, or let go of what it holds.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -101,7 +102,8 @@ class Sweeper:
     def sweep(self) -> Sweep:
         """Close what has ended and was not closed, in the order in which it ended.
 
-        A run that a sweep has begun to close before comes after all others: it may be the one at which that sweep was killed.
+        A run that a sweep has begun to close before comes after all others: it may be the one at which that sweep was killed. So that
+        it hinders those of its kind only now and then, they come in another order each time.
 
         Raises:
             SweepIncomplete: a run could not be closed, and no sweep has said so before; all others were.
@@ -135,19 +137,21 @@ class Sweeper:
     def _unclosed(self) -> list[EndedExecution]:
         """Ended runs that are not marked as closed, in the order in which to close them."""
         now = self._clock()
+        unclosed = [
+            each
+            for each in self._executions.ended(since=now - LOOK_BACK)
+            if each.stopped <= now - self._leave_to_event
+            and not self._state.is_marked(each.arn, closed_mark(each.redrives))
+        ]
+        begun = {each.arn for each in unclosed if self._state.is_marked(each.arn, _begun_mark(each))}
         return sorted(
-            (
-                each
-                for each in self._executions.ended(since=now - LOOK_BACK)
-                if each.stopped <= now - self._leave_to_event
-                and not self._state.is_marked(each.arn, closed_mark(each.redrives))
-            ),
-            key=lambda each: (
-                self._state.is_marked(each.arn, _begun_mark(each)),
-                each.stopped,
-                each.arn,
-            ),
-        )
+            (each for each in unclosed if each.arn not in begun), key=lambda each: (each.stopped, each.arn)
+        ) + sorted((each for each in unclosed if each.arn in begun), key=lambda each: _lot(each.arn, at=now))
+
+
+def _lot(arn: str, *, at: datetime) -> bytes:
+    """Another for each moment."""
+    return hashlib.blake2b(f"{at.isoformat()} {arn}".encode()).digest()
 
 
 def _begun_mark(execution: EndedExecution) -> str:

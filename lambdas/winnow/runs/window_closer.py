@@ -161,7 +161,7 @@ class WindowCloser:
     def _take_all(self, created: Sequence[ObjectCreated], mine: Claim) -> Mapping[str, _Taken]:
         uploads = {each.event_id: _upload(each) for each in created}
         uploaders = self._uploads.claimed(set(uploads.values()))
-        runs = _Runs(self._executions, self._uploads)
+        runs = _Runs(self._executions, self._uploads, clock=self._clock)
         take = partial(self._take, mine=mine, uploaders=uploaders, runs=runs)
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
             return dict(zip(uploads, pool.map(take, created), strict=True))
@@ -169,30 +169,38 @@ class WindowCloser:
     def _take(
         self, created: ObjectCreated, *, mine: Claim, uploaders: Mapping[Upload, str], runs: _Runs
     ) -> _Taken:
-        claim = mine
+        claim, outcome = mine, _Taken.MINE
         uploader = uploaders.get(_upload(created))
         if uploader is not None:
             if runs.started_at(uploader) is None and runs.may_yet_start(uploader):
+                self._leave(created, mine, to=uploader)
                 return _Taken.BUSY
             started_at = runs.started_at(uploader)
             if started_at is not None and _is_before(created, started_at):
                 # The run found this very content there. Claimed for it, the arrival is known again when it is told again.
                 claim = Claim(run_id=uploader, lease_until=mine.lease_until)
+                outcome = _Taken.DONE
         standing = self._state.claim(created.event_id, claim)
-        if standing.run_id == mine.run_id:
-            if standing == mine:
-                return _Taken.MINE
-            # A closer of this window died. Its lease is over, or will be before this one's is.
-            return self._take_over(created, mine, previous=standing)
-        if runs.started_at(standing.run_id) is not None:
-            return _Taken.DONE
-        if standing.lease_until > self._clock():
-            return _Taken.BUSY
-        return self._take_over(created, mine, previous=standing)
+        if standing == claim:
+            return outcome
+        # Of this window's run: a closer died. Its lease is over, or will be before this one's is.
+        if standing.run_id != mine.run_id:
+            # The lease first. A run that was asked for before it was over may have been started since.
+            is_over = standing.lease_until <= self._clock()
+            asked_since = standing.lease_until if is_over else None
+            if runs.started_at(standing.run_id, asked_since=asked_since) is not None:
+                return _Taken.DONE
+            if not is_over:
+                return _Taken.BUSY
+        won = self._state.take_over_claim(created.event_id, claim, previous=standing)
+        return outcome if won else _Taken.BUSY
 
-    def _take_over(self, created: ObjectCreated, mine: Claim, *, previous: Claim) -> _Taken:
-        won = self._state.take_over_claim(created.event_id, mine, previous=previous)
-        return _Taken.MINE if won else _Taken.BUSY
+    def _leave(self, created: ObjectCreated, mine: Claim, *, to: str) -> None:
+        """Let go of an object that a closer of this window claimed before it died: its run, without it, would count as having it."""
+        standing = self._state.find_claim(created.event_id)
+        if standing is not None and standing.run_id == mine.run_id:
+            others = Claim(run_id=to, lease_until=mine.lease_until)
+            self._state.take_over_claim(created.event_id, others, previous=standing)
 
     def _start(self, run_id: str, objects: Sequence[ObjectCreated], *, probes: Sequence[str]) -> None:
         """Start the run over the objects that are records. `probes` are keys of those that are none, one for each event."""
@@ -221,21 +229,29 @@ class WindowCloser:
 
 
 class _Runs:
-    """Other runs that objects are claimed for; each is asked for once."""
+    """Other runs that objects are claimed for; each is asked for once, or once more when its lease is over."""
 
-    def __init__(self, executions: Executions, uploads: UploadClaims) -> None:
+    def __init__(self, executions: Executions, uploads: UploadClaims, *, clock: Callable[[], float]) -> None:
         self._executions = executions
         self._uploads = uploads
+        self._clock = clock
         self._lock = threading.Lock()
         self._started: dict[str, float | None] = {}
+        self._asked_at: dict[str, float] = {}
         self._may_yet_start: dict[str, bool] = {}
 
-    def started_at(self, run_id: str) -> float | None:
-        """Unix time at which a run was started; None if it was not."""
+    def started_at(self, run_id: str, *, asked_since: float | None = None) -> float | None:
+        """Unix time at which a run was started; None if it was not, asked at a given Unix time or later."""
         with self._lock:
-            if run_id not in self._started:
-                self._started[run_id] = self._executions.started_at(self._executions.arn(run_id))
-            return self._started[run_id]
+            started = self._started.get(run_id)
+            is_known = run_id in self._started and (
+                started is not None or asked_since is None or self._asked_at[run_id] >= asked_since
+            )
+            if not is_known:
+                self._asked_at[run_id] = self._clock()
+                started = self._executions.started_at(self._executions.arn(run_id))
+                self._started[run_id] = started
+            return started
 
     def may_yet_start(self, run_id: str) -> bool:
         """Whether `winnow run` may still be about to start a run that does not exist. If not, it never will be."""

@@ -188,7 +188,7 @@ class PrefixWalk:
         """List a prefix in a lane, as far as memory allows and unless it is better split."""
         begin = after if after.startswith(prefix) else ""
         branch = _Branch(prefix, last=begin or prefix, next=_Cursor(begin))
-        while branch.next and not self._stopped.is_set():
+        while branch.next and not self._stopped.is_set() and self._seconds_left() > 0:
             page = self._page(prefix, branch.next)
             packed = zlib.compress(json.dumps(page.objects).encode(), 1)
             branch.packed.append(packed)

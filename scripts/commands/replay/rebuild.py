@@ -22,7 +22,6 @@ DIFFERS = 1
 @click.command(
     short_help="Rebuild the failure register from the ledger.",
     epilog="""
-\b
 Exit codes: 0 the register is what the ledger says (now), 1 a run in the ledger is damaged and was skipped,
 or, with --dry-run, the register differs.
 

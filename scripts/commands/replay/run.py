@@ -32,7 +32,6 @@ from winnow.register.table import RegisterUnavailable
 @click.command(
     short_help="Replay failed records.",
     epilog="""
-\b
 Exit codes: 0 done (or shown), 1 a replay failed or its canary did not pass, 2 nothing can be replayed,
 3 with --watch: the replay succeeded but lost records again.
 

@@ -17,13 +17,15 @@ from tests.unit.winnow.arrivals import (
     VISIBILITY_SECONDS,
     WINDOW_SECONDS,
     Arrivals,
+    Killed,
+    OneAfterTheOther,
     created,
     state_table,
 )
 from winnow.core.contract import new_run_id
 from winnow.core.errors import StageInputError
 from winnow.metrics.watch import Metric
-from winnow.runs import gathering
+from winnow.runs import gathering, window_closer
 from winnow.runs.gathering import OVERDUE_SECONDS, NoWindowOpen
 from winnow.runs.object_events import objects_created
 from winnow.runs.request import RunRequest
@@ -330,6 +332,31 @@ class TestTakenByAnother:
         arrivals.settle()
         assert arrivals.found == [["tei/a.xml"]]
 
+    def test_a_run_that_starts_while_its_objects_are_looked_at_keeps_them_all(
+        self, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It did not exist for the first of them; for the second its lease is over."""
+        monkeypatch.setattr(window_closer, "ThreadPoolExecutor", OneAfterTheOther)
+        bodies = [self.EVENT, created("tei/b.xml")]
+        for body in bodies:
+            (event,) = objects_created(body)
+            claim = Claim(run_id=self.OTHER, lease_until=NOW + WINDOW_SECONDS + 1)
+            arrivals.state.claim(event.event_id, claim)
+        arrivals.deliver(*bodies)
+
+        def start_after_the_first(name: str, call: Callable[[], Any]) -> Any:
+            answer = call()
+            if name == "started_at":
+                arrivals.around = lambda _, inner: inner()
+                arrivals.store.put("its list", b'{"id": "tei/a.xml"}\n{"id": "tei/b.xml"}\n')
+                arrivals.executions.start(self.OTHER, {"records": {"key": "its list"}})
+                arrivals.clock.now += WINDOW_SECONDS
+            return answer
+
+        arrivals.around = start_after_the_first
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml", "tei/b.xml"]]
+
 
 class TestUploads:
     """`winnow run --source` uploads into a source whose arrivals start runs."""
@@ -397,6 +424,41 @@ class TestUploads:
         assert arrivals.uploads.hold(self.RUN, until=arrivals.clock() + 3600)
         arrivals.wait()
         assert arrivals.runs == []
+
+    def claimed_by_a_closer_that_died(self, arrivals: Arrivals, *bodies: str) -> None:
+        """As is possible where uploads are claimed by their ETags only after they have arrived, with a key of KMS."""
+        arrivals.deliver(*bodies)
+        ((_, window),) = arrivals.queue.waiting
+
+        def die(name: str, call: Callable[[], Any]) -> Any:
+            if name == "start":
+                raise Killed
+            return call()
+
+        arrivals.around = die
+        with pytest.raises(Killed):
+            arrivals.close(window)
+        arrivals.around = lambda _, call: call()
+        arrivals.clock.now += VISIBILITY_SECONDS
+
+    def test_are_their_runs_though_a_closer_that_died_had_claimed_them(self, arrivals: Arrivals) -> None:
+        self.claimed_by_a_closer_that_died(arrivals, created("tei/a.xml"))
+        self.upload(arrivals)
+        self.start(arrivals)
+        arrivals.settle()
+        assert arrivals.found == [["tei/a.xml"]]
+
+    def test_that_a_closer_which_died_had_claimed_are_not_lost_when_their_run_is_given_up(
+        self, arrivals: Arrivals
+    ) -> None:
+        """The window's run is started without them while they wait, and is not taken for theirs afterwards."""
+        self.claimed_by_a_closer_that_died(arrivals, created("tei/a.xml"), created("tei/b.xml"))
+        self.upload(arrivals)
+        arrivals.wait()
+        assert arrivals.found == [["tei/b.xml"]]
+        arrivals.uploads.give_up(self.RUN)
+        arrivals.settle()
+        assert arrivals.found == [["tei/b.xml"], ["tei/a.xml"]]
 
     def test_a_later_upload_of_the_same_content_makes_a_run(self, arrivals: Arrivals) -> None:
         self.upload(arrivals)
@@ -490,6 +552,19 @@ class TestMessages:
             ),
             created("tei/line\nbreak.xml"),
             created(""),
+            created("tei/a.xml", etag="\ud800"),
+            pytest.param("[" * 100_000, id="deeper than Python can follow"),
+            json.dumps({"source": "aws.s3", "detail-type": "Object Created", "detail": {"bucket": "source"}}),
+            json.dumps(
+                {
+                    "source": "aws.s3",
+                    "detail-type": "Object Created",
+                    "detail": {"bucket": {"name": "source"}, "object": "tei/a.xml"},
+                }
+            ),
+            json.dumps(
+                {"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": "source"}]}
+            ),
         ],
     )
     def test_that_are_malformed_are_given_back_and_the_others_run(self, body: str) -> None:

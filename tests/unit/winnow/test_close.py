@@ -290,6 +290,21 @@ class TestARunThatDidNotSucceed:
         world.close("FAILED", redriveCount=1)
         assert [alert["verdict"] for alert in world.alerts] == ["EXHAUSTED", "FAILED", "FAILED"]
 
+    def test_is_reported_by_its_last_end_in_whatever_order_its_events_come(self) -> None:
+        world = World(LOSSY)
+        world.close("SUCCEEDED", redriveCount=1, stopDate=1_800_000_190_500)
+        world.close("FAILED", redriveCount=0)
+        assert world.report["status"] == "SUCCEEDED"
+        world.close("SUCCEEDED", redriveCount=2, stopDate=1_800_000_290_500)
+        assert world.report["stopped_at"] == "2027-01-15T08:04:50.500000+00:00"
+
+    @pytest.mark.parametrize("damaged", [b"{", b"[]", b"{}", b'{"stopped_at": "noon"}'])
+    def test_is_reported_anew_where_its_report_is_damaged(self, damaged: bytes) -> None:
+        world = World(LOSSY)
+        world.ledger.store.put(keys.run_report(RUN_ID), damaged)
+        world.close()
+        assert world.report["status"] == "SUCCEEDED"
+
 
 class TestTheRegister:
     def test_catches_up_before_alerts_so_that_only_news_is_sent(self) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from winnow.core.sfn_errors import innermost
+from winnow.core.sfn_errors import innermost, was_stopped
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,12 @@ from winnow.core.sfn_errors import innermost
         ("E", "[1]", "E: [1]"),
         ("E", "17", "E: 17"),
         ("E", '{"a": 1}', 'E: {"a": 1}'),
+        pytest.param("E", "[" * 99_999, "E: " + "[" * 99_999, id="deeper than Python can follow"),
     ],
 )
 def test_finds_the_innermost_cause(error: str, cause: str, said: str) -> None:
     assert str(innermost(error, cause)) == said
+
+
+def test_a_cause_that_python_cannot_follow_says_nothing_of_a_stop() -> None:
+    assert not was_stopped("[" * 99_999)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -70,6 +71,7 @@ class Swept:
         self.world = world
         self.executions = executions
         self.watch = Watch(environment="prod", pipeline="catalogue")
+        self.now = NOW
         self.closed: list[str] = []
         self.close: Callable[[RunEnded], object] = world.closer.close
 
@@ -83,7 +85,7 @@ class Swept:
             state=self.world.state,
             close=close,
             watch=self.watch,
-            clock=lambda: NOW,
+            clock=lambda: self.now,
             **more,
         ).sweep()
 
@@ -170,7 +172,7 @@ class TestARunOfWhichTheEventCame:
         sweep = swept(executions, LOSSY)
         sweep.world.register.refuses = True
         with pytest.raises(CloseRunIncomplete):
-            sweep.world.close()
+            sweep.world.close(stopDate=executions.described[arn(RUN_ID)]["stopDate"].timestamp() * 1000)
         sweep.world.register.refuses = False
 
         assert sweep() == Sweep(closed=1)
@@ -259,6 +261,28 @@ class TestManyRuns:
             with pytest.raises(Killed):
                 sweep()
         assert sweep.closed == ["deadly", "b", "c", "deadly"]
+
+    def test_that_failed_once_are_closed_beside_one_at_which_every_sweep_is_killed(
+        self, executions: Executions
+    ) -> None:
+        executions.add("deadly", ago=timedelta(hours=2))
+        executions.add("unlucky", ago=timedelta(hours=1))
+        sweep = swept(executions)
+
+        def close(ended: RunEnded) -> None:
+            if ended.name == "deadly":
+                raise Killed
+            if sweep.closed.count("unlucky") == 1:
+                raise CloseRunIncomplete("find the run: S3 is down")
+            sweep.world.closer.close(ended)
+
+        sweep.close = close
+
+        for _ in range(24):
+            with suppress(Killed):
+                sweep()
+            sweep.now += timedelta(hours=1)
+        assert sweep.closed.count("unlucky") == 2
 
     def test_that_do_not_fit_into_the_time_are_left_to_the_next_sweep(self, executions: Executions) -> None:
         for name in ("a", "b"):

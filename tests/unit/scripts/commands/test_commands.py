@@ -139,7 +139,22 @@ def test_says_that_nothing_is_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
     aim_at(Account({}), monkeypatch)
     result = winnow("run", "catalogue")
     assert result.exit_code == 2
-    assert "has no pipeline; deploy one: cdk deploy, or winnow local up" in result.stderr
+    assert result.stderr == (
+        "Error: the account of the test has no pipeline; deploy one: npx cdk deploy -c environment=NAME, or winnow local up\n"
+    )
+
+
+def test_says_where_credentials_may_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    result = winnow("run", "catalogue")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: AWS: Unable to locate credentials; name a profile that has them (AWS_PROFILE), or log in\n",
+    )
 
 
 def test_says_what_aws_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ class TestFindingAPipeline:
     def test_in_several_environments_is_refused_by_naming_them(self, stacks: Deployed, between: str) -> None:
         line = (
             f"--environment or WINNOW_ENVIRONMENT must say which pipeline catalogue is meant, that of {between} "
-            "(the account), got: 'nothing'"
+            "(the account), got: nothing"
         )
         for look in (partial(pipelines.find, name="catalogue"), pipelines.only_one):
             with pytest.raises(Mistake) as refused:

@@ -152,7 +152,7 @@ def test_each_subscriber_is_told_of() -> None:
 def test_a_topic_without_subscribers_is_a_failure_and_nothing_is_published() -> None:
     sns = Sns()
     [nobody] = arrivals(sns.answers())
-    assert (nobody.subscriber, nobody.finding.status) == ("alerts: nobody", FAILED)
+    assert (nobody.subscriber, nobody.finding.status) == ("alerts", FAILED)
     assert sns.published == []
 
 
@@ -164,7 +164,7 @@ def test_that_nobody_hears_of_broken_alerting_is_a_warning_where_changes_need_no
     for confirm, status in (("false", WARNING), ("true", FAILED)):
         deployed = stack(outputs={"WatchTopicArn": "arn:watch", "ConfirmChanges": confirm})
         alerts, watching = arrivals(answers, stacks=[deployed])
-        assert (alerts.finding.status, watching.subscriber) == (OK, "watching: nobody")
+        assert (alerts.finding.status, watching.subscriber) == (OK, "watching")
         assert watching.finding.status is status
 
 
@@ -189,7 +189,7 @@ def test_it_is_an_alert_like_any_other_and_marked_as_a_test() -> None:
     assert message["blocks"][0]["text"]["text"] == (
         ":large_green_circle: [dev] books: a test of the alerts; nothing is wrong"
     )
-    assert "Nothing is to be done" in json.dumps(message)
+    assert "You need to do nothing" in json.dumps(message)
 
 
 def winnow(answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *arguments: str, **more: Any) -> Result:

@@ -47,6 +47,13 @@ HOOK = "secret winnow/hook holds a webhook of hooks.slack.com, ending in …abcd
             "aws secretsmanager put-secret-value",
         ),
         (
+            {"SecretString": "https://hooks.slack.com/services/…"},
+            False,
+            FAILED,
+            "secret winnow/hook holds only the beginning of an address",
+            "aws secretsmanager put-secret-value",
+        ),
+        (
             {"SecretString": "to do"},
             False,
             FAILED,
@@ -204,4 +211,4 @@ def test_the_topic_that_tells_of_broken_watching_needs_somebody_too() -> None:
         "Name somebody in cdk.json (alert_emails, watch_emails) and deploy.",
     )
     on_the_emulator = examine(subscribed, context(answers, stacks=deployed, is_local=True))
-    assert on_the_emulator == Finding.ok(f"{said}, as no e-mail leaves the emulator")
+    assert on_the_emulator == Finding.ok(f"{said}; no e-mail leaves the emulator")

@@ -84,6 +84,15 @@ def test_before_the_first_deploy_the_stack_is_skipped_with_the_command_that_depl
     )
 
 
+@pytest.mark.parametrize(
+    ("environment", "command"), [("local", "winnow local up"), ("prod", "npx cdk deploy -c environment=prod")]
+)
+def test_on_an_emulator_each_environment_is_deployed_by_its_own_command(
+    environment: str, command: str
+) -> None:
+    assert examine(stack_check, context(stacks=[], environment=environment, is_local=True)).command == command
+
+
 def test_who_may_not_see_stacks_is_told_that_nothing_works_without() -> None:
     finding = examine(
         stack_check, context({"cloudformation.describe_stacks": denied("cloudformation:DescribeStacks")})

@@ -200,6 +200,20 @@ def test_a_line_per_check_under_the_heading_of_its_group(monkeypatch: pytest.Mon
     ]
 
 
+def test_checks_that_are_skipped_for_one_reason_share_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = check_that(NotExamined("not deployed yet"), "far away", CheckGroup.DEPLOYED)
+    aim(monkeypatch, AWAY, far, BROKEN, AWAY)
+    assert winnow("doctor").stdout.splitlines()[3:] == [
+        "  skipped  2 checks  not deployed yet: away, far away",
+        "  failed   broken    broken",
+        "                     → Mend it:",
+        "                       make mend",
+        "  skipped  away      not deployed yet",
+        "",
+        "1 failed, 3 skipped",
+    ]
+
+
 def test_json_is_one_object_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     aim(monkeypatch, FINE, BROKEN)
     result = winnow("doctor", "--json")
@@ -237,7 +251,11 @@ TEXTS = stack(StackName="texts-dev", outputs={"PipelineName": "texts"})
 @pytest.mark.parametrize(
     ("arguments", "stacks", "line"),
     [
-        ((), [stack(), PROD], "--environment must be one of dev, prod"),
+        (
+            (),
+            [stack(), PROD],
+            "--environment or WINNOW_ENVIRONMENT must say which environment is meant, dev or prod, got: nothing",
+        ),
         ((), [stack(), TEXTS], "PIPELINE must be one of books, texts"),
         (
             ("--probe",),

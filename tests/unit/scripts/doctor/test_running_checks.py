@@ -44,10 +44,15 @@ def rule(disabled: str) -> Any:
         (
             rule("ended"),
             FAILED,
-            "switched off: A run of books has ended",
-            "aws events enable-rule --name ended",
+            '1 of 2 rules switched off: "A run of books has ended"',
+            "aws events enable-rule --name ended --event-bus-name own-bus",
         ),
-        (rule("requested"), FAILED, "switched off: requested", "aws events enable-rule --name requested"),
+        (
+            rule("requested"),
+            FAILED,
+            '1 of 2 rules switched off: "requested"',
+            "aws events enable-rule --name requested",
+        ),
         (
             denied("events:DescribeRule"),
             WARNING,
