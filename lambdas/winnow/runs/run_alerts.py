@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from winnow.alerts.content import AlertContent, Event, Severity
-from winnow.core.errors import DamagedDocument, LedgerObjectMissing, QualityGateFailed
+from winnow.core.errors import DamagedDocument, LedgerObjectMissing
 from winnow.metrics.watch import Metric
 from winnow.proof.prove import Proof, Reached
 
@@ -66,7 +66,8 @@ class RunAlerts:
     def send_of_run(self, ended: RunEnded, proof: Proof | None) -> None:
         if ended.succeeded:
             return
-        if ended.error_name == QualityGateFailed.__name__ and (blocked := self._blocked()):
+        # By what the gate wrote down: emulators lose the error's name, and no run goes on behind a gate that blocked.
+        if ended.status == Event.FAILED and (blocked := self._blocked()):
             self._send_once(blocked, ended, f"run {ended.status} {ended.redrives}")
             return
         content = AlertContent(

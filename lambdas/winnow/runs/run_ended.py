@@ -74,11 +74,6 @@ class RunEnded:
         """Why it failed, for people; empty when Step Functions gives no reason."""
         return str(innermost(self.error, self.cause))
 
-    @property
-    def error_name(self) -> str:
-        """The name of the error that it failed with; empty when Step Functions gives none."""
-        return innermost(self.error, self.cause).error
-
 
 def _moment(milliseconds: object) -> datetime | None:
     return datetime.fromtimestamp(milliseconds / 1000, UTC) if isinstance(milliseconds, int | float) else None

@@ -107,13 +107,25 @@ def test_law_6_tells_the_runs_own_error_where_the_gates_results_are_not_to_be_ha
     assert "QualityGateFailed: version 2 of works is blocked" in alert["cause"]
 
 
-def test_a_run_that_failed_for_another_reason_is_not_told_as_blocked() -> None:
-    world = World(LOSSY, published=judged())
+@pytest.mark.parametrize("status", ["FAILED", "ABORTED"])
+def test_a_run_that_ended_for_another_reason_is_not_told_as_blocked(status: str) -> None:
+    world = World(
+        LOSSY, published=judged(outcome=GateOutcome.WARNED if status == "FAILED" else GateOutcome.BLOCKED)
+    )
 
-    world.close("FAILED", error="States.Runtime", cause="a state is wrong")
+    world.close(status, error="States.Runtime", cause="a state is wrong")
 
     (alert,) = [each for each in world.alerts if each["stage"] is None]
-    assert alert["verdict"] == "FAILED"
+    assert alert["verdict"] == status
+
+
+def test_knows_a_blocked_run_where_the_errors_name_is_lost_as_on_the_emulator() -> None:
+    world = World(LOSSY, published=judged())
+
+    world.close("FAILED", error="Runtime.HandlerError", cause="version 2 of works is blocked")
+
+    (alert,) = [each for each in world.alerts if each["stage"] is None]
+    assert alert["verdict"] == "BLOCKED"
 
 
 def test_results_survive_storage() -> None:
