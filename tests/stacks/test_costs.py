@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import month
-from benchmarks.month import METRICS, Nightly
+from benchmarks.month import METRICS, PUBLISHING_METRICS, Nightly
 from scripts.replay import estimate
 from tests.stacks.conftest import ROOT
 
@@ -47,7 +47,7 @@ def test_the_cost_table_names_what_is_deployed(nightly: Nightly, prod: Synthesiz
     rows = "\n".join(row["what"] for row in ROW.finditer(PAGE))
 
     assert f"{nightly.alarms} alarms" in rows
-    assert f"{METRICS} custom metrics" in rows
+    assert f"{METRICS + PUBLISHING_METRICS} custom metrics" in rows
     assert len(prod.resources("AWS::KMS::Key")) == 1
     assert "the alerts' key" in rows
 

@@ -257,8 +257,25 @@ CHANGES = {
     ("replay", "rebuild"): "rebuild the failure register of catalogue",
 }
 """Every command that changes something in a pipeline, and how it says so."""
-MAY_CHANGE = {"run", "replay run", "replay waive", "replay reopen", "replay rebuild", "alert test", "doctor"}
-CHANGES_NOTHING = {"replay list", "replay show", "verify"}
+MOVES_OF_PUBLISH = {f"publish {move}" for move in ("hold", "promote", "prune", "release", "rollback")}
+MAY_CHANGE = MOVES_OF_PUBLISH | {
+    "run",
+    "replay run",
+    "replay waive",
+    "replay reopen",
+    "replay rebuild",
+    "alert test",
+    "doctor",
+}
+CHANGES_NOTHING = {
+    "gate",
+    "publish diff",
+    "publish list",
+    "publish show",
+    "replay list",
+    "replay show",
+    "verify",
+}
 ON_THIS_MACHINE = {"local up", "local status", "local down"}
 
 
