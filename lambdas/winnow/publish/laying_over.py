@@ -64,7 +64,7 @@ class Overlay:
     kept: int = field(default=0, init=False)
 
     def rows(self, before: Iterator[Before], made: Iterator[Made]) -> Iterator[Before]:
-        """The new version, in order of id. In merge mode it has the deletions, too."""
+        """The new version, in order of id, with deletions: those of the run and, in merge mode, those before."""
         old, new = next(before, None), next(made, None)
         while old or new:
             if new is None or (old and old.id < new.id):
@@ -109,8 +109,7 @@ class Overlay:
         yield from self._new(new)
 
     def _new(self, new: Made) -> Iterator[Before]:
-        if new.values is not None or self.mode is Mode.MERGE:
-            yield Before(new.id, new.values, self.origin, new.size)
+        yield Before(new.id, new.values, self.origin, new.size)
 
 
 def same(one: Any, other: Any) -> bool:

@@ -73,6 +73,8 @@ class Publisher:
     def _obstacle(self, manifest: Manifest, current: CurrentVersion | None) -> Published | None:
         """Why the pointer is not moved; None where it is to be moved."""
         if mark := self._published.published_by(manifest.run_id):
+            # Read again: another invocation of this step may have moved it since.
+            current, _ = self._published.current()
             assert current is not None, "the pointer is never deleted"
             if current.version == mark.version:
                 return Published(version=mark.version)
@@ -82,7 +84,7 @@ class Publisher:
             )
         if hold := self._published.hold():
             return Published(version=None, reason=str(hold))
-        if current and manifest.mode is Mode.REPLACE and _began_later(current, manifest):
+        if current and manifest.mode is Mode.REPLACE and self._has_newer_rows(current, manifest):
             return _older(manifest, current)
         if (current.version if current else None) != manifest.base:
             return Published(
@@ -90,8 +92,22 @@ class Publisher:
             )
         return None
 
+    def _has_newer_rows(self, current: CurrentVersion, manifest: Manifest) -> bool:
+        """Whether a later run made the current version, or one that it was laid over: a replay that ends late hides neither."""
+        if _began_later(current, manifest):
+            return True
+        below = self._published.manifest(current.version)
+        # What was built before the run began is of runs that began before it.
+        while below and below.created_at > manifest.run_began:
+            if _began_later(below, manifest):
+                return True
+            if below.mode is Mode.REPLACE or below.base is None:
+                return False
+            below = self._published.manifest(below.base)
+        return False
 
-def _began_later(current: CurrentVersion, manifest: Manifest) -> bool:
+
+def _began_later(current: CurrentVersion | Manifest, manifest: Manifest) -> bool:
     return (current.run_began, current.run_id) > (manifest.run_began, manifest.run_id)
 
 

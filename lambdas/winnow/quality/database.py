@@ -116,12 +116,7 @@ class Database:
         Raises:
             NotEvaluableError: with what is wrong with it.
         """
-        answer = json.loads(self.row("SELECT json_serialize_sql(?)", [f"SELECT (\n{expression}\n)"])[0])
-        if answer.get("error"):
-            raise NotEvaluableError(
-                f"the expression is not SQL: {one_line(str(answer.get('error_message')))}"
-            )
-        nodes = [statement["node"] for statement in answer["statements"]]
+        nodes = self._parsed(f"(\n{expression}\n)")
         if len(nodes) != 1 or nodes[0]["type"] != "SELECT_NODE" or len(nodes[0]["select_list"]) != 1:
             raise NotEvaluableError("the expression must be one expression")
         if nodes[0]["from_table"]["type"] != "EMPTY":
@@ -129,6 +124,15 @@ class Database:
         for name in _classes(nodes[0]["select_list"]):
             if name in EXPRESSION_CLASSES:
                 raise NotEvaluableError(f"the expression {EXPRESSION_CLASSES[name]}")
+        self._parsed(expression)  # alone, too: its parentheses must not close those that it is put into
+
+    def _parsed(self, selected: str) -> list[dict[str, Any]]:
+        answer = json.loads(self.row("SELECT json_serialize_sql(?)", [f"SELECT {selected}"])[0])
+        if answer.get("error"):
+            raise NotEvaluableError(
+                f"the expression is not SQL: {one_line(str(answer.get('error_message')))}"
+            )
+        return [statement["node"] for statement in answer["statements"]]
 
 
 def _classes(value: object) -> Iterator[str]:

@@ -35,6 +35,8 @@ def merged(one: Structure, other: Structure) -> Structure:
 def sql_type(structure: Structure) -> str:
     """The structure as a type of DuckDB. What is never set is read as JSON."""
     if isinstance(structure, dict):
+        if "" in structure or len({name.lower() for name in structure}) < len(structure):
+            return MIXED  # DuckDB's objects have no field without a name, nor two that differ only in case
         return (
             f"STRUCT({', '.join(f'{quoted(name)} {sql_type(inner)}' for name, inner in structure.items())})"
         )

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.unit.winnow.publications import FAILS, SKIPPED, Publication, numbered
+from tests.unit.winnow.publications import DELETED, FAILS, SKIPPED, Publication, numbered
 from winnow.core.errors import DamagedDocument, UnpublishableRows
 from winnow.publish.documents import Format, Mode
 from winnow.publish.operating import Operator
-from winnow.publish.published_set import encoded
+from winnow.publish.published_set import PublishedSet, encoded
 from winnow.published import read
 
 
@@ -78,6 +78,21 @@ def test_a_replay_is_laid_over_a_snapshot(snapshots: Publication) -> None:
     snapshots.go("01", numbered({"a": 1, "b": 1, "c": FAILS}))
     snapshots.go("02", numbered({"c": 2}), replay=True)
     assert snapshots.rows() == {"a": 1, "b": 1, "c": 2}
+
+
+def test_a_late_replay_does_not_let_an_older_snapshot_overwrite_a_newer_one(snapshots: Publication) -> None:
+    snapshots.go("01", numbered({"a": 1, "b": FAILS}))
+    snapshots.go("04", numbered({"a": 4, "b": 4}))
+    snapshots.go("02", numbered({"b": 2}), replay=True)
+    assert snapshots.go("03", numbered({"a": 3, "b": 3})).version is None
+    assert snapshots.rows() == {"a": 4, "b": 4}
+
+
+def test_a_late_replay_does_not_bring_back_what_a_snapshot_deleted(snapshots: Publication) -> None:
+    snapshots.go("01", numbered({"a": 1, "b": FAILS}))
+    snapshots.go("03", numbered({"a": 3, "b": DELETED}))
+    snapshots.go("02", numbered({"b": 2}), replay=True)
+    assert snapshots.rows() == {"a": 3}
 
 
 def test_a_replay_is_no_snapshot_of_its_own(snapshots: Publication) -> None:
@@ -195,6 +210,25 @@ def test_a_publish_that_died_after_its_move_finds_that_it_moved(publication: Pub
     done = publication.publish(1)
     assert (done.version, done.reason, done.again) == (1, None, False)
     assert [move.after for move in publication.set.history()] == [1]
+
+
+def test_a_step_that_is_repeated_while_it_still_runs_sees_that_it_moved(
+    publication: Publication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = publication.build(publication.run("01", numbered({"a": 1}))).version
+    hidden = iter([(None, None)])
+    current = PublishedSet.current
+
+    def late(published: PublishedSet) -> Any:
+        """The pointer as it was before the other invocation moved it."""
+        return next(hidden, None) or current(published)
+
+    publication.publish(version)
+    monkeypatch.setattr(PublishedSet, "current", late)
+
+    done = publication.publish(version)
+
+    assert (done.version, done.reason, done.again) == (version, None, False)
 
 
 @pytest.mark.parametrize("field", ["version", "files", "move", "run_began"])

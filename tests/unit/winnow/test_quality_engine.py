@@ -107,6 +107,13 @@ def test_names_the_first_five_ids_in_order_and_hands_on_all(tmp_path: Path, form
     assert result.found == "null in 9 of 9 rows (100%)"
 
 
+@pytest.mark.parametrize("odd", [{"": 1}, {"Ada": 1, "ada": 2}, {"inner": {"Ada": 1, "ada": 2}}])
+def test_reads_rows_whose_objects_duckdb_has_no_type_for(odd: dict[str, Any]) -> None:
+    rule = NullShare("x", at_most=0, reason=WHY)
+
+    assert judge(rule, "ndjson", rows(x=[odd, None])).first_ids == ("b",)
+
+
 @BOTH
 def test_warns_and_names_the_rows(form: str) -> None:
     rule = Allowed("x", values=("a",), reason=WHY, severity=RuleSeverity.WARN)
@@ -132,6 +139,7 @@ CANNOT: list[tuple[Rule, list[Any], str]] = [
     (Sql("y > 1", reason=WHY), [1], 'Referenced column "y" not found'),
     (Sql("x >", reason=WHY), [1], "the expression is not SQL"),
     (Sql("x), (1", reason=WHY), [1], "the expression must be one expression"),
+    (Sql("x > 0) OR (true", reason=WHY), [1, -1], "the expression is not SQL"),
     (Sql("x) FROM part; DROP VIEW part; SELECT (1", reason=WHY), [1], "the expression is not SQL"),
     (Sql("(SELECT true)", reason=WHY), [1], "must look at one row at a time, without SELECT"),
     (Sql("EXISTS (FROM read_csv('/etc/passwd'))", reason=WHY), [1], "without SELECT"),
