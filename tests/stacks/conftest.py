@@ -107,3 +107,8 @@ def run_app(context: dict[str, Any], tmp_path: Path) -> RunApp:
         )
 
     return run
+
+
+@pytest.fixture
+def ledger(prod: Synthesized) -> str:
+    return f"<{prod.the('AWS::S3::Bucket', 'Ledger')}.Arn>"

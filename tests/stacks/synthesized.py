@@ -10,6 +10,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+OWN_HANDLERS = {
+    name: f"winnow.handlers.{name}.handler"
+    for name in (
+        "plan_run",
+        "plan",
+        "settle",
+        "register",
+        "alert",
+        "close_run",
+        "start_run",
+        "close_window",
+        "slack",
+    )
+}
+"""Handlers of Winnow's own functions, by name."""
+
 
 @dataclass(frozen=True)
 class Statement:

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
-from stacks.constructs.triggers import GATHERING_SECONDS
-from stacks.settings import LONGEST_WINDOW_SECONDS
-from tests.stacks.synthesized import Synthesized, allowed
-from winnow.metrics.watch import Metric, Watch
+from tests.stacks.synthesized import OWN_HANDLERS, Synthesized, allowed
 from winnow.register.item import SUMMARY_ATTRIBUTES
-from winnow.storage.window_queue import MAX_DELAY_SECONDS
 
 WORKERS = {
     "adapt": "catalogue.adapt.adapt",
     "transform": "catalogue.transform.transform",
     "mint": "catalogue.mint.mint",
-}
-OWN = {
-    name: f"winnow.handlers.{name}.handler"
-    for name in (
-        *(
-            "plan_run",
-            "plan",
-            "settle",
-            "register",
-            "alert",
-            "close_run",
-            "start_run",
-            "close_window",
-            "slack",
-        ),
-    )
 }
 DATA = ("AWS::S3::Bucket", "AWS::DynamoDB::GlobalTable", "AWS::Logs::LogGroup", "AWS::KMS::Key")
 REFUSED_BY_THE_EMULATOR = (
@@ -43,12 +22,6 @@ REFUSED_BY_THE_EMULATOR = (
     "AWS::Chatbot::",
     "Custom::",
 )
-ALARMS = ("RunFailed", "RunTimedOut", "RunAborted", "RunRefused")
-
-
-@pytest.fixture
-def ledger(prod: Synthesized) -> str:
-    return f"<{prod.the('AWS::S3::Bucket', 'Ledger')}.Arn>"
 
 
 @pytest.fixture
@@ -59,7 +32,7 @@ def source(prod: Synthesized) -> str:
 # The ledger
 
 
-@pytest.mark.parametrize("handler", [*WORKERS.values(), *OWN.values()])
+@pytest.mark.parametrize("handler", [*WORKERS.values(), *OWN_HANDLERS.values()])
 def test_nobody_can_delete_from_the_ledger(prod: Synthesized, handler: str) -> None:
     permissions = prod.permissions(handler)
 
@@ -83,12 +56,12 @@ def test_worker_vouches_for_its_own_stage_only(
     "handler",
     [
         *WORKERS.values(),
-        OWN["plan"],
-        OWN["settle"],
-        OWN["register"],
-        OWN["alert"],
-        OWN["close_run"],
-        OWN["plan_run"],
+        OWN_HANDLERS["plan"],
+        OWN_HANDLERS["settle"],
+        OWN_HANDLERS["register"],
+        OWN_HANDLERS["alert"],
+        OWN_HANDLERS["close_run"],
+        OWN_HANDLERS["plan_run"],
     ],
 )
 def test_who_reads_the_ledger_is_told_that_an_object_is_missing(
@@ -134,7 +107,7 @@ def test_only_the_first_worker_and_plan_read_the_source(prod: Synthesized, sourc
         if any(resource.startswith(source) for resource in allowed(prod.permissions(handler), "s3:GetObject"))
     }
 
-    assert readers == {WORKERS["adapt"], OWN["plan"]}
+    assert readers == {WORKERS["adapt"], OWN_HANDLERS["plan"]}
 
 
 def test_source_is_read_under_its_prefix_only(prod: Synthesized, source: str) -> None:
@@ -245,7 +218,7 @@ def test_only_register_and_the_run_closer_change_the_register(prod: Synthesized,
         if register in allowed(prod.permissions(handler), "dynamodb:PutItem")
     }
 
-    assert writers == {OWN["register"], OWN["close_run"]}
+    assert writers == {OWN_HANDLERS["register"], OWN_HANDLERS["close_run"]}
     for handler in writers:
         permissions = prod.permissions(handler)
         assert register in allowed(permissions, "dynamodb:BatchGetItem")
@@ -367,7 +340,7 @@ def test_nothing_has_a_name_of_ours(prod: Synthesized) -> None:
 # Functions
 
 
-@pytest.mark.parametrize("handler", [*WORKERS.values(), *OWN.values()])
+@pytest.mark.parametrize("handler", [*WORKERS.values(), *OWN_HANDLERS.values()])
 def test_functions_are_current(prod: Synthesized, handler: str) -> None:
     function = prod.function(handler)
 
@@ -375,7 +348,7 @@ def test_functions_are_current(prod: Synthesized, handler: str) -> None:
     assert function["TracingConfig"] == {"Mode": "Active"}
 
 
-@pytest.mark.parametrize("handler", [*WORKERS.values(), *OWN.values()])
+@pytest.mark.parametrize("handler", [*WORKERS.values(), *OWN_HANDLERS.values()])
 def test_functions_have_roles_of_their_own_without_managed_policies(prod: Synthesized, handler: str) -> None:
     role = prod.function(handler)["Role"]["Fn::GetAtt"][0]
     users = [
@@ -388,7 +361,7 @@ def test_functions_have_roles_of_their_own_without_managed_policies(prod: Synthe
     assert "ManagedPolicyArns" not in prod.properties("AWS::IAM::Role")[role]
 
 
-@pytest.mark.parametrize("handler", [*WORKERS.values(), *OWN.values()])
+@pytest.mark.parametrize("handler", [*WORKERS.values(), *OWN_HANDLERS.values()])
 def test_functions_know_where_they_are(prod: Synthesized, handler: str) -> None:
     variables = prod.variables(handler)
 
@@ -407,7 +380,7 @@ def test_workers_know_their_stage_and_version(prod: Synthesized, stage: str, han
 
 @pytest.mark.parametrize("name", ["plan_run", "start_run", "close_run"])
 def test_functions_around_a_run_know_the_pipeline(prod: Synthesized, name: str) -> None:
-    variables = prod.variables(OWN[name])
+    variables = prod.variables(OWN_HANDLERS[name])
 
     assert variables["WINNOW_STAGES"] == "adapt,transform,mint"
     assert variables["WINNOW_SOURCE_PREFIX"] == "tei/"
@@ -416,14 +389,14 @@ def test_functions_around_a_run_know_the_pipeline(prod: Synthesized, name: str) 
 
 
 def test_slack_reads_one_secret(prod: Synthesized) -> None:
-    (secret,) = allowed(prod.permissions(OWN["slack"]), "secretsmanager:GetSecretValue")
+    (secret,) = allowed(prod.permissions(OWN_HANDLERS["slack"]), "secretsmanager:GetSecretValue")
 
     assert secret.endswith(":secret:winnow/slack-webhook-??????")
 
 
 @pytest.mark.parametrize("name", ["slack", "start_run", "close_run"])
 def test_an_event_that_a_function_cannot_handle_is_kept(prod: Synthesized, name: str) -> None:
-    queue = prod.function(OWN[name])["DeadLetterConfig"]["TargetArn"]["Fn::GetAtt"][0]
+    queue = prod.function(OWN_HANDLERS[name])["DeadLetterConfig"]["TargetArn"]["Fn::GetAtt"][0]
     watched = {
         dimension["Value"]["Fn::GetAtt"][0]
         for alarm in prod.properties("AWS::CloudWatch::Alarm").values()
@@ -440,7 +413,7 @@ def test_an_event_that_a_function_cannot_handle_is_kept(prod: Synthesized, name:
 
 @pytest.mark.parametrize(("stage", "handler"), WORKERS.items())
 def test_a_stage_machine_invokes_its_own_functions_only(prod: Synthesized, stage: str, handler: str) -> None:
-    functions = [handler, *(OWN[name] for name in ("plan", "settle", "register", "alert"))]
+    functions = [handler, *(OWN_HANDLERS[name] for name in ("plan", "settle", "register", "alert"))]
 
     invoked = allowed(prod.machine_permissions(f"{stage.title()}Stage"), "lambda:InvokeFunction")
 
@@ -460,7 +433,7 @@ def test_a_stage_machine_may_start_itself_and_nothing_else(prod: Synthesized, st
 def test_settle_may_stop_attempts_of_stages_and_nothing_else(prod: Synthesized) -> None:
     names = [*(f"{stage.title()}Stage" for stage in WORKERS), "ProbeStage"]
     stages = {prod.the("AWS::StepFunctions::StateMachine", name) for name in names}
-    permissions = prod.permissions(OWN["settle"])
+    permissions = prod.permissions(OWN_HANDLERS["settle"])
 
     stoppable = allowed(permissions, "states:StopExecution")
 
@@ -510,10 +483,10 @@ def test_a_task_outlasts_its_function(prod: Synthesized) -> None:
 
     for state, handler in {
         "RunWorker": WORKERS["adapt"],
-        "Plan": OWN["plan"],
-        "Settle": OWN["settle"],
-        "RegisterFailures": OWN["register"],
-        "AlertExhausted": OWN["alert"],
+        "Plan": OWN_HANDLERS["plan"],
+        "Settle": OWN_HANDLERS["settle"],
+        "RegisterFailures": OWN_HANDLERS["register"],
+        "AlertExhausted": OWN_HANDLERS["alert"],
     }.items():
         assert states[state]["TimeoutSeconds"] > prod.function(handler)["Timeout"], state
 
@@ -528,276 +501,6 @@ def test_every_wait_is_outlasted_by_what_waits_for_it(prod: Synthesized) -> None
         < pipeline["States"]["Adapt"]["TimeoutSeconds"]
         < pipeline["TimeoutSeconds"]
     )
-
-
-# What starts and ends a run
-
-
-def test_a_run_starts_on_request_on_schedule_and_on_arrival(prod: Synthesized) -> None:
-    rules = prod.properties("AWS::Events::Rule")
-    requested = rules[prod.the("AWS::Events::Rule", "RunRequested")]
-    arrived = rules[prod.the("AWS::Events::Rule", "ObjectCreated")]
-
-    assert requested["EventPattern"] == {
-        "source": ["winnow"],
-        "detail-type": ["Run requested"],
-        "detail": {"pipeline": ["catalogue"], "environment": ["prod", {"exists": False}]},
-    }
-    assert rules[prod.the("AWS::Events::Rule", "Schedule")]["ScheduleExpression"] == "cron(0 2 * * ? *)"
-    assert arrived["EventPattern"]["detail"]["object"] == {"key": [{"prefix": "tei/"}]}
-    assert "Source" in arrived["EventPattern"]["detail"]["bucket"]["name"][0]["Ref"]
-
-
-def test_objects_that_arrive_are_gathered_soon_and_by_few_at_once(prod: Synthesized) -> None:
-    mapping, queue = mapped(prod, "Arrivals")
-
-    assert mapping["FunctionName"] == {"Ref": prod.handlers()[OWN["start_run"]]}
-    assert mapping["MaximumBatchingWindowInSeconds"] == 5, "it is no window: five pollers have one each"
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 10}
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert queue["VisibilityTimeout"] >= 6 * prod.function(OWN["start_run"])["Timeout"] + 5
-
-
-def test_a_window_is_closed_by_a_message_that_is_held_back(prod: Synthesized) -> None:
-    mapping, queue = mapped(prod, "Windows")
-
-    assert mapping["FunctionName"] == {"Ref": prod.handlers()[OWN["close_window"]]}
-    assert mapping["BatchSize"] == 1
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert queue["VisibilityTimeout"] >= 6 * prod.function(OWN["close_window"])["Timeout"]
-    name = prod.the("AWS::SQS::Queue", "Windows")
-    for handler in (OWN["start_run"], OWN["close_window"]):
-        assert allowed(prod.permissions(handler), "sqs:SendMessage") >= {f"<{name}.Arn>"}
-        assert prod.variables(handler)["WINNOW_WINDOW_QUEUE_URL"] == {"Ref": name}
-        assert prod.variables(handler)["WINNOW_WINDOW_SECONDS"] == "65", "the last arrivals are gathered, too"
-
-
-def mapped(template: Synthesized, queue: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The event source mapping of a queue, and the queue."""
-    name = template.the("AWS::SQS::Queue", queue)
-    (mapping,) = (
-        each
-        for each in template.properties("AWS::Lambda::EventSourceMapping").values()
-        if each["EventSourceArn"] == {"Fn::GetAtt": [name, "Arn"]}
-    )
-    return mapping, template.properties("AWS::SQS::Queue")[name]
-
-
-def test_what_cannot_be_gathered_or_closed_is_kept_and_alarmed(prod: Synthesized) -> None:
-    dead_letters = prod.the("AWS::SQS::Queue", "TriggersDeadLetters")
-    for name in ("Arrivals", "Windows"):
-        _, queue = mapped(prod, name)
-        assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
-        assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": [dead_letters, "Arn"]}
-        assert queue["SqsManagedSseEnabled"] is True
-    watched = prod.properties("AWS::CloudWatch::Alarm")[
-        prod.the("AWS::CloudWatch::Alarm", "StartRunDeadLetters")
-    ]
-    assert watched["Dimensions"][0]["Value"] == {"Fn::GetAtt": [dead_letters, "QueueName"]}
-
-
-def test_windows_are_gathered_and_closed_in_the_state_table_and_the_ledger(
-    prod: Synthesized, ledger: str
-) -> None:
-    state = f"<{prod.the('AWS::DynamoDB::GlobalTable', 'State')}.Arn>"
-    gatherer, closer = prod.permissions(OWN["start_run"]), prod.permissions(OWN["close_window"])
-
-    for permissions in (gatherer, closer):
-        for action in ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"):
-            assert allowed(permissions, action) == {state}
-        assert allowed(permissions, "s3:PutObject") == {f"{ledger}/runs/*"}
-    assert allowed(gatherer, "dynamodb:BatchGetItem") == set()
-    assert allowed(closer, "dynamodb:BatchGetItem") == {state}
-    assert f"{ledger}/runs/*" in allowed(closer, "s3:GetObject")
-    assert ledger in allowed(closer, "s3:ListBucket"), "without it S3 answers 403 for a missing object"
-    machine = prod.the("AWS::StepFunctions::StateMachine", "CatalogueMachine")
-    assert allowed(closer, "states:StartExecution") == {f"<{machine}>"}
-    assert allowed(closer, "states:DescribeExecution")
-
-
-def test_the_longest_window_is_one_that_sqs_can_hold_back() -> None:
-    assert LONGEST_WINDOW_SECONDS + GATHERING_SECONDS <= MAX_DELAY_SECONDS
-
-
-def test_the_command_line_is_told_whether_arrivals_start_runs(prod: Synthesized, local: Synthesized) -> None:
-    assert prod.template["Outputs"]["ArrivalsWindowSeconds"]["Value"] == "60"
-    assert "ArrivalsWindowSeconds" not in local.template["Outputs"]
-
-
-def test_nothing_starts_by_itself_unless_configured(local: Synthesized) -> None:
-    assert [
-        name for name in local.resources("AWS::Events::Rule") if "Schedule" in name or "ObjectCreated" in name
-    ] == []
-    assert local.resources("AWS::Lambda::EventSourceMapping") == {}
-    assert OWN["close_window"] not in local.handlers()
-
-
-def test_the_run_closer_hears_of_every_end_of_this_pipeline_only(prod: Synthesized) -> None:
-    rule = prod.properties("AWS::Events::Rule")[prod.the("AWS::Events::Rule", "RunEnded")]
-    detail = rule["EventPattern"]["detail"]
-
-    assert sorted(detail["status"]) == ["ABORTED", "FAILED", "SUCCEEDED", "TIMED_OUT"]
-    assert detail["stateMachineArn"] == [
-        {"Ref": prod.the("AWS::StepFunctions::StateMachine", "CatalogueMachine")}
-    ]
-
-
-def test_runs_of_which_no_event_came_are_looked_for_every_hour(prod: Synthesized) -> None:
-    rule = prod.properties("AWS::Events::Rule")[prod.the("AWS::Events::Rule", "Sweep")]
-    machine = prod.the("AWS::StepFunctions::StateMachine", "CatalogueMachine")
-    permissions = prod.permissions(OWN["close_run"])
-
-    assert rule["ScheduleExpression"] == "rate(1 hour)"
-    [target] = rule["Targets"]
-    assert json.loads(target["Input"]) == {"sweep": True}
-    assert target["Arn"]["Fn::GetAtt"][0] == prod.handlers()[OWN["close_run"]]
-    assert prod.variables(OWN["close_run"])["WINNOW_PIPELINE_ARN"] == {"Ref": machine}
-    assert allowed(permissions, "states:ListExecutions") == {f"<{machine}>"}
-    (executions,) = allowed(permissions, "states:DescribeExecution")
-    assert executions.endswith(f":execution:<{machine}.Name>:*")
-
-
-def test_every_delivery_of_an_event_that_fails_is_kept(prod: Synthesized) -> None:
-    for name, rule in prod.properties("AWS::Events::Rule").items():
-        for target in rule["Targets"]:
-            assert target["DeadLetterConfig"]["Arn"], name
-
-
-# Watching
-
-
-def test_a_failed_run_is_one_message(prod: Synthesized) -> None:
-    """The run closer sends it, so the alarms on the same failure send no notification."""
-    for name, alarm in prod.properties("AWS::CloudWatch::Alarm").items():
-        silent = any(each in name for each in ALARMS)
-        assert ("AlarmActions" not in alarm) == silent, name
-
-
-def test_missing_data_is_no_alarm_but_the_dead_mans(prod: Synthesized) -> None:
-    for name, alarm in prod.properties("AWS::CloudWatch::Alarm").items():
-        expected = "breaching" if "NoSuccess" in name else "notBreaching"
-        assert alarm["TreatMissingData"] == expected, name
-
-
-def alarm(template: Synthesized, containing: str) -> dict[str, Any]:
-    found: dict[str, Any] = template.properties("AWS::CloudWatch::Alarm")[
-        template.the("AWS::CloudWatch::Alarm", containing)
-    ]
-    return found
-
-
-@pytest.mark.parametrize(
-    ("name", "metric"),
-    [
-        ("RunRefused", Metric.RUN_REFUSED),
-        ("NotConserved", Metric.CONSERVATION_VIOLATION),
-        ("NoSuccess", Metric.RUN_SUCCEEDED),
-    ],
-)
-def test_alarms_on_counts_look_where_the_functions_count(
-    prod: Synthesized, capsys: pytest.CaptureFixture[str], name: str, metric: Metric
-) -> None:
-    watch = Watch(environment="prod", pipeline="catalogue")
-    watch.count(metric)
-    watch.flush()
-    emitted = json.loads(capsys.readouterr().out)
-    [where] = emitted["_aws"]["CloudWatchMetrics"]
-    [dimensions] = where["Dimensions"]
-
-    looked_at = alarm(prod, name)
-
-    assert (looked_at["Namespace"], looked_at["MetricName"]) == (
-        where["Namespace"],
-        where["Metrics"][0]["Name"],
-    )
-    assert {each["Name"]: each["Value"] for each in looked_at["Dimensions"]} == {
-        dimension: emitted[dimension] for dimension in dimensions
-    }
-    assert looked_at["Statistic"] == "Sum"
-
-
-def test_a_ledger_that_does_not_add_up_is_an_alarm_that_people_hear(prod: Synthesized) -> None:
-    found = alarm(prod, "NotConserved")
-
-    assert (found["Threshold"], found["EvaluationPeriods"]) == (1, 1)
-    assert found["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
-    assert found["AlarmActions"] == [{"Ref": prod.the("AWS::SNS::Topic", "AlertsTopic")}]
-
-
-def test_people_hear_when_nothing_succeeds_for_long(prod: Synthesized, local: Synthesized) -> None:
-    found = alarm(prod, "NoSuccess")
-
-    assert (found["Period"], found["EvaluationPeriods"], found["DatapointsToAlarm"]) == (3600, 30, 30)
-    assert (found["ComparisonOperator"], found["Threshold"]) == ("LessThanThreshold", 1)
-    assert found["AlarmActions"] == [{"Ref": prod.the("AWS::SNS::Topic", "AlertsTopic")}]
-    assert not [name for name in local.resources("AWS::CloudWatch::Alarm") if "NoSuccess" in name]
-
-
-def test_alerts_go_to_email_and_slack_as_configured(prod: Synthesized, local: Synthesized) -> None:
-    def protocols(template: Synthesized) -> list[str]:
-        return sorted(each["Protocol"] for each in template.properties("AWS::SNS::Subscription").values())
-
-    assert protocols(prod) == ["email", "email", "lambda"]
-    assert protocols(local) == ["lambda"]
-
-
-def subscribers(template: Synthesized, topic: str) -> list[str]:
-    ref = {"Ref": template.the("AWS::SNS::Topic", topic)}
-    return sorted(
-        each["Protocol"]
-        for each in template.properties("AWS::SNS::Subscription").values()
-        if each["TopicArn"] == ref
-    )
-
-
-def notified(template: Synthesized) -> dict[str, list[str]]:
-    """Topics that alarms publish to, by the alarm's logical id."""
-    return {
-        name: [action["Ref"] for action in each.get("AlarmActions", ())]
-        for name, each in template.properties("AWS::CloudWatch::Alarm").items()
-    }
-
-
-def test_that_watching_is_broken_is_told_without_slack(prod: Synthesized) -> None:
-    topic = prod.the("AWS::SNS::Topic", "AlertsWatchTopic")
-    told = {name: topics for name, topics in notified(prod).items() if topics == [topic]}
-
-    assert subscribers(prod, "AlertsWatchTopic") == ["email"]
-    for broken in (
-        "AlertErrors",
-        "CloseRunErrors",
-        *(f"{name}DeadLetters" for name in ("StartRun", "CloseRun", "Slack")),
-    ):
-        assert any(broken in name for name in told), broken
-
-
-def test_every_dead_letter_is_told(prod: Synthesized) -> None:
-    queues = {name for name in prod.resources("AWS::SQS::Queue") if "DeadLetters" in name}
-    watched = {
-        dimension["Value"]["Fn::GetAtt"][0]
-        for name, alarm in prod.properties("AWS::CloudWatch::Alarm").items()
-        for dimension in alarm.get("Dimensions", ())
-        if dimension["Name"] == "QueueName" and notified(prod)[name]
-    }
-
-    assert watched == queues
-
-
-def test_slack_hears_that_watching_is_broken_where_no_mail_does(local: Synthesized) -> None:
-    both = [local.the("AWS::SNS::Topic", f"Alerts{each}") for each in ("WatchTopic", "Topic")]
-
-    assert subscribers(local, "AlertsWatchTopic") == []
-    assert both in notified(local).values()
-    assert set(map(tuple, notified(local).values())) <= {(), (both[1],), tuple(both)}
-
-
-@pytest.mark.parametrize("name", ["alert", "close_run", "start_run"])
-def test_who_alerts_may_use_the_key_of_the_topic(prod: Synthesized, name: str) -> None:
-    permissions = prod.permissions(OWN[name])
-
-    assert "Alerts" in prod.variables(OWN[name])["WINNOW_ALERT_TOPIC_ARN"]["Ref"]
-    assert allowed(permissions, "sns:Publish") == {f"<{prod.the('AWS::SNS::Topic', 'AlertsTopic')}>"}
-    assert allowed(permissions, "kms:GenerateDataKey") == {f"<{prod.the('AWS::KMS::Key', 'Alerts')}.Arn>"}
 
 
 # The command line, the emulator

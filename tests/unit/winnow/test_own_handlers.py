@@ -338,6 +338,14 @@ def test_close_run_sweeps_up_a_run_of_which_no_event_came(
     assert json.loads(message["Message"])["verdict"] == "ABORTED"
 
 
+def publishes_works(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipeline publishes `works`, and nothing was published yet."""
+    monkeypatch.setenv("WINNOW_PIPELINE_ARN", account.machine_arn)
+    monkeypatch.setenv("WINNOW_PUBLISHED_BUCKET", "published")
+    monkeypatch.setenv("WINNOW_PUBLICATION", "works")
+    account.s3.create_bucket(Bucket="published")
+
+
 def emitted_ages(said: str) -> list[float]:
     """Ages of what is published, by the lines of metrics that were printed."""
     lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
@@ -347,10 +355,7 @@ def emitted_ages(said: str) -> list[float]:
 def test_a_sweep_measures_the_age_of_what_is_published(
     account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("WINNOW_PIPELINE_ARN", account.machine_arn)
-    monkeypatch.setenv("WINNOW_PUBLISHED_BUCKET", "published")
-    monkeypatch.setenv("WINNOW_PUBLICATION", "works")
-    account.s3.create_bucket(Bucket="published")
+    publishes_works(account, monkeypatch)
     call(close_run.handler, {"sweep": True}, seconds=900)
     assert emitted_ages(capsys.readouterr().out) == [], "nothing was published yet"
 
@@ -368,10 +373,7 @@ def test_a_sweep_measures_the_age_of_what_is_published(
 def test_a_pointer_that_cannot_be_read_keeps_no_run_from_being_swept_up(
     account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("WINNOW_PIPELINE_ARN", account.machine_arn)
-    monkeypatch.setenv("WINNOW_PUBLISHED_BUCKET", "published")
-    monkeypatch.setenv("WINNOW_PUBLICATION", "works")
-    account.s3.create_bucket(Bucket="published")
+    publishes_works(account, monkeypatch)
     account.s3.put_object(Bucket="published", Key="published/works/current.json", Body=b"{")
 
     done = call(close_run.handler, {"sweep": True}, seconds=900)
