@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from aws_cdk import Aws, Stack
@@ -18,9 +19,19 @@ from winnow.core.keys import REPLAYS, RUNS, StageKeys, run_source
 from winnow.register.table import OWED_INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from stacks.constructs.pipeline import Pipeline
+    from constructs import IConstruct
+
+    from stacks.constructs.alerts import Alerts
+    from stacks.constructs.ledger_bucket import LedgerBucket
+    from stacks.constructs.machine import Machine
+    from stacks.constructs.probe import Probe
+    from stacks.constructs.publishing import Publishing
+    from stacks.constructs.register import Register
+    from stacks.constructs.run_state_table import RunStateTable
+    from stacks.constructs.source_bucket import SourceBucket
+    from stacks.constructs.stage import Stage
 
 EVERYTHING = "*"
 STARTED_WITH = (run_source("*"), StageKeys("*", "*").input, f"{REPLAYS}*")
@@ -36,6 +47,23 @@ MAX_RESOURCES = 20
 """Of one statement, so that a policy is full before it is too long."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineParts:
+    """What people's commands read and change of a pipeline."""
+
+    source: SourceBucket
+    ledger: LedgerBucket
+    state: RunStateTable
+    register: Register
+    alerts: Alerts
+    machine: Machine
+    stages: Mapping[str, Stage]
+    publishing: Publishing | None
+    probe: Probe
+    everything: Sequence[IConstruct]
+    """All constructs of the pipeline: its rules, queues and alarms are among them."""
+
+
 class People(Construct):
     """Two sets of managed policies, to be attached to the groups, roles or permission sets of people.
 
@@ -46,11 +74,11 @@ class People(Construct):
     IAM limits a policy's length, and each stage makes them longer, so a pipeline of many stages has more than one of each.
     """
 
-    def __init__(self, scope: Pipeline, construct_id: str) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, pipeline: PipelineParts) -> None:
         super().__init__(scope, construct_id)
-        viewer = [*_looks_on(scope), *_examines(self, scope)]
+        viewer = [*_looks_on(pipeline), *_examines(Stack.of(self), pipeline)]
         self.viewer_policies = self._policies("Viewer", viewer)
-        self.operator_policies = self._policies("Operator", [*viewer, *_changes(scope)])
+        self.operator_policies = self._policies("Operator", [*viewer, *_changes(pipeline)])
 
     def _policies(self, name: str, statements: Sequence[iam.PolicyStatement]) -> list[iam.ManagedPolicy]:
         policies: list[iam.ManagedPolicy] = []
@@ -66,7 +94,7 @@ class People(Construct):
         return policies
 
 
-def _looks_on(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
+def _looks_on(pipeline: PipelineParts) -> Iterator[iam.PolicyStatement]:
     """What `verify`, `replay list`, `replay show`, `publish list` and the like, and a replay that is not executed read."""
     ledger, source = pipeline.ledger.bucket, pipeline.source.bucket
     machines = [pipeline.machine, *(stage.machine for stage in pipeline.stages.values())]
@@ -96,9 +124,8 @@ def _looks_on(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
     )
 
 
-def _examines(scope: Construct, pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
+def _examines(stack: Stack, pipeline: PipelineParts) -> Iterator[iam.PolicyStatement]:
     """What `doctor` looks at besides."""
-    stack = Stack.of(scope)
     machines = [pipeline.machine, *(stage.machine for stage in pipeline.stages.values())]
     # Asked by name, CloudFormation knows no id.
     itself = stack.format_arn(service="cloudformation", resource="stack", resource_name=f"{Aws.STACK_NAME}/*")
@@ -113,9 +140,8 @@ def _examines(scope: Construct, pipeline: Pipeline) -> Iterator[iam.PolicyStatem
     yield _allow(
         ["lambda:GetFunctionConcurrency"], [stage.worker.function_arn for stage in pipeline.stages.values()]
     )
-    children = pipeline.node.find_all()
-    rules = [each for each in children if isinstance(each, events.Rule)]
-    queues = [each for each in children if isinstance(each, sqs.Queue)]
+    rules = [each for each in pipeline.everything if isinstance(each, events.Rule)]
+    queues = [each for each in pipeline.everything if isinstance(each, sqs.Queue)]
     yield _allow(["events:DescribeRule"], [rule.rule_arn for rule in rules])
     yield _allow(["sqs:GetQueueAttributes"], [queue.queue_arn for queue in queues])
     yield _allow(["sns:ListSubscriptionsByTopic"], _topics(pipeline))
@@ -139,7 +165,7 @@ def _examines(scope: Construct, pipeline: Pipeline) -> Iterator[iam.PolicyStatem
     )
 
 
-def _changes(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
+def _changes(pipeline: PipelineParts) -> Iterator[iam.PolicyStatement]:
     """What `run`, `replay` and its corrections, `publish`, `alert test` and `doctor --probe` change, and what they look up for it."""
     machines = (pipeline.machine, pipeline.probe.stage, pipeline.probe.errors)
     yield _allow(["states:StartExecution"], [each.state_machine.state_machine_arn for each in machines])
@@ -172,12 +198,12 @@ def _changes(pipeline: Pipeline) -> Iterator[iam.PolicyStatement]:
     if secret := pipeline.alerts.slack_secret:
         # Whether it holds a webhook's address. A viewer, who could post with it, is not told.
         yield _allow(["secretsmanager:GetSecretValue"], [f"{secret.secret_arn}-??????"])
-    alarms = [each for each in pipeline.node.find_all() if isinstance(each, cloudwatch.Alarm)]
+    alarms = [each for each in pipeline.everything if isinstance(each, cloudwatch.Alarm)]
     yield _allow(["cloudwatch:SetAlarmState"], [alarm.alarm_arn for alarm in alarms])
     yield _allow(["cloudwatch:DescribeAlarmHistory"], [EVERYTHING])
 
 
-def _topics(pipeline: Pipeline) -> list[str]:
+def _topics(pipeline: PipelineParts) -> list[str]:
     return [pipeline.alerts.topic.topic_arn, pipeline.alerts.watch_topic.topic_arn]
 
 

@@ -14,7 +14,7 @@ from stacks.constructs.ledger_bucket import LedgerBucket
 from stacks.constructs.log_group import MachineLogGroup
 from stacks.constructs.machine import Machine
 from stacks.constructs.monitoring import Monitoring
-from stacks.constructs.people import People
+from stacks.constructs.people import People, PipelineParts
 from stacks.constructs.probe import Probe
 from stacks.constructs.publishing import Publishing
 from stacks.constructs.python_function import LISTING_MEMORY_MB, OwnFunction
@@ -127,7 +127,7 @@ class Pipeline(Construct):
         )
         self._monitor()
         # Last, because it goes through everything that there is.
-        self.people = People(self, "People")
+        self.people = self._people()
         self._export()
         self._warn()
 
@@ -257,6 +257,21 @@ class Pipeline(Construct):
         self.register.grant_read_write(closer.close_run.function)
         self.alerts.grant_publish(closer.close_run.function)
         return closer
+
+    def _people(self) -> People:
+        parts = PipelineParts(
+            source=self.source,
+            ledger=self.ledger,
+            state=self.state,
+            register=self.register,
+            alerts=self.alerts,
+            machine=self.machine,
+            stages=self.stages,
+            publishing=self.publishing,
+            probe=self.probe,
+            everything=self.node.find_all(),
+        )
+        return People(self, "People", pipeline=parts)
 
     @property
     def _arn(self) -> str:

@@ -10,7 +10,7 @@ from constructs import Construct
 
 from stacks.constructs.bucket_grants import grant_list, grant_objects
 from stacks.constructs.nag import accept
-from stacks.constructs.removal import removal_policy
+from stacks.constructs.private_bucket import PrivateBucket
 from winnow.core.keys import PublicationKeys, VersionKeys
 
 if TYPE_CHECKING:
@@ -33,14 +33,10 @@ class PublishedBucket(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self._keys = PublicationKeys(publication)
-        self.bucket: s3.IBucket = s3.Bucket(
+        self.bucket: s3.IBucket = PrivateBucket(
             self,
             "Bucket",
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            enforce_ssl=True,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            removal_policy=removal_policy(settings),
+            settings=settings,
             lifecycle_rules=[s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1))],
         )
         accept(

@@ -10,7 +10,7 @@ from constructs import Construct
 
 from stacks.constructs.bucket_grants import grant_list, grant_objects
 from stacks.constructs.nag import accept
-from stacks.constructs.removal import removal_policy
+from stacks.constructs.private_bucket import PrivateBucket
 from stacks.settings import Removal
 from winnow.core.probe import SOURCE_FOLDER
 
@@ -33,15 +33,11 @@ class SourceBucket(Construct):
     def __init__(self, scope: Construct, construct_id: str, *, settings: EnvironmentSettings) -> None:
         super().__init__(scope, construct_id)
         self.prefix = settings.source_prefix
-        bucket = s3.Bucket(
+        bucket = PrivateBucket(
             self,
             "Bucket",
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            enforce_ssl=True,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            settings=settings,
             versioned=settings.removal is Removal.RETAIN,
-            removal_policy=removal_policy(settings),
             lifecycle_rules=[
                 s3.LifecycleRule(
                     noncurrent_version_expiration=Duration.days(SUPERSEDED_DAYS),

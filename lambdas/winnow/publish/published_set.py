@@ -7,13 +7,13 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from winnow.core.contract import iso
 from winnow.core.document import fields_of
-from winnow.core.errors import DamagedDocument, LedgerConflict, LedgerObjectMissing, PublishRefused
+from winnow.core.errors import LedgerConflict, LedgerObjectMissing, PublishRefused
 from winnow.core.keys import PublicationKeys
 from winnow.publish.documents import (
     CurrentVersion,
@@ -24,7 +24,7 @@ from winnow.publish.documents import (
     PublishedRun,
     VersionClaim,
 )
-from winnow.storage.ledger import DAMAGE
+from winnow.storage.ledger import naming_damage
 
 if TYPE_CHECKING:
     from winnow.storage.published_store import PublishedStore
@@ -210,19 +210,9 @@ class PublishedSet:
         with self.naming(key):
             return decode(fields_of(json.loads(body)))
 
-    @contextmanager
-    def naming(self, key: str) -> Iterator[None]:
-        """Name the object in what decoding it raises.
-
-        Raises:
-            DamagedDocument: instead of anything in `DAMAGE`.
-        """
-        try:
-            yield
-        except DAMAGE as error:
-            raise DamagedDocument(
-                f"s3://{self.store.bucket}/{key} is damaged: {error}; {self._remedy(key)}"
-            ) from error
+    def naming(self, key: str) -> AbstractContextManager[None]:
+        """Name the object in what decoding it raises: `DamagedDocument` instead of anything in `DAMAGE`."""
+        return naming_damage(f"s3://{self.store.bucket}/{key}", self._remedy(key))
 
     def _remedy(self, key: str) -> str:
         if key == self.keys.current:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -43,6 +43,20 @@ def check_digest(body: bytes, digest: str | None) -> None:
     """Raises `ValueError` if a body does not have the digest that it was written with."""
     if digest is not None and digest_of(body) != digest:
         raise ValueError("its body is not the one that was written")
+
+
+@contextmanager
+def naming_damage(where: str, remedy: str) -> Iterator[None]:
+    """Name an object in what decoding it raises, and what to do about it.
+
+    Raises:
+        DamagedDocument: instead of anything in `DAMAGE`.
+    """
+    try:
+        yield
+    except DAMAGE as error:
+        problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DamagedDocument(f"{where} is damaged: {problem}; {remedy}") from error
 
 
 class Ledger:
@@ -119,20 +133,9 @@ class Ledger:
         except LedgerObjectMissing:
             return None
 
-    @contextmanager
-    def naming(self, key: str) -> Iterator[None]:
-        """Name the object in what decoding it raises.
-
-        Raises:
-            DamagedDocument: instead of anything in `DAMAGE`.
-        """
-        try:
-            yield
-        except DAMAGE as error:
-            problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise DamagedDocument(
-                f"s3://{self.bucket}/{key} is damaged: {problem}; nothing can write it again, so start a new run"
-            ) from error
+    def naming(self, key: str) -> AbstractContextManager[None]:
+        """Name the object in what decoding it raises: `DamagedDocument` instead of anything in `DAMAGE`."""
+        return naming_damage(f"s3://{self.bucket}/{key}", "nothing can write it again, so start a new run")
 
     def write_lines(self, key: str, lines: Iterator[str]) -> None:
         """Write gzipped ndjson of any length, streamed."""
