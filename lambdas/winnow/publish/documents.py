@@ -250,6 +250,8 @@ class CurrentVersion:
     """Keys of the version's files."""
     move: Move
     """The last. Whoever moves the pointer next writes it to the history, if its mover died before that."""
+    fence: str = ""
+    """Changed by whoever is about to delete versions, so that nobody moves the pointer who looked at it before."""
 
     @property
     def previous(self) -> int | None:
@@ -288,6 +290,7 @@ class CurrentVersion:
             manifest=required(value, "manifest", str),
             files=tuple(files),
             move=nested(value, "move", Move.from_json),
+            fence=nullable(value, "fence", str) or "",
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -303,6 +306,7 @@ class CurrentVersion:
             "files": list(self.files),
             "previous": self.previous,
             "move": self.move.to_json(),
+            **({"fence": self.fence} if self.fence else {}),
         }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -172,8 +172,8 @@ class Operator:
         listed = self.versions()
         kept = dict(self._pointed_at(listed, keep))
         delete = tuple(each.version for each in listed if each.version not in kept)
-        if not dry_run:
-            delete = tuple(version for version in delete if self._prune(version, why))
+        if delete and not dry_run:
+            delete = tuple(self._prune(delete, why))
         return Pruning(delete=delete, keep=kept)
 
     def _listed(
@@ -222,27 +222,39 @@ class Operator:
         if hold and hold.version is not None:
             yield hold.version, str(hold)
         current, _ = self._published.current()
-        if current:
+        if current is None:
+            for each in listed:
+                yield each.version, "nothing was published yet"
+        else:
             for before in (current.previous, self._before(current)):
                 if before is not None:
                     yield before, "it was current before"
             yield current.version, "current"
 
-    def _prune(self, version: int, why: str) -> bool:
-        """Delete a version, unless it has become current meanwhile."""
-        published, keys = self._published, self._published.keys.version(version)
-        published.store.put(keys.pruning, b"{}")
-        current, _ = published.current()
-        if current and current.version == version:
-            published.store.delete(keys.pruning)
-            return False
-        before = current.version if current else None
-        published.note(self._new(MoveKind.PRUNE, before=before, after=version, why=why))
-        published.store.delete(keys.manifest)  # first: what is left is no version
-        for key in list(published.store.keys(keys.prefix)):
-            if key not in (keys.claim, keys.pruning):
-                published.store.delete(key)
-        return True
+    def _prune(self, versions: Sequence[int], why: str) -> Iterator[int]:
+        """Delete versions, unless one has become current meanwhile.
+
+        The marks come first and the fence after them. So whoever moves the pointer to one of these versions has either done so,
+        which is seen here; or has read the pointer before the fence, and fails; or reads it later, and sees the mark.
+        """
+        published = self._published
+        for version in versions:
+            published.store.put(published.keys.version(version).pruning, b"{}")
+        try:
+            current = published.fence()
+        except PublishConflict as error:
+            raise PublishRefused(f"keep: nothing was deleted, as {error}; try again") from error
+        for version in versions:
+            keys = published.keys.version(version)
+            if current is None or current.version == version:
+                published.store.delete(keys.pruning)
+                continue
+            published.note(self._new(MoveKind.PRUNE, before=current.version, after=version, why=why))
+            published.store.delete(keys.manifest)  # first: what is left is no version
+            for key in list(published.store.keys(keys.prefix)):
+                if key not in (keys.claim, keys.pruning):
+                    published.store.delete(key)
+            yield version
 
     def _move(
         self,
@@ -261,9 +273,14 @@ class Operator:
         if current:
             self._published.record(current)
         try:
-            self._published.point_to(manifest, move, instead=current, etag=etag)
+            self._published.point_to(manifest, move, etag=etag)
         except PublishConflict:
             there, _ = self._published.current()
+            if there and there.version == before:
+                raise PublishRefused(
+                    f"version: versions of {self._published.name} are being pruned at this moment; do it again, got: "
+                    f"{manifest.version}"
+                ) from None
             raise PublishRefused(
                 f"version: another moved {self._published.name} meanwhile; look at it and decide again, got: "
                 f"{there.version if there else None} instead of {before}"

@@ -8,12 +8,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from winnow.core.contract import iso
 from winnow.core.document import fields_of
-from winnow.core.errors import LedgerConflict, LedgerObjectMissing, PublishRefused
+from winnow.core.errors import LedgerConflict, LedgerObjectMissing, PublishConflict, PublishRefused
 from winnow.core.keys import PublicationKeys
 from winnow.publish.documents import (
     CurrentVersion,
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 ARRIVALS = (MoveKind.PUBLISH, MoveKind.PROMOTE)
 """Kinds of moves that bring a version forward."""
+MOST_FENCES = 10
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
@@ -134,41 +136,46 @@ class PublishedSet:
 
     # Writing
 
-    def point_to(
-        self, version: Manifest, move: Move, *, instead: CurrentVersion | None, etag: str | None
-    ) -> CurrentVersion:
+    def point_to(self, version: Manifest, move: Move, *, etag: str | None) -> CurrentVersion:
         """Move the pointer, and write the move down.
 
         Args:
             version: that consumers read from now on.
             move: how and why.
-            instead: the pointer that it replaces; None for the first.
-            etag: of that pointer.
+            etag: of the pointer that it replaces; None for the first.
 
         Raises:
-            PublishConflict: another actor moved it first.
+            PublishConflict: another actor has changed it.
             PublishRefused: the version is being pruned.
         """
-        self._refuse_pruned(version.version)
+        # After the pointer was read: whoever prunes marks the version first and then changes the pointer.
+        if self.is_pruned(version.version):
+            raise PublishRefused(f"version: it is being pruned; choose another, got: {version.version}")
         made = CurrentVersion.of(version, move, self.keys.version(version.version).manifest)
         self.store.swap(self.keys.current, encoded(made.to_json()), if_match=etag)
-        try:
-            # Whoever prunes marks the version first and then looks at the pointer: one of the two sees the other.
-            self._refuse_pruned(version.version)
-        except PublishRefused:
-            self._move_back(made, instead)
-            raise
         self.record(made)
         return made
 
-    def _move_back(self, made: CurrentVersion, instead: CurrentVersion | None) -> None:
-        there, etag = self.current()
-        if there == made and instead:
-            self.store.swap(self.keys.current, encoded(instead.to_json()), if_match=etag)
+    def fence(self) -> CurrentVersion | None:
+        """Change the pointer without moving it: nobody who has read it before moves it any more.
 
-    def _refuse_pruned(self, version: int) -> None:
-        if self.is_pruned(version):
-            raise PublishRefused(f"version: it is being pruned; choose another, got: {version}")
+        Returns:
+            The pointer; None where nothing was published yet.
+
+        Raises:
+            PublishConflict: others changed it again and again.
+        """
+        for _ in range(MOST_FENCES):
+            current, etag = self.current()
+            if current is None:
+                return None
+            fenced = replace(current, fence=os.urandom(8).hex())
+            try:
+                self.store.swap(self.keys.current, encoded(fenced.to_json()), if_match=etag)
+            except PublishConflict:
+                continue
+            return fenced
+        raise PublishConflict(f"{self.name}: others moved the pointer {MOST_FENCES} times meanwhile")
 
     def is_pruned(self, version: int) -> bool:
         """Whether a version is being deleted, or was."""

@@ -62,7 +62,7 @@ class Publisher:
                 why=f"run {manifest.run_id}",
             )
             try:
-                self._published.point_to(manifest, move, instead=current, etag=etag)
+                self._published.point_to(manifest, move, etag=etag)
             except PublishConflict:
                 continue
             return Published(version=version)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -9,11 +12,21 @@ from winnow.core.errors import DamagedDocument, PublishRefused
 from winnow.publish.difference import differences
 from winnow.publish.documents import Format
 from winnow.publish.operating import Operator, State
+from winnow.publish.published_set import PublishedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from winnow.testing.memory_store import MemoryStore
 
 
 @pytest.fixture
 def publication() -> Publication:
-    """Three versions: `a` is 1, 2, 3."""
+    return three_versions()
+
+
+def three_versions() -> Publication:
+    """In which `a` is 1, 2, 3."""
     made = Publication()
     for number in (1, 2, 3):
         made.go(f"0{number}", numbered({"a": number, "b": 1}))
@@ -216,21 +229,88 @@ def test_a_version_that_is_being_pruned_does_not_become_current(publication: Pub
     assert publication.rows() == {"a": 3, "b": 1}
 
 
-def test_a_version_that_becomes_current_while_it_is_pruned_is_left_again(
+NEVER = -1
+
+
+class Killed(Exception):
+    """The process ended here."""
+
+
+class Interrupted:
+    """A store in which something else happens before one of its calls, and whose caller may be killed once it has swapped."""
+
+    def __init__(
+        self, store: MemoryStore, *, before: int, happens: Callable[[], object], killed: bool
+    ) -> None:
+        self._store, self._before, self._happens, self._killed = store, before, happens, killed
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._store, name)
+        if not callable(member):
+            return member
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if self.calls == self._before:
+                self._happens()
+            self.calls += 1
+            answer = member(*arguments, **options)
+            if self._killed and name == "swap":
+                raise Killed
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["lives", "is killed after its move"])
+def test_no_version_that_is_pruned_becomes_current_whenever_the_two_meet(*, killed: bool) -> None:
+    """Versions are pruned before each call that a promotion makes."""
+
+    def promote(before: int) -> tuple[Publication, int]:
+        publication = three_versions()
+        age(publication)
+        prune = partial(operator(publication).prune, 1, why="space")
+        store = Interrupted(publication.store, before=before, happens=prune, killed=killed)
+        with suppress(PublishRefused, Killed):
+            Operator(PublishedSet(cast("Any", store), "works"), who="bob").promote(1, why="now")
+        return publication, store.calls
+
+    _, calls = promote(NEVER)
+    current = set()
+    for moment in range(calls):
+        publication, _ = promote(moment)
+        pointer, _ = publication.set.current()
+        assert pointer is not None
+        manifest = publication.set.need_manifest(pointer.version)
+        assert [publication.store.get(file.key) for file in (*manifest.files, *manifest.origins)]
+        current.add(pointer.version)
+    assert current == ({3} if killed else {1, 3})
+
+
+def test_what_looked_at_the_pointer_before_versions_were_pruned_does_not_move_it(
     publication: Publication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swap = publication.store.swap
-    pruning = publication.set.keys.version(1).pruning
+    age(publication)
 
     def prune_meanwhile(key: str, body: bytes, *, if_match: str | None) -> None:
         monkeypatch.setattr(publication.store, "swap", swap)
-        publication.store.put(pruning, b"{}")
+        assert operator(publication).prune(1, why="space").delete == (1,)
         swap(key, body, if_match=if_match)
 
     monkeypatch.setattr(publication.store, "swap", prune_meanwhile)
-    with pytest.raises(PublishRefused, match="it is being pruned"):
+    with pytest.raises(PublishRefused, match="are being pruned at this moment; do it again, got: 1"):
         operator(publication).promote(1, why="?")
     assert publication.rows() == {"a": 3, "b": 1}
+
+
+def test_nothing_is_pruned_before_something_was_published() -> None:
+    publication = Publication()
+    candidate = publication.build(publication.run("01", numbered({"a": 1}))).version
+    age(publication)
+    pruning = operator(publication).prune(1, why="space")
+    assert (pruning.delete, pruning.keep[candidate]) == ((), "nothing was published yet")
+    assert publication.set.manifest(candidate)
 
 
 def test_pruning_spares_a_version_that_becomes_current_meanwhile(

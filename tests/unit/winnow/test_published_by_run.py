@@ -54,7 +54,7 @@ def publish(published: PublishedSet, made: Manifest) -> None:
     current, etag = published.current()
     before = current.version if current else None
     move = new_move(MoveKind.PUBLISH, before=before, after=made.version, who="pipeline", why="run")
-    published.point_to(made, move, instead=current, etag=etag)
+    published.point_to(made, move, etag=etag)
 
 
 def output(**published: Any) -> str:
@@ -179,9 +179,9 @@ def test_age_is_that_of_the_data_also_after_a_rollback() -> None:
     noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
     assert age_of_published(published, noon) == timedelta(hours=10).total_seconds()
 
-    current, etag = published.current()
+    _, etag = published.current()
     back = new_move(MoveKind.ROLLBACK, before=2, after=1, who="curator", why="wrong titles")
-    published.point_to(first, back, instead=current, etag=etag)
+    published.point_to(first, back, etag=etag)
 
     assert age_of_published(published, noon) == timedelta(hours=34).total_seconds()
 
